@@ -1,0 +1,20 @@
+"""hectorite: a multi-level IR and code generator for graph, sparse and low-bit kernels.
+
+The names below are the public interface; everything else may change between versions. They are
+imported on first use, so that `import hectorite` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["bind", "compile", "emit", "grad", "parse", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("hectorite.frontend.api"), name)
+    raise AttributeError(f"module 'hectorite' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
