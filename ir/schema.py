@@ -1,8 +1,8 @@
 """The sets of a program: what binding data needs to know, apart from any IR.
 
-    set node                                   SetDecl("node")
-    set edge { src: node, type: etype }        SetDecl("edge", (("src", "node"), ("type", "etype")))
-    set c { r: row } = distinct(x.row) ...     SetDecl(..., derivation=Derivation(...))
+set node                                   SetDecl("node")
+set edge { src: node, type: etype }        SetDecl("edge", (("src", "node"), ("type", "etype")))
+set c { r: row } = distinct(x.row) ...     SetDecl(..., derivation=Derivation(...))
 """
 
 from dataclasses import dataclass, field

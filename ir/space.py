@@ -1,0 +1,266 @@
+"""The `hec` dialect: attributes that say where things live. Operations of every level use them.
+
+    dim     ::= name | integer                            a set, a size, or a fixed extent
+    tensor  ::= "!hec.tensor" "<" element "[" dim* "]" ("," "pad" number)? ("," "as" string)? ">"
+    access  ::= "#hec.access" "<" "[" index-expression* "]" ">"
+    vars    ::= "#hec.vars"   "<" "(" (name ":" dim)* ")" ">"
+
+    !hec.tensor<f32[node, 64]>    #hec.access<[e.src, 2*y + r - 1]>    #hec.vars<(e: edge, o: 64)>
+
+Inside operations with custom syntax the wrapping `#hec...<>` is left out.
+"""
+
+from collections.abc import Sequence
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr, NoneAttr, StringAttr
+from xdsl.ir import Attribute, Data, Dialect, ParametrizedAttribute, TypeAttribute
+from xdsl.irdl import irdl_attr_definition
+from xdsl.parser import AttrParser, Parser
+from xdsl.printer import Printer
+
+from hectorite.ir.element import ElementType, element_of
+from hectorite.ir.index import IndexExpr, Path, Term
+
+Dim = int | str
+
+_NOTHING = NoneAttr()
+
+
+def parse_dim(parser: AttrParser) -> Dim:
+    """One extent: an integer or the name of a set or size."""
+    number = parser.parse_optional_integer(allow_boolean=False)
+    return number if number is not None else parser.parse_identifier("a size")
+
+
+def _parse_factor(parser: AttrParser) -> tuple[int, list[str]]:
+    number = parser.parse_optional_integer(allow_boolean=False, allow_negative=False)
+    if number is not None:
+        return number, []
+    return 1, [parser.parse_identifier("an index variable, a path, a size or an integer")]
+
+
+def _parse_product(parser: AttrParser, sign: int, variables: set[str]) -> Term:
+    coefficient, names = _parse_factor(parser)
+    while parser.parse_optional_punctuation("*") is not None:
+        factor, more = _parse_factor(parser)
+        coefficient *= factor
+        names += more
+    paths = [name for name in names if name.split(".")[0] in variables]
+    if len(paths) > 1:
+        parser.raise_error(f"an index expression must be affine, but multiplies {paths}")
+    sizes = tuple(name for name in names if name not in paths)
+    head, *fields = paths[0].split(".") if paths else [""]
+    return Term(sign * coefficient, Path(head, tuple(fields)) if paths else None, sizes)
+
+
+def _parse_sum(parser: AttrParser, variables: set[str]) -> IndexExpr:
+    sign = -1 if parser.parse_optional_punctuation("-") is not None else 1
+    terms = [_parse_product(parser, sign, variables)]
+    while True:
+        if parser.parse_optional_punctuation("+") is not None:
+            terms.append(_parse_product(parser, 1, variables))
+        elif parser.parse_optional_punctuation("-") is not None:
+            terms.append(_parse_product(parser, -1, variables))
+        else:
+            return IndexExpr.make(terms)
+
+
+def parse_index(parser: AttrParser, variables: set[str]) -> IndexExpr:
+    """One index expression; names in `variables` begin paths, all other names are sizes."""
+    if parser.parse_optional_punctuation("(") is not None:
+        expression = _parse_sum(parser, variables)
+        parser.parse_punctuation(")")
+    else:
+        expression = _parse_sum(parser, variables)
+    operator = parser.parse_optional_keyword_in(("floordiv", "mod"))
+    if operator is None:
+        return expression
+    return IndexExpr.make(expression.terms, expression.constant, (operator, parse_dim(parser)))
+
+
+def parse_access(parser: AttrParser, variables: set[str]) -> tuple[IndexExpr, ...]:
+    """A bracketed list of index expressions."""
+    return tuple(
+        parser.parse_comma_separated_list(
+            parser.Delimiter.SQUARE, lambda: parse_index(parser, variables)
+        )
+    )
+
+
+def index_from_text(text: str, variables: Sequence[str]) -> IndexExpr:
+    """An index expression from its text, as `str()` of it prints."""
+    return parse_index(Parser(Context(), text), set(variables))
+
+
+def access_text(access: Sequence[IndexExpr]) -> str:
+    return f"[{', '.join(map(str, access))}]"
+
+
+@irdl_attr_definition
+class VariablesAttr(Data[tuple[tuple[str, Dim], ...]]):
+    """The index variables of a statement with the set or size that each ranges over, in order."""
+
+    name = "hec.vars"
+
+    @classmethod
+    def parse_inline(cls, parser: AttrParser) -> "VariablesAttr":
+        def pair() -> tuple[str, Dim]:
+            variable = parser.parse_identifier("an index variable")
+            parser.parse_punctuation(":")
+            return variable, parse_dim(parser)
+
+        return cls(tuple(parser.parse_comma_separated_list(parser.Delimiter.PAREN, pair)))
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> tuple[tuple[str, Dim], ...]:
+        with parser.in_angle_brackets():
+            return cls.parse_inline(parser).data
+
+    def __str__(self) -> str:
+        return f"({', '.join(f'{name}: {dim}' for name, dim in self.data)})"
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(str(self))
+
+    @property
+    def names(self) -> set[str]:
+        return {name for name, _ in self.data}
+
+
+@irdl_attr_definition
+class AccessAttr(Data[tuple[IndexExpr, ...]]):
+    """A list of index expressions, one for each dimension of a tensor.
+
+    In generic form the text alone must tell variables from sizes, so the variables are listed
+    first: `#hec.access<["e y : e.src, y + N"]>`.
+    """
+
+    name = "hec.access"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> tuple[IndexExpr, ...]:
+        with parser.in_angle_brackets(), parser.in_square_brackets():
+            text = parser.parse_optional_str_literal()
+        return () if not text else _access_from_marked_text(text)
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets(), printer.in_square_brackets():
+            if self.data:
+                variables = sorted({v for index in self.data for v in index.variables})
+                head = f"{' '.join(variables)} : " if variables else ": "
+                printer.print_string_literal(head + ", ".join(map(str, self.data)))
+
+    def __str__(self) -> str:
+        return access_text(self.data)
+
+
+def _access_from_marked_text(text: str) -> tuple[IndexExpr, ...]:
+    names, _, body = text.partition(":")
+    return parse_access(Parser(Context(), f"[{body}]"), set(names.split()))
+
+
+@irdl_attr_definition
+class ShapeAttr(Data[tuple[Dim, ...]]):
+    """The extents of a tensor type."""
+
+    name = "hec.shape"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> tuple[Dim, ...]:
+        with parser.in_angle_brackets():
+            return tuple(
+                parser.parse_comma_separated_list(
+                    parser.Delimiter.SQUARE, lambda: parse_dim(parser)
+                )
+            )
+
+    def __str__(self) -> str:
+        return f"[{', '.join(map(str, self.data))}]"
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(str(self))
+
+
+@irdl_attr_definition
+class TensorType(ParametrizedAttribute, TypeAttribute):
+    """A dense tensor over sets and sizes, row major, its dimensions outermost first.
+
+    `pad` (a number or none) is the value that an access out of range reads. `format` is the
+    storage format asked for; it never changes what a program means.
+    """
+
+    name = "hec.tensor"
+
+    element: Attribute
+    shape: ShapeAttr
+    pad: Attribute
+    format: Attribute
+
+    @staticmethod
+    def of(
+        element: Attribute | ElementType,
+        dims: Sequence[Dim],
+        pad: float | int | None = None,
+        format: str | None = None,
+    ) -> "TensorType":
+        type = element.xdsl if isinstance(element, ElementType) else element
+        value: Attribute = _NOTHING
+        if pad is not None:
+            is_float = element_of(type).is_float
+            value = FloatAttr(float(pad), 64) if is_float else IntegerAttr(int(pad), 64)
+        text = _NOTHING if format is None else StringAttr(format)
+        return TensorType(type, ShapeAttr(tuple(dims)), value, text)
+
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        return self.shape.data
+
+    @property
+    def element_type(self) -> ElementType:
+        return element_of(self.element)
+
+    @property
+    def pad_value(self) -> float | int | None:
+        if isinstance(self.pad, FloatAttr):
+            return self.pad.value.data
+        if isinstance(self.pad, IntegerAttr):
+            return self.pad.value.data
+        return None
+
+    def with_dims(self, dims: Sequence[Dim]) -> "TensorType":
+        return TensorType(self.element, ShapeAttr(tuple(dims)), self.pad, self.format)
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> tuple[Attribute, ...]:
+        with parser.in_angle_brackets():
+            element = parser.parse_type()
+            dims = parser.parse_comma_separated_list(
+                parser.Delimiter.SQUARE, lambda: parse_dim(parser)
+            )
+            pad: Attribute = _NOTHING
+            format: Attribute = _NOTHING
+            while parser.parse_optional_punctuation(",") is not None:
+                if parser.parse_optional_keyword("pad") is not None:
+                    number = parser.parse_number()
+                    is_float = element_of(element).is_float
+                    pad = FloatAttr(number, 64) if is_float else IntegerAttr(int(number), 64)
+                else:
+                    parser.parse_keyword("as")
+                    format = StringAttr(parser.parse_str_literal())
+        return (element, ShapeAttr(tuple(dims)), pad, format)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_attribute(self.element)
+            printer.print_string(str(self.shape))
+            if self.pad_value is not None:
+                printer.print_string(f", pad {self.pad_value!r}")
+            if isinstance(self.format, StringAttr):
+                printer.print_string(", as ")
+                printer.print_string_literal(self.format.data)
+
+
+Hec = Dialect("hec", [], [TensorType, ShapeAttr, AccessAttr, VariablesAttr])
