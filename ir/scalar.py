@@ -19,7 +19,7 @@ with NaN to 0; `min`, `max` and `relu` propagate NaN; `round` is half to even; `
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from xdsl.dialects.builtin import FloatAttr, IntegerAttr, IntegerType, VectorType
@@ -198,7 +198,7 @@ class ScalarOp(IRDLOperation):
     """One scalar function applied element by element. All operands have one type, except the
     condition of `select`."""
 
-    function: Function
+    FUNCTION: ClassVar[Function]
 
     operands_ = var_operand_def()
     result = result_def()
@@ -206,13 +206,13 @@ class ScalarOp(IRDLOperation):
     def __init__(self, *arguments: SSAValue | Operation):
         values = [SSAValue.get(argument) for argument in arguments]
         last = values[-1].type
-        is_bool = self.function.result == "bool"
+        is_bool = self.FUNCTION.result == "bool"
         super().__init__(
             operands=[values], result_types=[like(last, IntegerType(1)) if is_bool else last]
         )
 
     def verify_(self) -> None:
-        function = self.function
+        function = self.FUNCTION
         if len(self.operands) != function.arity:
             raise VerifyException(f"expected {function.arity} operands, got {len(self.operands)}")
         last = self.operands[-1].type
@@ -237,7 +237,7 @@ class ScalarOp(IRDLOperation):
         parser.parse_punctuation(":")
         type = parser.parse_type()
         types: list[Attribute] = [type] * len(names)
-        if cls.function.name == "select":
+        if cls.FUNCTION.name == "select":
             types[0] = like(type, IntegerType(1))
         return cls(*parser.resolve_operands(names, types, parser.pos))
 
@@ -252,10 +252,11 @@ def _operation(function: Function) -> type[ScalarOp]:
     traits = (Pure(), Commutative()) if function.commutative else (Pure(),)
     body = {
         "name": f"scalar.{function.name}",
-        "function": function,
+        "FUNCTION": function,
         "traits": traits_def(*traits),
         "__doc__": f"The scalar function `{function.name}`.",
         "__module__": __name__,
+        "__annotations__": {"FUNCTION": ClassVar[Function]},
     }
     name = "".join(part.capitalize() for part in function.name.split("_")) + "Op"
     return irdl_op_definition(type(ScalarOp)(name, (ScalarOp,), body))
@@ -300,7 +301,10 @@ class ConstantOp(IRDLOperation):
         return cls(number, parser.parse_type())
 
     def print(self, printer: Printer) -> None:
-        printer.print_string(f" {self.number!r} : ")
+        text = repr(self.number)
+        if "e" in text and "." not in text:  # the lexer wants digits after a point
+            text = text.replace("e", ".0e")
+        printer.print_string(f" {text} : ")
         printer.print_attribute(self.result.type)
 
 
