@@ -4,12 +4,13 @@
     sum        ::= ["-"] product (("+" | "-") product)*
     product    ::= factor ("*" factor)*          at most one factor is a path
     factor     ::= integer | size | path
+    size       ::= "@" name                      a set's size, a dim or a size variable
     path       ::= variable ("." field)*         e, e.src, e.src.type
 
 An expression is an affine combination of paths and sizes, optionally divided (rounding down) or
 reduced modulo a constant or a size. Expressions are immutable and canonical: equal meanings over
-the same names compare equal. The text is that of the language, except that `//` and `%` are
-spelled `floordiv` and `mod`, because `//` opens a comment in IR.
+the same names compare equal. The text is that of the language, except that sizes are marked with
+`@`, and `//` and `%` are spelled `floordiv` and `mod`, because `//` opens a comment in IR.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +44,7 @@ class Term:
         return (self.path is None, str(self.path), self.sizes)
 
     def __str__(self) -> str:
-        names = [*self.sizes, *([str(self.path)] if self.path else [])]
+        names = [*(f"@{name}" for name in self.sizes), *([str(self.path)] if self.path else [])]
         magnitude = abs(self.coefficient)
         if magnitude != 1 or not names:
             names.insert(0, str(magnitude))
@@ -177,5 +178,6 @@ class IndexExpr:
         if self.division is None:
             return text
         operator, divisor = self.division
+        divisor = f"@{divisor}" if isinstance(divisor, str) else divisor
         compound = len(self.terms) + bool(self.constant) > 1 or text.startswith("-")
         return f"({text}) {operator} {divisor}" if compound else f"{text} {operator} {divisor}"

@@ -3,6 +3,7 @@
     dim     ::= name | integer                            a set, a size, or a fixed extent
     tensor  ::= "!hec.tensor" "<" element "[" dim* "]" ("," "pad" number)? ("," "as" string)? ">"
     access  ::= "#hec.access" "<" "[" index-expression* "]" ">"
+    where   ::= "#hec.conditions" "<" "[" (index ("eq"|"ne"|"lt"|"le"|"gt"|"ge") index)* "]" ">"
     vars    ::= "#hec.vars"   "<" "(" (name ":" dim)* ")" ">"
 
     !hec.tensor<f32[node, 64]>    #hec.access<[e.src, 2*y + r - 1]>    #hec.vars<(e: edge, o: 64)>
@@ -21,10 +22,12 @@ from xdsl.printer import Printer
 
 from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.index import IndexExpr, Path, Term
+from hectorite.ir.schema import Condition
 
 Dim = int | str
 
 _NOTHING = NoneAttr()
+_OPERATORS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 
 def parse_dim(parser: AttrParser) -> Dim:
@@ -33,64 +36,62 @@ def parse_dim(parser: AttrParser) -> Dim:
     return number if number is not None else parser.parse_identifier("a size")
 
 
-def _parse_factor(parser: AttrParser) -> tuple[int, list[str]]:
-    number = parser.parse_optional_integer(allow_boolean=False, allow_negative=False)
-    if number is not None:
-        return number, []
-    return 1, [parser.parse_identifier("an index variable, a path, a size or an integer")]
+def _parse_product(parser: AttrParser, sign: int) -> Term:
+    coefficient, path, sizes = sign, None, list[str]()
+    while True:
+        number = parser.parse_optional_integer(allow_boolean=False, allow_negative=False)
+        size = None if number is not None else parser.parse_optional_symbol_name()
+        if number is not None:
+            coefficient *= number
+        elif size is not None:
+            sizes.append(size.data)
+        else:
+            name = parser.parse_identifier("an index variable, a path, @size or an integer")
+            if path is not None:
+                parser.raise_error(f"index expressions are affine: {path} times {name} is not")
+            variable, *fields = name.split(".")
+            path = Path(variable, tuple(fields))
+        if parser.parse_optional_punctuation("*") is None:
+            return Term(coefficient, path, tuple(sizes))
 
 
-def _parse_product(parser: AttrParser, sign: int, variables: set[str]) -> Term:
-    coefficient, names = _parse_factor(parser)
-    while parser.parse_optional_punctuation("*") is not None:
-        factor, more = _parse_factor(parser)
-        coefficient *= factor
-        names += more
-    paths = [name for name in names if name.split(".")[0] in variables]
-    if len(paths) > 1:
-        parser.raise_error(f"an index expression must be affine, but multiplies {paths}")
-    sizes = tuple(name for name in names if name not in paths)
-    head, *fields = paths[0].split(".") if paths else [""]
-    return Term(sign * coefficient, Path(head, tuple(fields)) if paths else None, sizes)
-
-
-def _parse_sum(parser: AttrParser, variables: set[str]) -> IndexExpr:
+def _parse_sum(parser: AttrParser) -> IndexExpr:
     sign = -1 if parser.parse_optional_punctuation("-") is not None else 1
-    terms = [_parse_product(parser, sign, variables)]
+    terms = [_parse_product(parser, sign)]
     while True:
         if parser.parse_optional_punctuation("+") is not None:
-            terms.append(_parse_product(parser, 1, variables))
+            terms.append(_parse_product(parser, 1))
         elif parser.parse_optional_punctuation("-") is not None:
-            terms.append(_parse_product(parser, -1, variables))
+            terms.append(_parse_product(parser, -1))
         else:
             return IndexExpr.make(terms)
 
 
-def parse_index(parser: AttrParser, variables: set[str]) -> IndexExpr:
-    """One index expression; names in `variables` begin paths, all other names are sizes."""
+def parse_index(parser: AttrParser) -> IndexExpr:
+    """One index expression."""
     if parser.parse_optional_punctuation("(") is not None:
-        expression = _parse_sum(parser, variables)
+        expression = _parse_sum(parser)
         parser.parse_punctuation(")")
     else:
-        expression = _parse_sum(parser, variables)
+        expression = _parse_sum(parser)
     operator = parser.parse_optional_keyword_in(("floordiv", "mod"))
     if operator is None:
         return expression
-    return IndexExpr.make(expression.terms, expression.constant, (operator, parse_dim(parser)))
+    size = parser.parse_optional_symbol_name()
+    divisor = parser.parse_integer() if size is None else size.data
+    return IndexExpr.make(expression.terms, expression.constant, (operator, divisor))
 
 
-def parse_access(parser: AttrParser, variables: set[str]) -> tuple[IndexExpr, ...]:
+def parse_access(parser: AttrParser) -> tuple[IndexExpr, ...]:
     """A bracketed list of index expressions."""
     return tuple(
-        parser.parse_comma_separated_list(
-            parser.Delimiter.SQUARE, lambda: parse_index(parser, variables)
-        )
+        parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: parse_index(parser))
     )
 
 
-def index_from_text(text: str, variables: Sequence[str]) -> IndexExpr:
+def index_from_text(text: str) -> IndexExpr:
     """An index expression from its text, as `str()` of it prints."""
-    return parse_index(Parser(Context(), text), set(variables))
+    return parse_index(Parser(Context(), text))
 
 
 def access_text(access: Sequence[IndexExpr]) -> str:
@@ -131,34 +132,50 @@ class VariablesAttr(Data[tuple[tuple[str, Dim], ...]]):
 
 @irdl_attr_definition
 class AccessAttr(Data[tuple[IndexExpr, ...]]):
-    """A list of index expressions, one for each dimension of a tensor.
-
-    In generic form the text alone must tell variables from sizes, so the variables are listed
-    first: `#hec.access<["e y : e.src, y + N"]>`.
-    """
+    """A list of index expressions, one for each dimension of a tensor."""
 
     name = "hec.access"
 
     @classmethod
     def parse_parameter(cls, parser: AttrParser) -> tuple[IndexExpr, ...]:
-        with parser.in_angle_brackets(), parser.in_square_brackets():
-            text = parser.parse_optional_str_literal()
-        return () if not text else _access_from_marked_text(text)
-
-    def print_parameter(self, printer: Printer) -> None:
-        with printer.in_angle_brackets(), printer.in_square_brackets():
-            if self.data:
-                variables = sorted({v for index in self.data for v in index.variables})
-                head = f"{' '.join(variables)} : " if variables else ": "
-                printer.print_string_literal(head + ", ".join(map(str, self.data)))
+        with parser.in_angle_brackets():
+            return parse_access(parser)
 
     def __str__(self) -> str:
         return access_text(self.data)
 
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(str(self))
 
-def _access_from_marked_text(text: str) -> tuple[IndexExpr, ...]:
-    names, _, body = text.partition(":")
-    return parse_access(Parser(Context(), f"[{body}]"), set(names.split()))
+
+@irdl_attr_definition
+class ConditionsAttr(Data[tuple[Condition, ...]]):
+    """Comparisons between index expressions, all of which must hold."""
+
+    name = "hec.conditions"
+
+    @classmethod
+    def parse_inline(cls, parser: AttrParser) -> "ConditionsAttr":
+        def condition() -> Condition:
+            left = parse_index(parser)
+            word = parser.parse_keyword_in(tuple(_OPERATORS))
+            return Condition(left, _OPERATORS[word], parse_index(parser))
+
+        return cls(tuple(parser.parse_comma_separated_list(parser.Delimiter.SQUARE, condition)))
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> tuple[Condition, ...]:
+        with parser.in_angle_brackets():
+            return cls.parse_inline(parser).data
+
+    def __str__(self) -> str:
+        words = {operator: word for word, operator in _OPERATORS.items()}
+        return f"[{', '.join(f'{c.left} {words[c.operator]} {c.right}' for c in self.data)}]"
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(str(self))
 
 
 @irdl_attr_definition
@@ -263,4 +280,4 @@ class TensorType(ParametrizedAttribute, TypeAttribute):
                 printer.print_string_literal(self.format.data)
 
 
-Hec = Dialect("hec", [], [TensorType, ShapeAttr, AccessAttr, VariablesAttr])
+Hec = Dialect("hec", [], [TensorType, ShapeAttr, AccessAttr, ConditionsAttr, VariablesAttr])

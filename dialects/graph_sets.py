@@ -1,0 +1,216 @@
+"""The declarations of the `graph` dialect: sets, the maps between them, and sizes.
+
+set    ::= "graph.set" @name ("{" (field ":" set)* "}")? ("as" string)?
+derive ::= "graph.derive" @name "{" (field ":" set)* "}" "=" "distinct" access
+           "for" vars ("where" conditions)? ("as" field)?
+dim    ::= "graph.dim" @name ("=" integer)?
+
+graph.set @node
+graph.set @etype
+graph.set @edge {src: node, dst: node, type: etype}
+graph.derive @pair {src: node, type: etype} = distinct [e.src, e.type] for (e: edge) as pair
+graph.dim @D = 64
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+from xdsl.dialects.builtin import DictionaryAttr, IntAttr, ModuleOp, StringAttr
+from xdsl.ir import Attribute
+from xdsl.irdl import IRDLOperation, irdl_op_definition, opt_prop_def, prop_def, traits_def
+from xdsl.parser import Parser
+from xdsl.printer import Printer
+from xdsl.traits import SymbolOpInterface
+from xdsl.utils.exceptions import VerifyException
+
+from hectorite.ir.index import IndexExpr
+from hectorite.ir.schema import Condition, Derivation, Schema, SetDecl
+from hectorite.ir.space import AccessAttr, ConditionsAttr, VariablesAttr, parse_access
+
+
+def _parse_fields(parser: Parser) -> dict[str, Attribute]:
+    def pair() -> tuple[str, Attribute]:
+        name = parser.parse_identifier("a field")
+        parser.parse_punctuation(":")
+        return name, StringAttr(parser.parse_identifier("a set"))
+
+    pairs = parser.parse_optional_comma_separated_list(parser.Delimiter.BRACES, pair)
+    return dict(pairs or ())
+
+
+def _print_fields(printer: Printer, fields: DictionaryAttr) -> None:
+    if fields.data:
+        pairs = (f"{name}: {cast(StringAttr, to).data}" for name, to in fields.data.items())
+        printer.print_string(f" {{{', '.join(pairs)}}}")
+
+
+def _fields(fields: DictionaryAttr) -> tuple[tuple[str, str], ...]:
+    return tuple((name, cast(StringAttr, to).data) for name, to in fields.data.items())
+
+
+@irdl_op_definition
+class SetOp(IRDLOperation):
+    """A set: an index domain whose size is bound with the data. Fields are maps into other sets."""
+
+    name = "graph.set"
+
+    sym_name = prop_def(StringAttr)
+    fields_ = prop_def(DictionaryAttr, prop_name="fields")
+    format = opt_prop_def(StringAttr)
+    traits = traits_def(SymbolOpInterface())
+
+    def __init__(self, name: str, fields: dict[str, str] | None = None, format: str | None = None):
+        attributes = {field: StringAttr(to) for field, to in (fields or {}).items()}
+        super().__init__(
+            properties={
+                "sym_name": StringAttr(name),
+                "fields": DictionaryAttr(attributes),
+                "format": None if format is None else StringAttr(format),
+            }
+        )
+
+    @property
+    def decl(self) -> SetDecl:
+        format = None if self.format is None else self.format.data
+        return SetDecl(self.sym_name.data, _fields(self.fields_), None, format)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> "SetOp":
+        name = parser.parse_symbol_name().data
+        fields = {f: cast(StringAttr, to).data for f, to in _parse_fields(parser).items()}
+        format = None
+        if parser.parse_optional_keyword("as") is not None:
+            format = parser.parse_str_literal()
+        return cls(name, fields, format)
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_symbol_name(self.sym_name.data)
+        _print_fields(printer, self.fields_)
+        if self.format is not None:
+            printer.print_string(" as ")
+            printer.print_string_literal(self.format.data)
+
+
+@irdl_op_definition
+class DeriveOp(IRDLOperation):
+    """A set with one element for each distinct tuple of keys, in lexicographic order, over all
+    assignments of the binders that satisfy the condition; built when data is bound.
+
+    `position` names a map that the (single) binder's set gains: the derived element of each of its
+    elements. The field values are the keys, in order.
+    """
+
+    name = "graph.derive"
+
+    sym_name = prop_def(StringAttr)
+    fields_ = prop_def(DictionaryAttr, prop_name="fields")
+    keys = prop_def(AccessAttr)
+    binders = prop_def(VariablesAttr)
+    condition = opt_prop_def(ConditionsAttr)
+    position = opt_prop_def(StringAttr)
+    traits = traits_def(SymbolOpInterface())
+
+    def __init__(
+        self,
+        name: str,
+        fields: dict[str, str],
+        keys: Sequence[IndexExpr],
+        binders: Sequence[tuple[str, str]],
+        conditions: Sequence[Condition] = (),
+        position: str | None = None,
+    ):
+        super().__init__(
+            properties={
+                "sym_name": StringAttr(name),
+                "fields": DictionaryAttr({f: StringAttr(to) for f, to in fields.items()}),
+                "keys": AccessAttr(tuple(keys)),
+                "binders": VariablesAttr(tuple(binders)),
+                "condition": ConditionsAttr(tuple(conditions)) if conditions else None,
+                "position": None if position is None else StringAttr(position),
+            }
+        )
+
+    @property
+    def decl(self) -> SetDecl:
+        binders = tuple((name, str(dim)) for name, dim in self.binders.data)
+        position = None if self.position is None else self.position.data
+        conditions = () if self.condition is None else self.condition.data
+        derivation = Derivation(self.keys.data, binders, conditions, position)
+        return SetDecl(self.sym_name.data, _fields(self.fields_), derivation)
+
+    def verify_(self) -> None:
+        if len(self.fields_.data) != len(self.keys.data):
+            raise VerifyException(
+                f"expected {len(self.fields_.data)} keys, one for each field, "
+                f"got {len(self.keys.data)}"
+            )
+        if self.position is not None and (len(self.binders.data) != 1 or self.condition):
+            raise VerifyException("a position map needs exactly one binder and no condition")
+
+    @classmethod
+    def parse(cls, parser: Parser) -> "DeriveOp":
+        name = parser.parse_symbol_name().data
+        fields = {f: cast(StringAttr, to).data for f, to in _parse_fields(parser).items()}
+        parser.parse_punctuation("=")
+        parser.parse_keyword("distinct")
+        keys = parse_access(parser)
+        parser.parse_keyword("for")
+        binders = VariablesAttr.parse_inline(parser)
+        conditions: tuple[Condition, ...] = ()
+        position = None
+        if parser.parse_optional_keyword("where") is not None:
+            conditions = ConditionsAttr.parse_inline(parser).data
+        if parser.parse_optional_keyword("as") is not None:
+            position = parser.parse_identifier("a field")
+        pairs = [(variable, str(dim)) for variable, dim in binders.data]
+        return cls(name, fields, keys, pairs, conditions, position)
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_symbol_name(self.sym_name.data)
+        _print_fields(printer, self.fields_)
+        printer.print_string(f" = distinct {self.keys} for {self.binders}")
+        if self.condition is not None:
+            printer.print_string(f" where {self.condition}")
+        if self.position is not None:
+            printer.print_string(f" as {self.position.data}")
+
+
+@irdl_op_definition
+class DimOp(IRDLOperation):
+    """A plain size, fixed if it has a value."""
+
+    name = "graph.dim"
+
+    sym_name = prop_def(StringAttr)
+    value = opt_prop_def(IntAttr)
+    traits = traits_def(SymbolOpInterface())
+
+    def __init__(self, name: str, value: int | None = None):
+        fixed = None if value is None else IntAttr(value)
+        super().__init__(properties={"sym_name": StringAttr(name), "value": fixed})
+
+    @classmethod
+    def parse(cls, parser: Parser) -> "DimOp":
+        name = parser.parse_symbol_name().data
+        has_value = parser.parse_optional_punctuation("=") is not None
+        return cls(name, parser.parse_integer() if has_value else None)
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_symbol_name(self.sym_name.data)
+        if self.value is not None:
+            printer.print_string(f" = {self.value.data}")
+
+
+def schema_of(module: ModuleOp) -> Schema:
+    """The sets and sizes that a module declares, in order."""
+    sets: dict[str, SetDecl] = {}
+    sizes: dict[str, int | None] = {}
+    for op in module.ops:
+        if isinstance(op, SetOp | DeriveOp):
+            sets[op.sym_name.data] = op.decl
+        elif isinstance(op, DimOp):
+            sizes[op.sym_name.data] = None if op.value is None else op.value.data
+    return Schema(sets, sizes)
