@@ -1,0 +1,163 @@
+"""Adjacency in the order a kernel wants, from plain integer columns.
+
+Enters: columns of keys, one value for each element of a set. Leaves: the stable permutation that
+sorts the elements by those keys, where each run of equal keys starts, and boundaries that share
+the work out evenly. Nothing here depends on the number of threads, so neither do results.
+
+One idea makes it fast: a key tuple and the position of its element are packed into one 64-bit
+integer. Sorting those needs no indirection, is stable because positions differ, and gives both the
+permutation (the low bits) and the sorted keys (the high bits). A million elements take 10 ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+PACKED_BITS = 63
+"""Bits of a non-negative 64-bit integer."""
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """Elements in the order of their keys.
+
+    `permutation` is int32[n], or None if they are in order already, so that a kernel can do
+    without indirection. `first` is bool[n]: whether the key tuple differs from the one before.
+    """
+
+    permutation: Array | None
+    first: Array
+
+    @property
+    def count(self) -> int:
+        """How many different key tuples there are."""
+        return int(np.count_nonzero(self.first))
+
+    def arrange(self, values: Array) -> Array:
+        """`values` (one for each element) in this order; `values` itself if that is no change."""
+        return values if self.permutation is None else values[self.permutation]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Stretches of equal keys, in sorted order, none longer than a limit.
+
+    Run `r` covers the sorted elements `start[r] .. start[r + 1] - 1`, all of which have the keys
+    `keys[0][r], keys[1][r], ...`. The runs of the value `b` of the first key are
+    `block[b] .. block[b + 1] - 1`. All arrays are int32.
+    """
+
+    start: Array
+    keys: tuple[Array, ...]
+    block: Array
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+
+def sort(columns: Sequence[Array], extents: Sequence[int]) -> Sorting:
+    """Sort elements lexicographically by their keys, stably.
+
+    `columns` are integer arrays of one length, `columns[k]` with values in 0 .. extents[k] - 1.
+    """
+    count = len(columns[0])
+    if count == 0:
+        return Sorting(None, np.zeros(0, np.bool_))
+    width = PACKED_BITS - _bits(count)
+    order: Array | None = None
+    # From the last keys to the first, each pass sorting by as many keys as fit one integer.
+    stop = len(columns)
+    while stop:
+        start = _fitting(extents, stop, width)
+        if start == stop:
+            raise ValueError(f"a key of extent {extents[stop - 1]} is too wide to sort by")
+        code = pack(columns[start:stop], extents[start:stop])
+        order = _pass(code if order is None else code[order], order)
+        stop = start
+    first = np.zeros(count, np.bool_)
+    first[0] = True
+    for column in columns:
+        values = column if order is None else column[order]
+        first[1:] |= values[1:] != values[:-1]
+    return Sorting(order, first)
+
+
+def pack(columns: Sequence[Array], extents: Sequence[int]) -> Array:
+    """int64[n]: key tuples as single numbers in the same order, if their extents' product fits."""
+    code = columns[0].astype(np.int64)
+    for column, extent in zip(columns[1:], extents[1:], strict=True):
+        code *= extent
+        code += column
+    return code
+
+
+def segments(column: Array, extent: int) -> Array:
+    """int32[extent + 1]: elements with the value `v` stand at [v] .. [v + 1] - 1 once sorted."""
+    pointers = np.zeros(extent + 1, np.int32)
+    np.cumsum(np.bincount(column, minlength=extent), out=pointers[1:])
+    return pointers
+
+
+def runs(sorting: Sorting, columns: Sequence[Array], extent: int, limit: int) -> Runs:
+    """The runs of equal keys under `sorting`, which sorted these columns, cut into pieces of at
+    most `limit` elements. `extent` bounds the first key."""
+    count = len(sorting.first)
+    start = np.flatnonzero(sorting.first)
+    length = np.diff(start, append=count)
+    pieces = -(-length // limit)
+    if (pieces > 1).any():
+        ahead = np.cumsum(pieces) - pieces
+        within = np.arange(int(pieces.sum())) - np.repeat(ahead, pieces)
+        start = np.repeat(start, pieces) + limit * within
+    element = start if sorting.permutation is None else sorting.permutation[start]
+    keys = tuple(column[element].astype(np.int32) for column in columns)
+    bounds = np.append(start, count).astype(np.int32)
+    return Runs(bounds, keys, segments(keys[0], extent))
+
+
+def cuts(work: int | Array, parts: int) -> Array:
+    """int32[parts + 1]: row boundaries that share rows out evenly.
+
+    `work` is a number of equal rows, or pointers int32[rows + 1] as of `segments`: then a part
+    gets about the same number of rows plus elements, so that rows without elements count too.
+    """
+    shares = np.arange(parts + 1, dtype=np.int64)
+    if isinstance(work, int):
+        return (shares * work // max(parts, 1)).astype(np.int32)
+    rows = len(work) - 1
+    done = work.astype(np.int64) + np.arange(rows + 1)
+    bounds = np.searchsorted(done, shares * int(done[-1]) // max(parts, 1), side="left")
+    bounds[0], bounds[-1] = 0, rows
+    return bounds.astype(np.int32)
+
+
+def _bits(count: int) -> int:
+    """Bits that hold 0 .. count - 1."""
+    return max(0, count - 1).bit_length()
+
+
+def _fitting(extents: Sequence[int], stop: int, width: int) -> int:
+    """Least `start` such that the keys start .. stop - 1 together fit `width` bits."""
+    product, start = 1, stop
+    while start and (product := product * max(1, extents[start - 1])) <= 1 << width:
+        start -= 1
+    return start
+
+
+def _pass(code: Array, order: Array | None) -> Array | None:
+    """The permutation `order` followed by a stable sort by `code`; consumes `code`."""
+    if not (code[1:] < code[:-1]).any():
+        return order
+    bits = _bits(len(code))
+    code <<= bits
+    code |= np.arange(len(code))
+    code.sort()
+    code &= (1 << bits) - 1
+    permutation = code.astype(np.int32)
+    return permutation if order is None else order[permutation]
