@@ -108,6 +108,10 @@ class Code:
         self._tracker = tracker
         self._addresses = {entry: int(tracker[entry]) for entry in entries}
 
+    def keep(self) -> None:
+        """Leave the code in memory until the process ends: its own threads may run it."""
+        self._tracker._owned = True
+
     def address(self, entry: str) -> int:
         """Where the function `entry` begins; valid as long as this object lives."""
         return self._addresses[entry]
@@ -156,9 +160,14 @@ def c_symbols() -> dict[str, int]:
     for name in (*names, *LIBC):
         for library in libraries:
             if hasattr(library, name):
-                found[name] = ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+                found[name] = address_of(getattr(library, name))
                 break
     return found
+
+
+def address_of(function: Any) -> int:
+    """Where a ctypes function begins."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 _C_LIBRARIES: dict[str, tuple[str | None, ...]] = {
@@ -189,6 +198,14 @@ def _leave_code_in_place() -> None:
 
 def _optimised(text: str, name: str) -> llvm.ModuleRef:
     machine = target_machine()
+    line, found, _ = text.partition("\0")
+    if found:  # LLVM would read no further
+        raise _located(
+            f"<string>:{line.count(chr(10)) + 1}:{len(line) - line.rfind(chr(10))}: "
+            "a character that is no part of LLVM IR",
+            name,
+            text,
+        )
     try:
         module = llvm.parse_assembly(text)
         module.verify()

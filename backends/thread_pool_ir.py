@@ -1,0 +1,316 @@
+"""The LLVM IR of the thread pool that `cpu_threads` compiles and drives.
+
+Enters: nothing but the kind of machine. Leaves: a module that defines
+
+- `hec_parallel(ptr fn, ptr args, i64 tasks)`: runs `fn(args, task)` for each task in [0, tasks);
+- `hec_threads_reset(i32 workers)`: forgets all threads; for the start and for a forked child;
+- `hec_threads_want(i32 workers)`: how many threads shall help the caller from now on.
+
+How a call works: `@word` is a serial number (high half) and who is inside the call (low half: an
+open bit, a waiting bit, and a count). The caller publishes the work and opens the call with itself
+inside; a worker enters by adding one to the very word it looked at, so it can enter no other call.
+When no task is left the caller closes the call and waits until the count is zero. A worker that
+comes late, or never, costs nothing. Who waits looks a bounded number of times, then sleeps.
+"""
+
+import platform
+import sys
+from string import Template
+
+SPIN_ROUNDS = 1000
+"""Looks at a word before sleeping on it; with the pauses between, some 30 microseconds: about as
+long as the caller's next call takes to come, and too short to hurt on a machine that is shared."""
+
+MAX_THREADS = 1024
+POOL = Template("""
+; Each on cache lines of its own, as different threads write them.
+@work = internal global { ptr, ptr, i64, [104 x i8] } zeroinitializer, align 128
+@next = internal global [16 x i64] zeroinitializer, align 128
+@word = internal global [16 x i64] zeroinitializer, align 128
+@busy = internal global [32 x i32] zeroinitializer, align 128 ; 1 during a call
+@sleepers = internal global [32 x i32] zeroinitializer, align 128 ; workers in the kernel
+@started = internal global i32 0
+@wanted = internal global i32 0
+@mutex = internal global [16 x i64] zeroinitializer, align 128
+@condition = internal global [16 x i64] zeroinitializer, align 128
+
+declare i32 @pthread_create(ptr, ptr, ptr, ptr)
+declare i32 @pthread_detach(i64)
+declare i32 @pthread_sigmask(i32, ptr, ptr)
+$declarations
+
+; At the start, and in a forked child: nobody is inside and no worker exists.
+define void @hec_threads_reset(i32 %workers) nounwind {
+  store i64 0, ptr @word
+  store i32 0, ptr @busy
+  store i32 0, ptr @sleepers
+  store i32 0, ptr @started
+  store i32 %workers, ptr @wanted
+  $prepare
+  ret void
+}
+
+define void @hec_threads_want(i32 %workers) nounwind {
+  store atomic i32 %workers, ptr @wanted seq_cst, align 4
+  ret void
+}
+
+define void @hec_parallel(ptr %fn, ptr %args, i64 %tasks) nounwind {
+  %workers = load atomic i32, ptr @wanted monotonic, align 4
+  %alone = icmp slt i32 %workers, 1
+  %small = icmp slt i64 %tasks, 2
+  %serial = or i1 %alone, %small
+  br i1 %serial, label %serially, label %claim
+claim:
+  %claimed = cmpxchg ptr @busy, i32 0, i32 1 acquire monotonic
+  %mine = extractvalue { i32, i1 } %claimed, 1
+  br i1 %mine, label %ready, label %serially
+ready:
+  %running = load i32, ptr @started
+  %lacking = icmp slt i32 %running, %workers
+  br i1 %lacking, label %start, label %publish
+start:
+  call void @start_workers(i32 %workers)
+  br label %publish
+publish:
+  store ptr %fn, ptr @work
+  store ptr %args, ptr getelementptr (i8, ptr @work, i64 8)
+  store i64 %tasks, ptr getelementptr (i8, ptr @work, i64 16)
+  store i64 0, ptr @next
+  %old = load atomic i64, ptr @word monotonic, align 8
+  %following = add i64 %old, 4294967296
+  %empty = and i64 %following, -4294967296
+  %opened = or i64 %empty, $open_and_one
+  store atomic i64 %opened, ptr @word seq_cst, align 8
+  %sleeping = load atomic i32, ptr @sleepers seq_cst, align 4
+  %asleep = icmp ne i32 %sleeping, 0
+  br i1 %asleep, label %rouse, label %share
+rouse:
+  %others = sub i64 %tasks, 1
+  %enough = icmp sgt i64 %others, $max_threads
+  %count = select i1 %enough, i64 $max_threads, i64 %others
+  call void @wake(ptr getelementptr (i8, ptr @word, i64 4), i64 %count)
+  br label %share
+share:
+  call void @run_tasks(ptr %fn, ptr %args, i64 %tasks)
+  %closed = atomicrmw sub ptr @word, i64 $open_and_one seq_cst
+  br label %wait
+wait:
+  %rounds = phi i32 [ 0, %share ], [ %more, %pause ], [ $spin, %sleep ]
+  %seen = load atomic i64, ptr @word acquire, align 8
+  %inside = and i64 %seen, $count
+  %done = icmp eq i64 %inside, 0
+  br i1 %done, label %finish, label %look
+look:
+  %more = add i32 %rounds, 1
+  %patient = icmp ult i32 %rounds, $spin
+  br i1 %patient, label %pause, label %mark
+pause:
+  $pause
+  br label %wait
+mark:
+  %marked = atomicrmw or ptr @word, i64 $waiting seq_cst
+  %left = and i64 %marked, $count
+  %late = icmp eq i64 %left, 0
+  br i1 %late, label %finish, label %sleep
+sleep:
+  %expected = or i64 %left, $waiting
+  call void @wait(ptr @word, i64 %expected)
+  br label %wait
+finish:
+  store atomic i32 0, ptr @busy release, align 4
+  ret void
+serially:
+  %any = icmp sgt i64 %tasks, 0
+  br i1 %any, label %each, label %out
+each:
+  %task = phi i64 [ 0, %serially ], [ %task.next, %each ]
+  call void %fn(ptr %args, i64 %task)
+  %task.next = add i64 %task, 1
+  %further = icmp slt i64 %task.next, %tasks
+  br i1 %further, label %each, label %out
+out:
+  ret void
+}
+
+define internal void @run_tasks(ptr %fn, ptr %args, i64 %tasks) nounwind {
+  br label %take
+take:
+  %task = atomicrmw add ptr @next, i64 1 monotonic
+  %real = icmp slt i64 %task, %tasks
+  br i1 %real, label %run, label %out
+run:
+  call void %fn(ptr %args, i64 %task)
+  br label %take
+out:
+  ret void
+}
+
+define internal ptr @worker(ptr %number) nounwind {
+  %index = ptrtoint ptr %number to i64
+  br label %look
+look:
+  %last = phi i64 [ 0, %0 ], [ %last, %idle ], [ %last, %doze ], [ %last, %enter ],
+                  [ %call, %leave ], [ %call, %rouse ]
+  %rounds = phi i32 [ 0, %0 ], [ %more, %idle ], [ 0, %doze ], [ 0, %enter ], [ 0, %leave ],
+                    [ 0, %rouse ]
+  %seen = load atomic i64, ptr @word acquire, align 8
+  %call = lshr i64 %seen, 32
+  %bit = and i64 %seen, $open
+  %open = icmp ne i64 %bit, 0
+  %fresh = icmp ne i64 %call, %last
+  %limit = load atomic i32, ptr @wanted monotonic, align 4
+  %limit.wide = sext i32 %limit to i64
+  %among = icmp slt i64 %index, %limit.wide
+  %inviting = and i1 %open, %fresh
+  %invited = and i1 %inviting, %among
+  br i1 %invited, label %enter, label %rest
+enter:
+  %entered = add i64 %seen, 1
+  %exchange = cmpxchg ptr @word, i64 %seen, i64 %entered seq_cst monotonic
+  %in = extractvalue { i64, i1 } %exchange, 1
+  br i1 %in, label %work, label %look
+work:
+  %fn = load ptr, ptr @work
+  %args = load ptr, ptr getelementptr (i8, ptr @work, i64 8)
+  %tasks = load i64, ptr getelementptr (i8, ptr @work, i64 16)
+  call void @run_tasks(ptr %fn, ptr %args, i64 %tasks)
+  br label %leave
+leave:
+  %before = atomicrmw sub ptr @word, i64 1 seq_cst
+  %low = and i64 %before, 4294967295
+  %awaited = icmp eq i64 %low, $waiting_and_one
+  br i1 %awaited, label %rouse, label %look
+rouse:
+  call void @wake(ptr @word, i64 1)
+  br label %look
+rest:
+  %more = add i32 %rounds, 1
+  %patient = icmp ult i32 %rounds, $spin
+  br i1 %patient, label %idle, label %doze
+idle:
+  $pause
+  br label %look
+doze:
+  %more.sleepers = atomicrmw add ptr @sleepers, i32 1 seq_cst
+  call void @wait(ptr getelementptr (i8, ptr @word, i64 4), i64 %call)
+  %fewer.sleepers = atomicrmw sub ptr @sleepers, i32 1 seq_cst
+  br label %look
+}
+
+; Signals are for the interpreter's threads: workers start with all of them blocked.
+define internal void @start_workers(i32 %workers) nounwind {
+  %thread = alloca i64
+  %all = alloca [16 x i64]
+  %mask = alloca [16 x i64]
+  store [16 x i64] [$all_signals], ptr %all
+  %blocked = call i32 @pthread_sigmask(i32 $set_mask, ptr %all, ptr %mask)
+  %first = load i32, ptr @started
+  br label %each
+each:
+  %index = phi i32 [ %first, %0 ], [ %index.next, %good ]
+  %number = sext i32 %index to i64
+  %argument = inttoptr i64 %number to ptr
+  %failed = call i32 @pthread_create(ptr %thread, ptr null, ptr @worker, ptr %argument)
+  %created = icmp eq i32 %failed, 0
+  br i1 %created, label %good, label %bad
+good:
+  %handle = load i64, ptr %thread
+  %detached = call i32 @pthread_detach(i64 %handle)
+  %index.next = add i32 %index, 1
+  store i32 %index.next, ptr @started
+  %further = icmp slt i32 %index.next, %workers
+  br i1 %further, label %each, label %out
+bad: ; the system gives no more: do with those there are
+  store atomic i32 %index, ptr @wanted seq_cst, align 4
+  br label %out
+out:
+  %restored = call i32 @pthread_sigmask(i32 $set_mask, ptr %mask, ptr null)
+  ret void
+}
+""")
+
+# `wait` sleeps while the 32-bit word at a place has a value; `wake` ends that for some who wait.
+FUTEX = Template("""
+declare i64 @syscall(i64, ...)
+
+define internal void @wait(ptr %place, i64 %value) nounwind {
+  %r = call i64 (i64, ...) @syscall(i64 $call, ptr %place, i64 128, i64 %value, i64 0, i64 0, i64 0)
+  ret void
+}
+
+define internal void @wake(ptr %place, i64 %count) nounwind {
+  %r = call i64 (i64, ...) @syscall(i64 $call, ptr %place, i64 129, i64 %count, i64 0, i64 0, i64 0)
+  ret void
+}
+""")
+
+CONDITION = """
+declare i32 @pthread_mutex_init(ptr, ptr)
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_init(ptr, ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_broadcast(ptr)
+
+define internal void @wait(ptr %place, i64 %value) nounwind {
+  %expected = trunc i64 %value to i32
+  %locked = call i32 @pthread_mutex_lock(ptr @mutex)
+  br label %look
+look:
+  %seen = load atomic i32, ptr %place seq_cst, align 4
+  %same = icmp eq i32 %seen, %expected
+  br i1 %same, label %sleep, label %out
+sleep:
+  %slept = call i32 @pthread_cond_wait(ptr @condition, ptr @mutex)
+  br label %look
+out:
+  %unlocked = call i32 @pthread_mutex_unlock(ptr @mutex)
+  ret void
+}
+
+define internal void @wake(ptr %place, i64 %count) nounwind {
+  %locked = call i32 @pthread_mutex_lock(ptr @mutex)
+  %told = call i32 @pthread_cond_broadcast(ptr @condition)
+  %unlocked = call i32 @pthread_mutex_unlock(ptr @mutex)
+  ret void
+}
+"""
+
+PREPARE_CONDITION = """%m = call i32 @pthread_mutex_init(ptr @mutex, ptr null)
+  %c = call i32 @pthread_cond_init(ptr @condition, ptr null)"""
+
+FUTEX_CALL = {"x86_64": 202, "AMD64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221}
+"""Linux's number of the futex system call by machine."""
+
+# The processor is told that a loop waits: the intrinsic's name, its argument.
+PAUSE = {
+    "x86_64": ("llvm.x86.sse2.pause", "", ""),
+    "AMD64": ("llvm.x86.sse2.pause", "", ""),
+    "aarch64": ("llvm.aarch64.hint", "i32", "i32 1"),
+    "arm64": ("llvm.aarch64.hint", "i32", "i32 1"),
+}
+
+OPEN, WAITING, COUNT = 1 << 31, 1 << 30, (1 << 30) - 1
+
+
+def pool_ir(use_futex: bool) -> str:
+    """The module of the pool for this machine, sleeping by futex or by condition variable."""
+    name, parameters, argument = PAUSE.get(platform.machine(), ("", "", ""))
+    text = POOL.substitute(
+        declarations=f"declare void @{name}({parameters})" if name else "",
+        pause=f"call void @{name}({argument})" if name else "",
+        prepare="" if use_futex else PREPARE_CONDITION,
+        open=OPEN,
+        waiting=WAITING,
+        count=COUNT,
+        open_and_one=OPEN + 1,
+        waiting_and_one=WAITING + 1,
+        spin=SPIN_ROUNDS,
+        max_threads=MAX_THREADS,
+        set_mask=2 if sys.platform == "linux" else 3,
+        all_signals=", ".join(["i64 -1"] * 16),
+    )
+    if use_futex:
+        return text + FUTEX.substitute(call=FUTEX_CALL[platform.machine()])
+    return text + CONDITION
