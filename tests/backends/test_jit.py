@@ -105,7 +105,7 @@ def test_given_symbols():
         ("define void @f( {\n", "module.ll:2:1"),
         ("define i32 @f() {\n  ret void\n}\n", "module.ll:2:7"),
         ("define i32 @f(i32 %a) {\n %d = add i32 %d, %a\n ret i32 %d\n}\n", "module.ll"),
-        ("; \0", "module.ll:1:3"),
+        ("\0", "module.ll:1:1"),
         ("hello", "module.ll:1:1"),
     ],
 )
