@@ -1,0 +1,264 @@
+"""The loads and stores of the `tile` dialect: which elements the lanes of a tile stand for.
+
+load     ::= "tile.load" element-at ":" tensor "->" value
+store    ::= "tile.store" %value "," element-at ":" tensor "," value
+element-at ::= %t "[" %i* "]" ("axis" n)? ("step" n)? ("pad" number)? ("valid" %n)?
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+from xdsl.dialects.builtin import (
+    FloatAttr,
+    IndexType,
+    IntAttr,
+    IntegerAttr,
+    VectorType,
+)
+from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.irdl import (
+    AttrSizedOperandSegments,
+    IRDLOperation,
+    irdl_op_definition,
+    operand_def,
+    opt_operand_def,
+    opt_prop_def,
+    result_def,
+    traits_def,
+    var_operand_def,
+)
+from xdsl.parser import Parser
+from xdsl.printer import Printer
+from xdsl.traits import MemoryReadEffect, MemoryWriteEffect
+from xdsl.utils.exceptions import VerifyException
+
+from hectorite.ir.scalar import scalar_type
+from hectorite.ir.space import TensorType
+
+index = IndexType()
+
+
+def shape_of(type: Attribute) -> tuple[int, ...]:
+    """Extents of a tile; () for a scalar."""
+    return tuple(type.get_shape()) if isinstance(type, VectorType) else ()
+
+
+def _number(attribute: Attribute | None) -> float | int | None:
+    if isinstance(attribute, FloatAttr | IntegerAttr):
+        return attribute.value.data
+    return None
+
+
+def print_indices(printer: Printer, tensor: SSAValue, indices: Sequence[SSAValue]) -> None:
+    printer.print_ssa_value(tensor)
+    with printer.in_square_brackets():
+        printer.print_list(indices, printer.print_ssa_value)
+
+
+def parse_indices(parser: Parser) -> tuple[SSAValue, list[SSAValue]]:
+    tensor = parser.parse_operand("a tensor")
+    indices = parser.parse_comma_separated_list(
+        parser.Delimiter.SQUARE, lambda: parser.parse_operand("an index")
+    )
+    return tensor, indices
+
+
+class ElementAccess(IRDLOperation):
+    """What loads and stores share: which elements of a tensor the lanes of a tile stand for.
+
+    There is one index for each dimension, `index` or a vector of them. Lane l of a rank-1 tile
+    uses lane l of every vector index and adds `l * step` to the index of dimension `axis`. In a
+    rank-2 tile, lane (m, l) uses lane m of the vector indices and adds `l * step` along `axis`.
+    With `pad`, an element outside the tensor reads as that number and is not written. With
+    `valid`, only lanes l below it are read (the others are unspecified) or written.
+    """
+
+    tensor = operand_def(TensorType)
+    indices = var_operand_def()
+    valid = opt_operand_def(IndexType)
+    axis = opt_prop_def(IntAttr)
+    step = opt_prop_def(IntAttr)
+    pad = opt_prop_def(FloatAttr | IntegerAttr)
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
+
+    @property
+    def tensor_type(self) -> TensorType:
+        return cast(TensorType, self.tensor.type)
+
+    @property
+    def lane_axis(self) -> int | None:
+        return None if self.axis is None else self.axis.data
+
+    @property
+    def lane_step(self) -> int:
+        return 1 if self.step is None else self.step.data
+
+    @property
+    def pad_value(self) -> float | int | None:
+        return _number(self.pad)
+
+    def verify_access(self, value: Attribute) -> None:
+        """Check indices, axis and element type against the tensor and the tile."""
+        dims = self.tensor_type.dims
+        if len(self.indices) != len(dims):
+            raise VerifyException(f"expected {len(dims)} indices, got {len(self.indices)}")
+        if scalar_type(value) != self.tensor_type.element:
+            raise VerifyException(
+                f"expected elements of {self.tensor_type.element}, got {scalar_type(value)}"
+            )
+        shape = shape_of(value)
+        for operand in self.indices:
+            if scalar_type(operand.type) != index:
+                raise VerifyException(f"expected an index, got {operand.type}")
+            if shape_of(operand.type) not in ((), shape[:1]):
+                raise VerifyException(f"expected a scalar or {shape[:1]} index, got {operand.type}")
+        if len(shape) > 2 or (len(shape) == 2 and self.axis is None):
+            raise VerifyException("a tile has rank 2 at most, and then needs an axis")
+        if self.axis is not None and not 0 <= self.axis.data < len(dims):
+            raise VerifyException(f"axis {self.axis.data} is not a dimension of the tensor")
+
+    def print_access(self, printer: Printer) -> None:
+        print_indices(printer, self.tensor, self.indices)
+        if self.axis is not None:
+            printer.print_string(f" axis {self.axis.data}")
+        if self.step is not None:
+            printer.print_string(f" step {self.step.data}")
+        if self.pad is not None:
+            printer.print_string(f" pad {self.pad_value!r}")
+        if self.valid is not None:
+            printer.print_string(" valid ")
+            printer.print_ssa_value(self.valid)
+        printer.print_string(" : ")
+        printer.print_attribute(self.tensor.type)
+
+
+def _parse_access_tail(
+    parser: Parser, element_is_float: bool
+) -> tuple[dict[str, Attribute | None], SSAValue | None]:
+    properties: dict[str, Attribute | None] = {}
+    valid = None
+    while True:
+        word = parser.parse_optional_keyword_in(("axis", "step", "pad", "valid"))
+        if word is None:
+            return properties, valid
+        if word == "valid":
+            valid = parser.parse_operand("a lane count")
+        elif word == "pad":
+            properties[word] = _pad_attribute(parser.parse_number(), element_is_float)
+        else:
+            properties[word] = IntAttr(parser.parse_integer())
+
+
+def _pad_attribute(number: float | int | None, is_float: bool) -> Attribute | None:
+    if number is None:
+        return None
+    return FloatAttr(float(number), 64) if is_float else IntegerAttr(int(number), 64)
+
+
+def _access_properties(
+    tensor: SSAValue, axis: int | None, step: int, pad: float | int | None
+) -> dict[str, Attribute | None]:
+    is_float = cast(TensorType, tensor.type).element_type.is_float
+    return {
+        "axis": None if axis is None else IntAttr(axis),
+        "step": None if step == 1 else IntAttr(step),
+        "pad": _pad_attribute(pad, is_float),
+    }
+
+
+@irdl_op_definition
+class LoadOp(ElementAccess):
+    """A tile of a tensor's elements."""
+
+    name = "tile.load"
+
+    result = result_def()
+    traits = traits_def(MemoryReadEffect())
+
+    def __init__(
+        self,
+        tensor: SSAValue,
+        indices: Sequence[SSAValue],
+        type: Attribute | None = None,
+        axis: int | None = None,
+        step: int = 1,
+        pad: float | int | None = None,
+        valid: SSAValue | None = None,
+    ):
+        super().__init__(
+            operands=[tensor, indices, valid],
+            properties=_access_properties(tensor, axis, step, pad),
+            result_types=[type or cast(TensorType, tensor.type).element],
+        )
+
+    def verify_(self) -> None:
+        self.verify_access(self.result.type)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> "LoadOp":
+        tensor, indices = parse_indices(parser)
+        is_float = cast(TensorType, tensor.type).element_type.is_float
+        properties, valid = _parse_access_tail(parser, is_float)
+        parser.parse_punctuation(":")
+        parser.parse_type()
+        parser.parse_punctuation("->")
+        op = cls(tensor, indices, parser.parse_type(), valid=valid)
+        op.properties |= {k: v for k, v in properties.items() if v is not None}
+        return op
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        self.print_access(printer)
+        printer.print_string(" -> ")
+        printer.print_attribute(self.result.type)
+
+
+@irdl_op_definition
+class StoreOp(ElementAccess):
+    """Write a tile to a tensor's elements. Lanes that name one element must hold one value."""
+
+    name = "tile.store"
+
+    value = operand_def()
+    traits = traits_def(MemoryWriteEffect())
+
+    def __init__(
+        self,
+        value: SSAValue | Operation,
+        tensor: SSAValue,
+        indices: Sequence[SSAValue],
+        axis: int | None = None,
+        step: int = 1,
+        pad: float | int | None = None,
+        valid: SSAValue | None = None,
+    ):
+        super().__init__(
+            operands=[value, tensor, indices, valid],
+            properties=_access_properties(tensor, axis, step, pad),
+        )
+
+    def verify_(self) -> None:
+        self.verify_access(self.value.type)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> "StoreOp":
+        value = parser.parse_operand("a value")
+        parser.parse_punctuation(",")
+        tensor, indices = parse_indices(parser)
+        is_float = cast(TensorType, tensor.type).element_type.is_float
+        properties, valid = _parse_access_tail(parser, is_float)
+        parser.parse_punctuation(":")
+        parser.parse_type()
+        parser.parse_punctuation(",")
+        parser.parse_type()
+        op = cls(value, tensor, indices, valid=valid)
+        op.properties |= {k: v for k, v in properties.items() if v is not None}
+        return op
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_ssa_value(self.value)
+        printer.print_string(", ")
+        self.print_access(printer)
+        printer.print_string(", ")
+        printer.print_attribute(self.value.type)
