@@ -1,0 +1,80 @@
+"""The numbers that the reference computes with.
+
+Enters: arrays of an element type. Leaves: values, each a tuple of arrays of one shape ("lanes")
+that are indexed, broadcast and reduced alike. Plain arithmetic has one lane, the value; error
+analysis (`error_bound.py`) has one for the value and others for what may be wrong with it.
+
+Integers are exact in int64 and wrap in their type. Floats are float64, so that rounding plays no
+part; or, with `own_types`, what the program itself computes in (f32, also for 16-bit floats), for
+comparing where a rounding decides: non-finite values and comparisons at their threshold.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hectorite.ir.element import ElementType
+from hectorite.ir.scalar import Array, apply, convert, wrap
+
+Lanes = tuple[Array, ...]
+Fold = tuple[np.ufunc, Any]
+"""How one lane accumulates: the function, and the value it starts from."""
+
+UFUNCS = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+
+
+def identity(kind: str, element: ElementType) -> float | int:
+    """Where a statement of this kind starts: 0, 1, the least or the greatest value."""
+    if kind in ("max", "min"):
+        if element.is_float:
+            return -np.inf if kind == "max" else np.inf
+        return element.bounds[0 if kind == "max" else 1]
+    return 1 if kind == "mul" else 0
+
+
+class Arithmetic:
+    """Plain arithmetic, in float64 or in the program's own types."""
+
+    def __init__(self, own_types: bool = False):
+        self.own_types = own_types
+
+    def dtype(self, element: ElementType) -> np.dtype[Any]:
+        """The NumPy type that carries values of an element type."""
+        if element.is_float:
+            return element.compute.storage if self.own_types else np.dtype(np.float64)
+        return np.dtype(np.bool_ if element.kind == "bool" else np.int64)
+
+    def load(self, array: Array, element: ElementType) -> Lanes:
+        """The value of data in storage."""
+        return (np.asarray(array).astype(self.dtype(element)),)
+
+    def constant(self, number: float | int, element: ElementType) -> Lanes:
+        """A number of the program; a float constant is the nearest one of its type."""
+        return self.load(np.asarray(number).astype(element.storage), element)
+
+    def apply(self, name: str, arguments: Sequence[Lanes], element: ElementType) -> Lanes:
+        """A scalar function; `element` is the type of its last operand."""
+        return (apply(name, [lanes[0] for lanes in arguments], element),)
+
+    def cast(self, value: Lanes, source: ElementType, target: ElementType) -> Lanes:
+        """Conversion between element types."""
+        return (convert(value[0], source, target).astype(self.dtype(target)),)
+
+    def folds(self, kind: str, element: ElementType) -> Sequence[Fold]:
+        """How each lane accumulates in a statement of this kind."""
+        return ((UFUNCS.get(kind, np.add), identity(kind, element)),)
+
+    def spread(self, kind: str, value: Lanes) -> Lanes:
+        """The lanes that a value accumulates in."""
+        return value
+
+    def settle(self, kind: str, lanes: Lanes, element: ElementType, stored: ElementType) -> Lanes:
+        """The value of what has accumulated in `element`, rounded to the type it is stored in."""
+        return self.cast((wrap(lanes[0], element),), element, stored)
+
+    def result(self, value: Lanes, element: ElementType) -> Array:
+        """What a function returns: exact types as stored, floats as they are carried."""
+        if element.is_float and not self.own_types:
+            return value[0]
+        return value[0].astype(element.storage)

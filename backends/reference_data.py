@@ -1,0 +1,122 @@
+"""Sets, maps and grids of index variables for the reference.
+
+Enters: the sets a module declares, their sizes and maps. Leaves: the value of any index expression
+at every point of a grid, as an integer array that broadcasts over the grid's axes. Derived sets
+that the data leaves out are built by enumerating all assignments of their binders.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hectorite.ir.diagnostics import fail
+from hectorite.ir.index import IndexExpr, Path
+from hectorite.ir.scalar import Array
+from hectorite.ir.schema import Derivation, Schema, SetDecl
+from hectorite.ir.space import Dim
+
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+class Data:
+    """Sizes and maps by name. Derived sets are built unless they are among the sizes."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        sizes: Mapping[str, int],
+        maps: Mapping[tuple[str, str], Array],
+    ):
+        self.schema = schema
+        fixed = {name: value for name, value in schema.sizes.items() if value is not None}
+        self.sizes = {**fixed, **sizes}
+        self.maps = dict(maps)
+        for decl in schema.sets.values():
+            if decl.derivation is not None and decl.name not in self.sizes:
+                self._build(decl, decl.derivation)
+
+    def size(self, dim: Dim) -> int:
+        """An extent; `HectoriteError` if its name has no value."""
+        if isinstance(dim, str) and dim not in self.sizes:
+            raise fail(f"the size of `{dim}` is not given")
+        return dim if isinstance(dim, int) else self.sizes[dim]
+
+    def follow(self, start: Dim, fields: Sequence[str], here: Array) -> Array:
+        """Where a path leads from the elements `here` of a set."""
+        for name in fields:
+            if not isinstance(start, str) or (start, name) not in self.maps:
+                raise fail(f"the map `{name}` of `{start}` is not given")
+            here = np.asarray(self.maps[start, name])[here].astype(np.int64)
+            start = self.schema.fields_of(start)[name]
+        return here
+
+    def _build(self, decl: SetDecl, derivation: Derivation) -> None:
+        """One element for each distinct tuple of keys, in lexicographic order."""
+        extents = [self.size(set_name) for _, set_name in derivation.binders]
+        grid = Grid(self, derivation.binders, tuple(slice(0, extent) for extent in extents))
+        keep = np.ones(grid.shape, np.bool_)
+        for c in derivation.conditions:
+            keep &= _COMPARE[c.operator](grid.index(c.left), grid.index(c.right))
+        targets = tuple(self.size(target) for _, target in decl.fields)
+        flat, inside = grid.flat(derivation.keys, targets)
+        if not np.all(inside | ~keep):
+            raise fail(f"a key of the derived set `{decl.name}` is out of range")
+        codes, position = np.unique(np.broadcast_to(flat, grid.shape)[keep], return_inverse=True)
+        self.sizes[decl.name] = len(codes)
+        for (name, _), values in zip(decl.fields, np.unravel_index(codes, targets), strict=True):
+            self.maps[decl.name, name] = values
+        if derivation.position is not None:
+            self.maps[derivation.binders[0][1], derivation.position] = position.ravel()
+
+
+class Grid:
+    """A box of assignments of index variables: variable i is axis i."""
+
+    def __init__(self, data: Data, variables: Sequence[tuple[str, Dim]], box: Sequence[slice]):
+        self.data = data
+        self.over = dict(variables)
+        self.shape = tuple(part.stop - part.start for part in box)
+        self.values = dict[str, Array]()
+        for axis, ((name, _), part) in enumerate(zip(variables, box, strict=True)):
+            values = np.arange(part.start, part.stop, dtype=np.int64)
+            self.values[name] = values.reshape([-1 if a == axis else 1 for a in range(len(box))])
+
+    def index(self, expr: IndexExpr) -> Array:
+        """The value of an index expression, with an axis for each variable."""
+
+        def follow(path: Path) -> Any:
+            here = self.values[path.variable]
+            return self.data.follow(self.over[path.variable], path.fields, here)
+
+        value = np.asarray(expr.evaluate(follow, self.data.size), np.int64)
+        return value if value.ndim else value.reshape((1,) * len(self.shape))
+
+    def flat(self, access: Sequence[IndexExpr], shape: Sequence[int]) -> tuple[Array, Array]:
+        """Row-major positions in a tensor of this shape, and whether they lie inside it."""
+        flat = np.zeros((1,) * len(self.shape), np.int64)
+        inside = np.ones((1,) * len(self.shape), np.bool_)
+        for expr, extent in zip(access, shape, strict=True):
+            values = self.index(expr)
+            inside = inside & (values >= 0) & (values < extent)
+            flat = flat * extent + values
+        return flat, np.broadcast_to(inside, flat.shape)
+
+    def group(self, keys: Sequence[IndexExpr]) -> Array:
+        """A number for each tuple of keys, the same where all keys are equal."""
+        number = np.zeros((1,) * len(self.shape), np.int64)
+        if not math.prod(self.shape):
+            return number
+        for expr in keys:
+            values = self.index(expr)
+            number = number * (values.max() - values.min() + 1) + values - values.min()
+        return number
