@@ -18,7 +18,7 @@ import numpy as np
 from hectorite.backends import order
 from hectorite.backends.access import column, extent
 from hectorite.backends.derive import Derived, derive
-from hectorite.backends.intake import Intake
+from hectorite.backends.intake import MOST, Intake
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Schema, SetDecl
@@ -110,14 +110,18 @@ class Binding:
         )
 
     def along(self, name: str, keys: Keys, expr: IndexExpr) -> Array:
-        """The values of `expr` over a set in the order of `keys`, contiguous (int32 for a path),
-        so that a kernel streams them."""
+        """int32[|name|]: the values of `expr` over a set in the order of `keys` (of the set itself
+        if there are none), contiguous, so that a kernel streams them.
+
+        Raises `HectoriteError` if a value does not fit 32 bits, as only a sum or product can."""
         keys = _normal(keys)
         (expr,) = _normal([expr])
-        return self._keep(
-            ("along", name, keys, expr),
-            lambda: self.sorting(name, keys).arrange(column(self, name, expr)),
-        )
+
+        def arrange() -> Array:
+            values = _int32(column(self, name, expr), expr)
+            return self.sorting(name, keys).arrange(values) if keys else values
+
+        return self._keep(("along", name, keys, expr), arrange)
 
     def segments(self, name: str, keys: Keys) -> Array:
         """int32[extent + 1], extent being that of the first key (for a path, the size of the set it
@@ -147,6 +151,36 @@ class Binding:
         (first, *_) = _normal(keys)
         return self._keep(
             ("cuts", name, first, parts), lambda: order.cuts(self.segments(name, [first]), parts)
+        )
+
+    def layout(
+        self,
+        what: str,
+        name: str,
+        keys: Keys = (),
+        path: IndexExpr | None = None,
+        limit: int | None = None,
+    ) -> Array:
+        """The int32 array that `tile.layout what of name by keys path path limit limit` stands for;
+        the head of `dialects/tile_program.py` lists them."""
+        if what == "order":
+            order = self.order(name, keys)
+            return self.path(name, ()) if order is None else order
+        if what == "segments":
+            return self.segments(name, keys)
+        if what == "cuts":
+            return self.cuts(name, keys, limit or 1)
+        if what in ("runs", "run_groups"):
+            runs = self.runs(name, keys, limit or MOST)
+            return runs.start if what == "runs" else runs.block
+        if path is None or what not in ("map", "along", "run_key"):
+            raise ValueError(f"there is no layout `{what}` of {name}")
+        if what != "run_key":
+            return self.along(name, keys if what == "along" else (), path)
+        keys, (path,) = _normal(keys), _normal([path])
+        start = self.runs(name, keys, limit or MOST).start
+        return self._keep(
+            ("run_key", name, keys, limit, path), lambda: self.along(name, keys, path)[start[:-1]]
         )
 
     def extend(self, schema: Schema) -> None:
@@ -199,6 +233,13 @@ class Binding:
 def _normal(keys: Keys) -> tuple[IndexExpr, ...]:
     """Keys that differ in the name of their variable only become equal."""
     return tuple(key.rename(dict.fromkeys(key.variables, "_")) for key in keys)
+
+
+def _int32(values: Array, expr: IndexExpr) -> Array:
+    narrow = values.astype(np.int32, copy=False)
+    if values.dtype != np.int32 and (narrow != values).any():
+        raise fail(f"the values of {expr} do not fit 32 bits")
+    return narrow
 
 
 def _frozen(array: Array) -> Array:

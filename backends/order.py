@@ -50,7 +50,7 @@ class Runs:
 
     Run `r` covers the sorted elements `start[r] .. start[r + 1] - 1`, all of which have the keys
     `keys[0][r], keys[1][r], ...`. The runs of the value `b` of the first key are
-    `block[b] .. block[b + 1] - 1`. All arrays are int32.
+    `block[b] .. block[b + 1] - 1`. All arrays are int32 and, like those of a sorting, read-only.
     """
 
     start: Array
@@ -85,7 +85,7 @@ def sort(columns: Sequence[Array], extents: Sequence[int]) -> Sorting:
     for column in columns:
         values = column if order is None else column[order]
         first[1:] |= values[1:] != values[:-1]
-    return Sorting(order, first)
+    return Sorting(None if order is None else _frozen(order), first)
 
 
 def pack(columns: Sequence[Array], extents: Sequence[int]) -> Array:
@@ -118,7 +118,8 @@ def runs(sorting: Sorting, columns: Sequence[Array], extent: int, limit: int) ->
     element = start if sorting.permutation is None else sorting.permutation[start]
     keys = tuple(column[element].astype(np.int32) for column in columns)
     bounds = np.append(start, count).astype(np.int32)
-    return Runs(bounds, keys, segments(keys[0], extent))
+    frozen = tuple(_frozen(values) for values in keys)
+    return Runs(_frozen(bounds), frozen, _frozen(segments(keys[0], extent)))
 
 
 def cuts(work: int | Array, parts: int) -> Array:
@@ -135,6 +136,11 @@ def cuts(work: int | Array, parts: int) -> Array:
     bounds = np.searchsorted(done, shares * int(done[-1]) // max(parts, 1), side="left")
     bounds[0], bounds[-1] = 0, rows
     return bounds.astype(np.int32)
+
+
+def _frozen(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
 
 
 def _bits(count: int) -> int:

@@ -66,7 +66,9 @@ def from_hetero_data(data: Any, reverse: bool = False) -> Sets:
     """
     if not (hasattr(data, "node_types") and hasattr(data, "edge_types")):
         raise fail(f"from_hetero_data was given {_named(data)}", expected="a PyG HeteroData")
-    counts = {kind: _node_count(data, kind) for kind in data.node_types}
+    ends = [kind for source, _, target in data.edge_types for kind in (source, target)]
+    kinds = dict.fromkeys([*data.node_types, *ends])
+    counts = {kind: _node_count(data, kind) for kind in kinds}
     start = dict(zip(counts, _offsets(list(counts.values())), strict=True))
     sources, targets = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
     for kind in data.edge_types:
@@ -133,7 +135,7 @@ def _typed(items: list[tuple[Any, Mapping[str, Any]]], attribute: str) -> tuple[
 
 
 def _node_count(data: Any, kind: str) -> int:
-    count = getattr(data[kind], "num_nodes", None)
+    count = getattr(data[kind], "num_nodes", None) if kind in data.node_types else None
     if count is None:
         raise fail(
             f"the number of nodes of type `{kind}` is not known",

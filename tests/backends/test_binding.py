@@ -252,3 +252,52 @@ def test_derived_from_a_condition():
     binding = Binding(schema, data)
     found = zip(binding.map("walk", "a"), binding.map("walk", "b"), strict=True)
     assert list(found) == wanted
+
+
+def test_layouts_by_name():
+    data = graph(nodes=9, edges=80)
+    edge = data["edge"]
+    binding = Binding(GRAPH, data)
+    keys = [path("dst"), path("type")]
+    order = np.lexsort([edge["type"], edge["dst"]])
+    runs = binding.runs("edge", keys, 4)
+    through = data["node"]["type"][edge["src"]]
+    wanted = {
+        "map": through,
+        "along": through[order],
+        "order": order,
+        "segments": binding.segments("edge", keys),
+        "cuts": binding.cuts("edge", keys, 4),
+        "runs": runs.start,
+        "run_groups": runs.block,
+        "run_key": through[order][runs.start[:-1]],
+    }
+    for what, values in wanted.items():
+        found = binding.layout(what, "edge", keys, path("src", "type"), 4)
+        assert found.dtype == np.int32 and (found == values).all(), what
+        assert found is binding.layout(what, "edge", keys, path("src", "type"), 4)
+        assert not found.flags.writeable
+    assert (binding.layout("order", "edge", [path()]) == np.arange(80)).all()
+    assert len(binding.layout("runs", "edge", [path("dst")])) == len(np.unique(edge["dst"])) + 1
+    with pytest.raises(ValueError, match="no layout `orders`"):
+        binding.layout("orders", "edge", keys)
+
+
+def test_layouts_of_sums():
+    binding = Binding(GRAPH, graph())
+    twice = IndexExpr.make([Term(2, Path("e", ("src",))), Term(1, Path("e"))], -1)
+    wanted = 2 * binding.map("edge", "src") + np.arange(40) - 1
+    assert (binding.layout("map", "edge", (), twice) == wanted).all()
+    huge = IndexExpr.make([Term(1 << 33, Path("e"))])
+    with pytest.raises(HectoriteError, match="do not fit 32 bits"):
+        binding.layout("map", "edge", (), huge)
+
+
+def test_layouts_of_empty_sets():
+    data = graph(edges=0)
+    binding = Binding(GRAPH, data)
+    for what in ("map", "along", "order", "run_key"):
+        assert not binding.layout(what, "edge", [path("dst")], path("src"), 4).size
+    assert binding.layout("runs", "edge", [path("dst")], None, 4).tolist() == [0]
+    assert binding.layout("segments", "edge", [path("dst")]).tolist() == [0] * 6
+    assert binding.layout("run_groups", "edge", [path("dst")], None, 4).tolist() == [0] * 6

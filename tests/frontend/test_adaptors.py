@@ -92,6 +92,7 @@ def test_hetero_data():
     [
         ("paper", SimpleNamespace(), "number of nodes of type `paper` is not known"),
         ("paper", SimpleNamespace(num_nodes=3), "has 3 in column 0"),
+        (("author", "likes", "song"), SimpleNamespace(), "number of nodes of type `song`"),
         (("author", "writes", "paper"), SimpleNamespace(edge_index=np.eye(2)), "is float64"),
         (("author", "writes", "paper"), SimpleNamespace(), "edge_index"),
     ],
