@@ -1,0 +1,1 @@
+"""Races the compiler against other runtimes: `python benchmarks/run.py SUITE`."""

@@ -1,0 +1,1 @@
+"""The runtimes we race, one file for each family; `table.py` lists them."""

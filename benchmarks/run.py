@@ -1,0 +1,143 @@
+"""Races hectorite against other runtimes on this machine: `python benchmarks/run.py SUITE`.
+
+Enters: a suite (rgnn, sparse, dense, compile, or all) and a folder of real graphs. Leaves: tables
+on the terminal and, with --json, the rows in a file. Exit code 1 when our own result was wrong or
+missing, 2 when the command line was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from rich.console import Console  # noqa: E402  (the line above makes `benchmarks` importable)
+
+from benchmarks.cases import SUITES, Case, build  # noqa: E402
+from benchmarks.compile_time import race_compilers  # noqa: E402
+from benchmarks.machine import Limits, bound, measure  # noqa: E402
+from benchmarks.peers.table import OURS, Peer, all_peers  # noqa: E402
+from benchmarks.race import Arena, Entry  # noqa: E402
+from benchmarks.reference import expected  # noqa: E402
+from benchmarks.report import Row, rows_of, show_case, show_summary  # noqa: E402
+
+
+def arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__.split("\n")[0])
+    parser.add_argument("suite", choices=[*SUITES, "compile", "all"])
+    parser.add_argument("--quick", action="store_true", help="small cases, few rounds: 1 to 2 min")
+    parser.add_argument("--data-dir", type=Path, help="folder of real graphs, NAME.npz")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--target", default="cpu", choices=["cpu"])
+    parser.add_argument("--only", default="", help="cases with one of these in their name")
+    parser.add_argument("--peers", default="", help="peers with one of these in their name")
+    parser.add_argument("--rounds", type=int, help="turns of each peer (default 5, quick 2)")
+    parser.add_argument("--threads", type=int, default=available_cores(), help="of every peer")
+    chosen = parser.parse_args(command_line)
+    if chosen.data_dir is not None and not chosen.data_dir.is_dir():
+        parser.error(f"--data-dir {chosen.data_dir}: no such folder")
+    if chosen.threads < 1 or (chosen.rounds is not None and chosen.rounds < 1):
+        parser.error("--threads and --rounds are at least 1")
+    return chosen
+
+
+def available_cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def matches(name: str, parts: str) -> bool:
+    return not parts or any(part.strip() in name for part in parts.split(","))
+
+
+def cases_of(chosen: argparse.Namespace) -> list[Case]:
+    names = [*SUITES] if chosen.suite == "all" else [chosen.suite]
+    listed = [c for n in names if n in SUITES for c in SUITES[n](chosen.data_dir, chosen.quick)]
+    return [replace(c, target=chosen.target) for c in listed if matches(c.name, chosen.only)]
+
+
+def competitors(case: Case, chosen: argparse.Namespace) -> tuple[list[Peer], list[Entry]]:
+    """Who races, and who is left out before anything starts."""
+    able = [p for p in all_peers() if case.kind in p.kinds and matches(p.name, chosen.peers)]
+    absent = [Entry(p, reason="left out by --quick") for p in able if p.slow_start and chosen.quick]
+    return [p for p in able if not (p.slow_start and chosen.quick)], absent
+
+
+def race_case(case: Case, chosen: argparse.Namespace, arena: Arena, limits: Limits, screen):
+    """Races one case and shows its table; returns its rows."""
+    arena.watch(f"{case.name}: data and reference")
+    data = build(case, chosen.data_dir)
+    peers, absent = competitors(case, chosen)
+    entries = arena.race(case, data, expected(case, data), peers) + absent
+    rows, skipped = rows_of(case, bound(case, data, limits), entries)
+    show_case(screen, rows, skipped, {p.name for p in peers if p.expert})
+    return rows
+
+
+def physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def main(command_line: Sequence[str] | None = None) -> int:
+    chosen = arguments(command_line)
+    # A file or a pipe has no width of its own; the tables need about this much.
+    screen = Console(width=None if sys.stdout.isatty() else 110)
+    progress = Console(stderr=True)
+    cases, rows, wanted = cases_of(chosen), [], 0
+    os.environ["OMP_NUM_THREADS"] = str(chosen.threads)  # for the kernels that measure limits
+    with tempfile.TemporaryDirectory() as scratch, progress.status("starting") as status:
+        if cases:
+            status.update("measuring what this machine can do")
+            limits = measure(1.0 if chosen.quick else 4.0)
+            show_limits(screen, limits, chosen.threads)
+        with Arena(
+            Path(scratch),
+            threads=chosen.threads,
+            rounds=chosen.rounds or (2 if chosen.quick else 5),
+            turn=0.05 if chosen.quick else 0.2,
+            limit=physical_memory() * 2 // 3,
+            watch=status.update,
+        ) as arena:
+            for case in cases:
+                try:
+                    rows += race_case(case, chosen, arena, limits, screen)
+                    wanted += 1
+                except FileNotFoundError as missing:
+                    screen.print(f"skipped {case.name}: no file {missing.filename}")
+        if chosen.suite in ("compile", "all"):
+            status.update("compiling rgat")
+            rows += race_compilers(screen, chosen.threads, chosen.quick, Path(scratch))
+            wanted += 2
+    show_summary(screen, rows)
+    if chosen.json:
+        write_json(chosen.json, rows)
+    ours = sum(row.who == OURS for row in rows)
+    return 1 if matches(OURS, chosen.peers) and ours < wanted else 0
+
+
+def show_limits(screen: Console, limits: Limits, threads: int) -> None:
+    gather = ", ".join(
+        f"{rows // 1000}k x {columns}: {rate / 1e9:.0f}"
+        for (rows, columns), rate in limits.gather.items()
+    )
+    screen.print(
+        f"{threads} threads; measured with {limits.source}: {limits.flops / 1e9:.0f} GFLOP/s, "
+        f"{limits.bandwidth / 1e9:.0f} GB/s; random rows, GB/s: {gather}",
+        highlight=False,
+    )
+
+
+def write_json(path: Path, rows: Sequence[Row]) -> None:
+    path.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
