@@ -30,8 +30,8 @@ import llvmlite.binding as llvm
 
 from hectorite.ir.diagnostics import HectoriteError, Source, Span, fail
 
-LIBM_UNARY = ("exp", "log", "sin", "cos", "tanh", "erf", "floor", "ceil", "trunc", "rint")
-LIBM_OTHER = ("pow", "fmod", "fma", "nearbyint", "roundeven")
+LIBM = ("exp", "log", "sin", "cos", "tanh", "erf", "erfc", "pow", "fmod", "fma")
+LIBM_ROUNDING = ("floor", "ceil", "trunc", "rint", "nearbyint", "roundeven")
 LIBC = ("memcpy", "memset", "memmove")
 
 
@@ -154,7 +154,7 @@ def load(
 @cache
 def c_symbols() -> dict[str, int]:
     """Addresses of the C library's functions that generated code may call."""
-    names = [name + suffix for name in (*LIBM_UNARY, *LIBM_OTHER) for suffix in ("", "f")]
+    names = [name + suffix for name in (*LIBM, *LIBM_ROUNDING) for suffix in ("", "f")]
     libraries = [ctypes.CDLL(name) for name in _C_LIBRARIES.get(sys.platform, (None,))]
     found: dict[str, int] = {}
     for name in (*names, *LIBC):
