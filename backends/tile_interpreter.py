@@ -19,7 +19,6 @@ from xdsl.ir import Operation, SSAValue
 
 from hectorite.backends.arrays import as_array
 from hectorite.backends.binding import Binding
-from hectorite.backends.layout_data import layout_data
 from hectorite.backends.tile_steps import ARITHMETIC, TASK, KernelSteps, Slots
 from hectorite.backends.watched_memory import Memory
 from hectorite.dialects.graph_sets import schema_of
@@ -117,9 +116,9 @@ class _Host:
         return Memory(name, element, np.zeros(shape, element.storage), writable=True)
 
     def _layout(self, op: LayoutOp) -> Memory:
-        limit = 0 if op.limit is None else op.limit.data
+        limit = None if op.limit is None else op.limit.data
         path = None if op.path is None else op.path.data[0]
-        array = layout_data(self.binding, op.what.data, op.of.data, op.keys.data, path, limit)
+        array = self.binding.layout(op.what.data, op.of.data, op.keys.data, path, limit)
         element = cast(TensorType, op.result.type).element_type
         return Memory(op.result.name_hint or op.what.data, element, array, writable=False)
 
