@@ -32,6 +32,7 @@ from hectorite.backends.lanes import (
     fma,
     for_each_lane,
     intrinsic,
+    like,
     polynomial,
     suffix,
     where,
@@ -78,7 +79,7 @@ def exp(x: Lanes) -> Lanes:
 def exp_parts(x: Lanes, coefficients: tuple[float, ...] = EXP) -> tuple[Lanes, Lanes]:
     """(m, n) with e^x = m * 2^n, m between 0.7 and 1.5, n an integer between -150 and 128."""
     x = x.at_least(-104.0).at_most(89.0)
-    whole = intrinsic("llvm.rint", x * LOG2_E).convert("fptosi", I32)
+    whole = intrinsic("llvm.lrint", x * LOG2_E, result=like(x.type, I32))  # any number for NaN
     n = whole.convert("sitofp", F32)
     r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
     return polynomial(r, (1.0, *coefficients)), whole
