@@ -151,7 +151,7 @@ def _unused(name: str, taken: set[str]) -> str:
     return name
 
 
-def resolve(schema: Schema, over: str, path: Path) -> IndexExpr | Path:
+def resolve(schema: Schema, over: str, path: Path) -> IndexExpr:
     """A path without detours: a field of a derived set, reached through the position map into it,
     is the key it was made from (`e.src_type.src` is `e.src`)."""
     here = over
@@ -171,7 +171,7 @@ def resolve(schema: Schema, over: str, path: Path) -> IndexExpr | Path:
                     lambda p, prefix=prefix: IndexExpr.of(path.variable, *prefix, *p.fields)
                 )
         here = target
-    return path
+    return IndexExpr.of(path.variable, *path.fields)
 
 
 def _keys_reached(schema: Schema, set_name: str, name: str) -> Derivation | None:

@@ -1,0 +1,92 @@
+"""`merge-statements`: compute once what two statements compute alike.
+
+Enters: the `graph` dialect. Leaves: the same without statements, and without operations inside
+their bodies, that repeat an earlier one. Two statements are alike if they differ only in the names
+of index variables, in the order of the operands of commutative functions, and in the order of
+independent operations.
+
+    %a = graph.statement add [n] for (n: node, i: 8) : ... { x[n, i] * w[i] }
+    %b = graph.statement add [m] for (m: node, j: 8) : ... { w[j] * x[m, j] }
+
+becomes
+
+    %a = graph.statement add [n] for (n: node, i: 8) : ... { x[n, i] * w[i] }
+
+and %a stands for %b.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.traits import Commutative
+from xdsl.transforms.common_subexpression_elimination import cse
+
+from hectorite.dialects.graph import FuncOp, StatementOp
+from hectorite.ir.space import AccessAttr
+from hectorite.lowering.statement_body import inner_op, operations_of, statements
+
+
+@dataclass(frozen=True)
+class MergeStatements(ModulePass):
+    """Compute once what two statements compute alike."""
+
+    name = "merge-statements"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        cse(op)
+        for func in op.ops:
+            if isinstance(func, FuncOp):
+                _merge(func)
+
+
+def _merge(func: FuncOp) -> None:
+    known = dict[str, StatementOp]()
+    numbers = dict[SSAValue, int]()
+    for op in statements(func):
+        text = spelling(op, numbers)
+        earlier = known.setdefault(text, op)
+        if earlier is not op:
+            op.result.replace_all_uses_with(earlier.result)
+            op.detach()
+            op.erase()
+
+
+def spelling(op: StatementOp, numbers: dict[SSAValue, int]) -> str:
+    """A text that is equal for statements that are alike. `numbers` names the values from outside
+    of statements, and grows."""
+    left = [str(index.variable) for index in op.access.data if index.variable is not None]
+    order = list(dict.fromkeys([*left, *(name for name, _ in op.variables.data)]))
+    names = {name: f"v{position}" for position, name in enumerate(order)}
+    over = dict(op.variables.data)
+    texts = dict[SSAValue, str]()
+
+    def text_of(value: SSAValue) -> str:
+        if inner_op(value) is None:
+            return f"%{numbers.setdefault(value, len(numbers))}"
+        return texts[value]
+
+    for inner in operations_of(op.value):
+        operands = [text_of(operand) for operand in inner.operands]
+        if inner.has_trait(Commutative):
+            operands.sort()
+        line = f"{inner.name} {operands} {_attributes(inner, names)} {inner.results[0].type}"
+        # A digest keeps the text short where a value is used many times.
+        texts[inner.results[0]] = blake2b(line.encode(), digest_size=16).hexdigest()
+    extents = [over[name] for name in order]
+    init = "" if op.init is None else text_of(op.init)
+    head = f"{op.kind.data} {init} {_attributes(op, names)} {extents} {op.type}"
+    return f"{head} {text_of(op.value)}"
+
+
+def _attributes(op: Operation, names: dict[str, str]) -> str:
+    found = list[str]()
+    for name, attribute in sorted(op.properties.items()):
+        if isinstance(attribute, AccessAttr):
+            found.append(f"{name}=[{', '.join(str(i.rename(names)) for i in attribute.data)}]")
+        elif name not in ("variables", "kind"):
+            found.append(f"{name}={attribute}")
+    return ";".join(found)
