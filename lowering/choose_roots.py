@@ -1,0 +1,146 @@
+"""Choose, for every statement of a function, the rows that it is spread over.
+
+Enters: a function at the graph level without softmax. Leaves: a `Root` for each statement, and a
+`Product` for those that are block products.
+
+    y[e.dst, o] += t[e, o]      rows: the target set of dst, visiting the edges of each
+    s[e]         = f(t[e, o])   element by element in that same visit, if y or the like reads it
+    z[n, o]      = relu(y)      rows: n
+    C[i, j]     += A * B        rows: i, a block at a time
+    c[y + 1, k]  = ...          rows: all left variables, since `=` writes each point once
+    t[2*i]      += x[i, j]      one row: the whole statement
+
+Statements over the elements of a set take the visit of the statement that consumes them, so that
+what is computed for an edge is used while it is at hand.
+"""
+
+from dataclasses import dataclass
+
+from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
+from hectorite.ir.schema import Schema
+from hectorite.ir.space import Dim
+from hectorite.lowering.kernel_plan import Product, Root, Visit
+from hectorite.lowering.match_product import match_product
+
+ENOUGH_ROWS = 256
+"""Rows that keep every core busy; more loops are made rows until there are as many."""
+
+
+@dataclass(frozen=True)
+class Roots:
+    """The choice for every statement of one function."""
+
+    roots: dict[StatementOp, Root]
+    products: dict[StatementOp, Product]
+
+
+def choose_roots(function: FuncOp, schema: Schema) -> Roots:
+    """Roots and products of all statements of a function, in order."""
+    statements = [op for op in function.body.block.ops if isinstance(op, StatementOp)]
+    roots: dict[StatementOp, Root] = {}
+    products: dict[StatementOp, Product] = {}
+    for statement in statements:
+        product = _product(statement)
+        if product is not None:
+            roots[statement], products[statement] = product
+        else:
+            roots[statement] = _root(statement, schema)
+    free = {s for s in statements if s not in products and _over_elements(s, roots[s], schema)}
+    for statement in reversed(statements):
+        _adopt(statement, roots, free, _consumers(statement))
+    for statement in statements:
+        _adopt(statement, roots, free, _producers(statement))
+    return Roots(roots, products)
+
+
+def _product(statement: StatementOp) -> tuple[Root, Product] | None:
+    dims = dict(statement.variables.data)
+    for index in statement.access.data:
+        row = index.variable
+        product = None if row is None else match_product(statement, row)
+        if row is not None and product is not None:
+            return Root((dims[row],), (row,)), product
+    return None
+
+
+def _root(statement: StatementOp, schema: Schema) -> Root:
+    dims = dict(statement.variables.data)
+    for index in statement.access.data:
+        path = index.path
+        if path is not None and path.fields:
+            owner = dims[path.variable]
+            assert isinstance(owner, str)
+            visit = Visit(owner, path.fields)
+            return Root((schema.follow(owner, path.fields),), (), visit, path.variable)
+    plain = [index.variable for index in statement.access.data if index.variable is not None]
+    if statement.kind.data == "assign":
+        plain = [name for name, _ in statement.variables.data]
+    variables = _leading(list(dict.fromkeys(plain)), dims)
+    return Root(tuple(dims[name] for name in variables), variables)
+
+
+def _leading(variables: list[str], dims: dict[str, Dim]) -> tuple[str, ...]:
+    """The first variable, and as many of the next as it takes to have enough rows. The last one
+    is left for the lanes of a vector, unless it is the only one and not small."""
+    chosen: list[str] = []
+    rows = 1
+    for position, name in enumerate(variables):
+        extent = dims[name]
+        is_last = position == len(variables) - 1
+        if rows >= ENOUGH_ROWS or (is_last and (chosen or isinstance(extent, int))):
+            break
+        chosen.append(name)
+        rows = rows * extent if isinstance(extent, int) else ENOUGH_ROWS
+    return tuple(chosen)
+
+
+def _over_elements(statement: StatementOp, root: Root, schema: Schema) -> bool:
+    """Whether a statement is done once for each element of a set that has maps, so that it could
+    as well be done in a visit of those elements."""
+    if root.visit is not None or len(root.row_variables) != 1:
+        return False
+    owner = root.rows[0]
+    return isinstance(owner, str) and owner in schema.sets and bool(schema.fields_of(owner))
+
+
+def _consumers(statement: StatementOp) -> list[tuple[StatementOp, ReadOp | None]]:
+    """Statements that use the result, with the read, or None where they continue it."""
+    found: list[tuple[StatementOp, ReadOp | None]] = []
+    for use in statement.result.uses:
+        user = use.operation
+        if isinstance(user, ReadOp) and isinstance(user.parent_op(), StatementOp):
+            parent = user.parent_op()
+            assert isinstance(parent, StatementOp)
+            found.append((parent, user))
+        elif isinstance(user, StatementOp):
+            found.append((user, None))
+    return found
+
+
+def _producers(statement: StatementOp) -> list[tuple[StatementOp, ReadOp | None]]:
+    return [
+        (read.tensor.owner, read)
+        for read in statement.reads
+        if isinstance(read.tensor.owner, StatementOp)
+    ]
+
+
+def _adopt(
+    statement: StatementOp,
+    roots: dict[StatementOp, Root],
+    free: set[StatementOp],
+    neighbours: list[tuple[StatementOp, ReadOp | None]],
+) -> None:
+    """Let a statement over elements join the visit of a neighbour that uses the same elements."""
+    if statement not in free or roots[statement].visit is not None:
+        return
+    mine = roots[statement]
+    for neighbour, read in neighbours:
+        root = roots[neighbour]
+        if root.visit is None or root.visit.set != mine.rows[0] or read is None:
+            continue
+        variable = mine.row_variables[0] if read.parent_op() is statement else root.element
+        paths = [path for index in read.access.data for path in index.paths]
+        if any(path.variable == variable for path in paths):
+            roots[statement] = Root(root.rows, (), root.visit, mine.row_variables[0])
+            return

@@ -1,0 +1,371 @@
+"""Write the body of one kernel: its task's rows, and the phases over them.
+
+    task -> rows [lo, hi)
+      for blocks of 6 rows:            if the kernel has a product
+        product of the block
+        for each row of the block:
+          statements of the row
+          for each element of a visit: statements of the element
+
+A product whose result is wide goes over all blocks of the task for each strip of lanes, so that a
+strip of the weights stays near while rows pass by.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from xdsl.dialects.builtin import VectorType
+from xdsl.ir import SSAValue
+
+from hectorite.dialects.graph import StatementOp
+from hectorite.dialects.tile import LanesOp, LoadOp, PrefetchOp
+from hectorite.ir.index import IndexExpr, Path
+from hectorite.ir.space import TensorType
+from hectorite.lowering.emit_nest import emit_nest, identity, over, strips, vector_lanes
+from hectorite.lowering.emit_product import Block, ProductEmitter, block_rows, is_wide
+from hectorite.lowering.emit_values import Frame, Scope
+from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage, element_path
+from hectorite.lowering.kernel_plan import Kernel, Phase, Root, Visit
+from hectorite.lowering.place_tensors import Placement, is_regular, written_slice
+from hectorite.lowering.tile_code import Code
+
+PREFETCH_AHEAD = 8
+"""Elements of a visit whose rows are asked for before they are read."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one task: positions `lower` to `upper`, and the row at a position."""
+
+    lower: SSAValue
+    upper: SSAValue
+    at: Callable[[Code, SSAValue], SSAValue]
+
+
+class KernelEmitter:
+    """Writes one planned kernel into a builder."""
+
+    def __init__(self, kernel: Kernel, builder: KernelBuilder, placement: Placement):
+        self.kernel = kernel
+        self.builder = builder
+        self.placement = placement
+        self.frame = Frame(builder.code, builder, placement.values)
+
+    def emit(self, rows: Rows | None) -> None:
+        """All phases; without rows, the kernel is one task that has a single, nameless row."""
+        code = self.builder.code
+        if rows is None:
+            for phase in self.kernel.phases:
+                self._phase(replace(self.frame, slot=code.constant(0)), phase)
+            return
+        for group in self._groups():
+            if len(group) == 1 and self._is_wide(group[0]):
+                self._wide_product(rows, group[0])
+            elif any(phase.product for phase in group):
+                self._blocks(rows, group)
+            else:
+                self._row_loop(code, rows, rows.lower, rows.upper, group, None)
+
+    def _is_wide(self, phase: Phase) -> bool:
+        return phase.product is not None and is_wide(phase.product, phase.statements[0])
+
+    def _groups(self) -> list[list[Phase]]:
+        """Runs of phases that share one pass over the rows."""
+        groups: list[list[Phase]] = []
+        for phase in self.kernel.phases:
+            alone = self._is_wide(phase)
+            if not groups or alone or self._is_wide(groups[-1][-1]):
+                groups.append([])
+            groups[-1].append(phase)
+        return groups
+
+    # Passes over rows ---------------------------------------------------------------------------
+
+    def _row_loop(
+        self,
+        code: Code,
+        rows: Rows,
+        lower: SSAValue,
+        upper: SSAValue,
+        phases: Sequence[Phase],
+        block: SSAValue | None,
+    ) -> None:
+        """Do phases for the rows at positions from lower to upper, one at a time."""
+
+        def row(inner: Code, position: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            slot = inner.constant(0) if block is None else inner.scalar("sub", position, block)
+            indices = self._split(inner, rows.at(inner, position))
+            frame = replace(self.frame, code=inner, rows=indices, slot=slot)
+            for phase in phases:
+                self._phase(frame, phase)
+            return ()
+
+        code.loop(lower, upper, 1, (), row)
+
+    def _split(self, code: Code, row: SSAValue) -> tuple[SSAValue, ...]:
+        """The index in each row domain of a row's number."""
+        indices: list[SSAValue] = []
+        for dim in reversed(self.kernel.rows[1:]):
+            extent = self.builder.size(dim)
+            indices.append(code.scalar("mod", row, extent))
+            row = code.scalar("floordiv", row, extent)
+        return (row, *reversed(indices))
+
+    def _block(self, code: Code, rows: Rows, start: SSAValue, height: int) -> Block:
+        """The block of rows that begins at a position; past the end it repeats the last row."""
+        last = code.scalar("sub", rows.upper, code.constant(1))
+
+        def row_at(inner: Code, number: SSAValue) -> tuple[SSAValue, SSAValue]:
+            position = inner.scalar("min", inner.scalar("add", start, number), last)
+            return rows.at(inner, position), inner.scalar("sub", position, start)
+
+        row, slot = row_at(code, code.add(LanesOp(height)))
+        frame = replace(self.frame, code=code, rows=(row,), slot=slot)
+        return Block(frame, height, row_at)
+
+    def _product(self, phase: Phase) -> ProductEmitter:
+        statement = phase.statements[0]
+        assert phase.product is not None
+        root = self.kernel.roots[statement]
+        start = self.placement.start(statement, self.builder)
+        target = self.placement.storage(statement.result, self.builder)
+        return ProductEmitter(statement, root, phase.product, start, target)
+
+    def _blocks(self, rows: Rows, phases: Sequence[Phase]) -> None:
+        """Do products for a block of rows, then the other phases for each of its rows."""
+        height = self.placement.block_height
+
+        def block(code: Code, start: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            end = code.scalar("add", start, code.constant(height))
+            upper = code.scalar("min", end, rows.upper)
+            pending: list[Phase] = []
+            for phase in [*phases, None]:
+                if phase is not None and phase.product is None:
+                    pending.append(phase)
+                    continue
+                if pending:
+                    self._row_loop(code, rows, start, upper, pending, start)
+                    pending = []
+                if phase is not None:
+                    self._product(phase).emit(self._block(code, rows, start, height))
+            return ()
+
+        self.builder.code.loop(rows.lower, rows.upper, height, (), block)
+
+    def _wide_product(self, rows: Rows, phase: Phase) -> None:
+        assert phase.product is not None
+        emitter = self._product(phase)
+        height = block_rows(phase.product, phase.statements[0])
+
+        def strip(scope: Scope) -> None:
+            def block(code: Code, start: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+                there = self._block(code, rows, start, height)
+                inner = replace(scope.inside(code), frame=there.frame)
+                emitter.emit_strip(inner, there)
+                return ()
+
+            scope.code.loop(rows.lower, rows.upper, height, (), block)
+
+        emitter.over_strips(Scope.of(self.frame, emitter.statement, emitter.root), strip)
+
+    # Phases of one row --------------------------------------------------------------------------
+
+    def _phase(self, frame: Frame, phase: Phase) -> None:
+        if phase.visit is None:
+            for statement in phase.statements:
+                self._row_statement(frame, statement)
+        else:
+            self._visit(frame, phase, phase.visit)
+
+    def _row_statement(self, frame: Frame, statement: StatementOp) -> None:
+        root = self.kernel.roots[statement]
+        target = self.placement.storage(statement.result, self.builder)
+        start = self.placement.start(statement, self.builder)
+        if is_regular(statement, root):
+            emit_nest(Scope.of(frame, statement, root), statement, start, target)
+            return
+        if statement.kind.data != "assign":
+            self._fill(frame, statement, root, start, target)
+            start = target
+        elif start is not None and start != target:
+            self._fill(frame, statement, root, start, target)
+        emit_nest(Scope.of(frame, statement, root), statement, start, target)
+
+    def _visit(self, frame: Frame, phase: Phase, visit: Visit) -> None:
+        sums = [s for s in phase.statements if not self._element_level(s)]
+        targets: dict[StatementOp, Storage] = {}
+        for statement in sums:
+            targets[statement] = self._begin_sum(frame, statement)
+        keys = (element_path(visit.key),)
+        pointers = self.builder.layout(Layout("segments", visit.set, keys))
+        lower = self._pointer(frame.code, pointers, frame.rows[0])
+        upper = self._pointer(frame.code, pointers, frame.code.plus(frame.rows[0], 1))
+
+        def element(code: Code, place: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            there = replace(frame, code=code, visit=visit, place=place)
+            self._prefetch(there, phase, visit)
+            for statement in phase.statements:
+                self._element_statement(there, statement, targets.get(statement))
+            return ()
+
+        frame.code.loop(lower, upper, 1, (), element)
+        for statement in sums:
+            self._end_sum(frame, statement, targets[statement])
+
+    def _element_level(self, statement: StatementOp) -> bool:
+        element = self.kernel.roots[statement].element
+        return any(index.variable == element for index in statement.access.data)
+
+    def _element_statement(
+        self, frame: Frame, statement: StatementOp, total: Storage | None
+    ) -> None:
+        root = self.kernel.roots[statement]
+        scope = Scope.of(frame, statement, root)
+        if total is not None:
+            emit_nest(scope, statement, total, total)
+            return
+        target = self.placement.storage(statement.result, self.builder)
+        start = self.placement.start(statement, self.builder)
+        if not is_regular(statement, root):
+            self._fill(frame, statement, root, start, target)
+            start = target
+        emit_nest(scope, statement, start, target)
+
+    def _pointer(self, code: Code, pointers: SSAValue, row: SSAValue) -> SSAValue:
+        value = code.add(LoadOp(pointers, [row]))
+        return code.cast(value, self.builder.task.type)
+
+    # Sums over a visit --------------------------------------------------------------------------
+
+    def _begin_sum(self, frame: Frame, statement: StatementOp) -> Storage:
+        """Memory for the row's accumulators, filled with what they start from."""
+        root = self.kernel.roots[statement]
+        target = self.placement.storage(statement.result, self.builder)
+        start = self.placement.start(statement, self.builder)
+        if self.placement.in_place(statement, root):
+            self._fill(frame, statement, root, start, target)
+            return target
+        position = self.placement.row_position(statement, root)
+        dims = [d for i, d in enumerate(statement.type.dims) if i != position]
+        memory = self.builder.local(TensorType.of(statement.value.type, (1, *dims)))
+        total = Storage("local", memory, position)
+        self._fill(replace(frame, slot=frame.code.constant(0)), statement, root, start, total)
+        return total
+
+    def _end_sum(self, frame: Frame, statement: StatementOp, total: Storage) -> None:
+        """Round the accumulators once, into the tensor."""
+        target = self.placement.storage(statement.result, self.builder)
+        if total != target:
+            root = self.kernel.roots[statement]
+            self._copy(frame, statement, root, total, target)
+
+    def _fill(
+        self,
+        frame: Frame,
+        statement: StatementOp,
+        root: Root,
+        start: Storage | None,
+        target: Storage,
+    ) -> None:
+        """Set the part of a tensor that belongs to the row to what the statement starts from."""
+        if start == target:
+            return
+        type = statement.value.type
+
+        def point(scope: Scope, access: Sequence[IndexExpr]) -> None:
+            if start is None:
+                kind = statement.kind.data
+                value = scope.code.constant(identity(kind, type), type)
+            else:
+                value = scope.load(start, access)
+            scope.store(value, target, access)
+
+        self._over_slice(frame, statement, root, point)
+
+    def _copy(
+        self, frame: Frame, statement: StatementOp, root: Root, source: Storage, target: Storage
+    ) -> None:
+        local = replace(frame, slot=frame.code.constant(0))
+
+        def point(scope: Scope, access: Sequence[IndexExpr]) -> None:
+            value = replace(scope, frame=replace(local, code=scope.code)).load(source, access)
+            scope.store(value, target, access)
+
+        self._over_slice(frame, statement, root, point)
+
+    def _over_slice(
+        self,
+        frame: Frame,
+        statement: StatementOp,
+        root: Root,
+        body: Callable[[Scope, Sequence[IndexExpr]], None],
+    ) -> None:
+        """Run `body` at each point of the row's part of the result, the last dimension in lanes."""
+        variables, access, slice_root = written_slice(statement, root)
+        scope = Scope(frame, slice_root, variables)
+        names = [name for name in variables if name not in slice_root.bound]
+        width = vector_lanes(statement.value.type)
+
+        def row(at: Scope) -> None:
+            if names:
+                strips(at, names[-1], width, lambda point: body(point, access))
+            else:
+                body(at, access)
+
+        over(scope, names[:-1], row)
+
+    # Prefetch -----------------------------------------------------------------------------------
+
+    def _prefetch(self, frame: Frame, phase: Phase, visit: Visit) -> None:
+        """Ask for the rows that elements further on will gather."""
+        wanted: dict[tuple[SSAValue, Path], int] = {}
+        for statement in phase.statements:
+            element = self.kernel.roots[statement].element
+            for read in statement.reads:
+                first = read.access.data[0].path if read.access.data else None
+                tail = read.type.dims[1:]
+                gathered = first is not None and first.variable == element
+                if not gathered or first is None or first.fields in ((), visit.key) or not tail:
+                    continue
+                if all(isinstance(dim, int) for dim in tail):
+                    count = 1
+                    for dim in tail:
+                        count *= int(dim)
+                    wanted[read.tensor, Path("e", first.fields)] = count
+        if not wanted:
+            return
+        code = frame.code
+        last = code.plus(self.builder.size(visit.set), -1)
+        assert frame.place is not None
+        ahead = code.scalar("min", code.plus(frame.place, PREFETCH_AHEAD), last)
+        keys = (element_path(visit.key),)
+        for (tensor, path), count in wanted.items():
+            storage = self.placement.storage(tensor, self.builder)
+            if storage.kind != "global" or not _is_large(storage):
+                continue
+            along = self.builder.layout(Layout("along", visit.set, keys, element_path(path.fields)))
+            row = self._pointer(code, along, ahead)
+            zeros = [code.constant(0)] * (len(storage.tensor.type.dims) - 1)  # pyright: ignore
+            code.block.add_op(PrefetchOp(storage.tensor, [row, *zeros], count))
+
+
+def _is_large(storage: Storage) -> bool:
+    type = storage.tensor.type
+    return isinstance(type, TensorType) and isinstance(type.dims[0], str)
+
+
+def natural_rows(builder: KernelBuilder, lower: SSAValue, upper: SSAValue) -> Rows:
+    """Rows in the order of their numbers."""
+    return Rows(lower, upper, lambda code, position: position)
+
+
+def ordered_rows(builder: KernelBuilder, order: SSAValue, lower: SSAValue, upper: SSAValue) -> Rows:
+    """Rows in the order of a layout."""
+
+    def at(code: Code, position: SSAValue) -> SSAValue:
+        element = order.type.element  # pyright: ignore
+        lanes = position.type.get_shape() if isinstance(position.type, VectorType) else None
+        type = element if lanes is None else VectorType(element, lanes)
+        return code.cast(code.add(LoadOp(order, [position], type)), builder.task.type)
+
+    return Rows(lower, upper, at)

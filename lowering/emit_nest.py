@@ -1,0 +1,242 @@
+"""Write the loops of one statement, for one row or one visited element.
+
+    S[z] += A[z] * P[z.row, k] * Q[z.col, k]
+
+    %acc = scalar.constant 0.0 : vector<64xf32>
+    %v = ... tile.load ... : vector<64xf32>          k in lanes, 64 at a time
+    %sum = tile.reduce "add" %v
+    tile.store %sum, %S[%z]
+
+Variables of the left side are outer loops, the last of them in lanes if it stands alone there.
+Variables that are only reduced are inner loops that carry the accumulator; if no left variable is
+in lanes, one that moves along the last dimension of a read is, with a vector for accumulator.
+"""
+
+from collections.abc import Callable, Sequence
+from math import inf
+
+from xdsl.dialects.builtin import VectorType
+from xdsl.ir import Attribute, SSAValue
+
+from hectorite.dialects.graph import StatementOp
+from hectorite.dialects.tile import ReduceOp
+from hectorite.ir.element import element_of
+from hectorite.ir.index import IndexExpr
+from hectorite.lowering.emit_values import Lanes, Scope
+from hectorite.lowering.kernel_builder import Storage
+from hectorite.lowering.match_product import runs_along
+from hectorite.lowering.tile_code import Code
+
+VECTOR_BYTES = 256
+"""Bytes of one vector of lanes: four of the widest registers, so that chains of dependent
+operations overlap."""
+
+UNROLL = 8
+"""Loops of at most this many steps are written out."""
+
+Body = Callable[[Scope], None]
+
+
+def identity(kind: str, type: Attribute) -> float | int:
+    """What a reduction of this kind starts from."""
+    element = element_of(type)
+    if kind in ("add", "assign"):
+        return 0
+    if kind == "mul":
+        return 1
+    if element.is_float:
+        return -inf if kind == "max" else inf
+    return element.bounds[0] if kind == "max" else element.bounds[1]
+
+
+def vector_lanes(type: Attribute) -> int:
+    """Lanes of a vector of this element type."""
+    return VECTOR_BYTES // element_of(type).storage.itemsize
+
+
+def over(scope: Scope, variables: Sequence[str], body: Body) -> None:
+    """Loops over variables, from the outermost in; short fixed ones are written out."""
+    if not variables:
+        body(scope)
+        return
+    name, rest = variables[0], variables[1:]
+    extent = scope.dims[name]
+    if isinstance(extent, int) and extent <= UNROLL:
+        for number in range(extent):
+            over(scope.with_loop(name, scope.code.constant(number)), rest, body)
+        return
+
+    def iteration(code: Code, at: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        over(scope.inside(code).with_loop(name, at), rest, body)
+        return ()
+
+    scope.code.loop(scope.code.constant(0), scope.kernel.size(extent), 1, (), iteration)
+
+
+def strips(scope: Scope, variable: str, width: int, body: Body) -> None:
+    """Run `body` with a variable in lanes, `width` at a time; the last strip may be narrower."""
+    extent = scope.dims[variable]
+    code = scope.code
+    if not isinstance(extent, int):
+        _dynamic_strips(scope, variable, width, body)
+        return
+    whole = extent // width
+    if whole <= 2:
+        for number in range(whole):
+            body(scope.with_lanes(Lanes(variable, width), code.constant(number * width)))
+    else:
+
+        def strip(inner: Code, at: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            body(scope.inside(inner).with_lanes(Lanes(variable, width), at))
+            return ()
+
+        code.loop(code.constant(0), code.constant(whole * width), width, (), strip)
+    if extent % width:
+        start = code.constant(whole * width)
+        body(scope.with_lanes(Lanes(variable, extent % width), start))
+
+
+def _dynamic_strips(scope: Scope, variable: str, width: int, body: Body) -> None:
+    extent = scope.kernel.size(scope.dims[variable])
+
+    def strip(code: Code, at: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        left = code.scalar("sub", extent, at)
+        valid = code.scalar("min", left, code.constant(width))
+        body(scope.inside(code).with_lanes(Lanes(variable, width, valid), at))
+        return ()
+
+    scope.code.loop(scope.code.constant(0), extent, width, (), strip)
+
+
+def emit_nest(scope: Scope, statement: StatementOp, start: Storage | None, target: Storage) -> None:
+    """All points of a statement within a scope's frame.
+
+    The accumulator of each left point starts from `start` (None: from the identity) and ends in
+    `target`. A left point that several assignments of loop variables reach needs `start` and
+    `target` to be the same.
+    """
+    bound = set(scope.root.bound)
+    names = [name for name, _ in statement.variables.data if name not in bound]
+    access = statement.access.data
+    outer = [n for n in names if any(n in index.variables for index in access)]
+    inner = [n for n in names if n not in outer]
+    lanes = _left_lanes(outer, access)
+    loops = [name for name in outer if name != lanes]
+
+    def point(at: Scope) -> None:
+        _point(at, statement, inner, start, target)
+
+    def row(at: Scope) -> None:
+        if lanes is None:
+            point(at)
+        else:
+            strips(at, lanes, vector_lanes(statement.value.type), point)
+
+    over(scope, loops, row)
+
+
+def _left_lanes(outer: list[str], access: Sequence[IndexExpr]) -> str | None:
+    """The last left variable, if it stands alone there and nowhere else on the left."""
+    for index in reversed(access):
+        name = index.variable
+        if name in outer and sum(name in other.variables for other in access) == 1:
+            return name
+    return None
+
+
+def _point(
+    scope: Scope,
+    statement: StatementOp,
+    inner: list[str],
+    start: Storage | None,
+    target: Storage,
+) -> None:
+    access, pad = statement.access.data, statement.type.pad_value
+    if statement.kind.data == "assign":
+        scope.store(scope.evaluate(statement.value), target, access, pad)
+        return
+    first = _first(scope, statement, start)
+    if inner and scope.lanes is None and (lanes := _reduced_lanes(statement, inner, scope)):
+        total = _reduce_across(scope, statement, [n for n in inner if n != lanes], lanes, first)
+    else:
+        if scope.lanes is not None:
+            first = scope.code.spread(first, scope.lanes.count)
+        total = _reduce(scope, statement, inner, first)
+    scope.store(total, target, access, pad)
+
+
+def _first(scope: Scope, statement: StatementOp, start: Storage | None) -> SSAValue:
+    type = statement.value.type
+    if start is None:
+        return scope.code.constant(identity(statement.kind.data, type), type)
+    pad = statement.type.pad_value
+    return scope.code.cast(scope.load(start, statement.access.data, pad), type)
+
+
+def _reduce(
+    scope: Scope, statement: StatementOp, inner: Sequence[str], total: SSAValue
+) -> SSAValue:
+    """Loops over reduced variables that carry the accumulator."""
+    kind = statement.kind.data
+    if not inner:
+        value = scope.evaluate(statement.value)
+        return scope.code.scalar(kind, total, value)
+    name, rest = inner[0], inner[1:]
+    extent = scope.dims[name]
+    if isinstance(extent, int) and extent <= UNROLL:
+        for number in range(extent):
+            at = scope.with_loop(name, scope.code.constant(number))
+            total = _reduce(at, statement, rest, total)
+        return total
+
+    def iteration(code: Code, at: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        return (_reduce(scope.inside(code).with_loop(name, at), statement, rest, carried[0]),)
+
+    upper = scope.kernel.size(extent)
+    return scope.code.loop(scope.code.constant(0), upper, 1, (total,), iteration)[0]
+
+
+def _reduced_lanes(statement: StatementOp, inner: list[str], scope: Scope) -> str | None:
+    """A reduced variable of fixed extent that moves along the last dimension of some read."""
+    for name in reversed(inner):
+        extent = scope.dims[name]
+        if not isinstance(extent, int) or extent < 2:
+            continue
+        for read in statement.reads:
+            if read.access.data and runs_along(read, name) == len(read.access.data) - 1:
+                return name
+    return None
+
+
+def _reduce_across(
+    scope: Scope, statement: StatementOp, inner: Sequence[str], lanes: str, first: SSAValue
+) -> SSAValue:
+    """The reduction with one reduced variable in lanes: a vector accumulator for the whole strips
+    and one for the rest, each combined across its lanes at the end."""
+    kind, type = statement.kind.data, statement.value.type
+    extent, width = scope.dims[lanes], vector_lanes(type)
+    assert isinstance(extent, int)
+    code = scope.code
+    total = first
+    for count, lower, upper in (
+        (width, 0, extent - extent % width),
+        (extent % width, extent - extent % width, extent),
+    ):
+        if upper == lower or count == 0:
+            continue
+        start = code.constant(identity(kind, type), VectorType(type, [count]))
+
+        def strip(
+            inner_code: Code, at: SSAValue, carried: Sequence[SSAValue], count: int = count
+        ) -> Sequence[SSAValue]:
+            there = scope.inside(inner_code).with_lanes(Lanes(lanes, count), at)
+            return (_reduce(there, statement, inner, carried[0]),)
+
+        if upper - lower == count:
+            there = scope.with_lanes(Lanes(lanes, count), code.constant(lower))
+            vector = _reduce(there, statement, inner, start)
+        else:
+            bounds = code.constant(lower), code.constant(upper)
+            vector = code.loop(*bounds, count, (start,), strip)[0]
+        total = code.scalar(kind, total, code.add(ReduceOp(kind, vector)))
+    return total

@@ -1,0 +1,202 @@
+"""Write a block product for a block of rows.
+
+    t[e, o] += h[e.src, i] * W[e.type, i, o]
+
+    %rows = tile.load %order[%places] : vector<6xi32>          the rows of the block
+    %src = tile.load %e_src[%rows] : vector<6xi32>
+    %p = tile.product %h[%src, %0] k 1, %W[%type, %0, %0] k 1 to %64 -> vector<6x64xf32>
+    tile.store %p, %t[%rows, %0] axis 1
+
+The block's last rows repeat its last valid row where it is not full, so that every lane computes
+and stores the same value as the row it repeats. Where the left operand is more than a read, it is
+computed into local memory first.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from xdsl.dialects.builtin import VectorType
+from xdsl.ir import Attribute, SSAValue
+
+from hectorite.dialects.graph import StatementOp
+from hectorite.dialects.tile import LanesOp, LoadOp, ProductOp, StoreOp
+from hectorite.ir.element import element_of
+from hectorite.ir.index import IndexExpr
+from hectorite.ir.space import TensorType
+from hectorite.lowering.emit_nest import VECTOR_BYTES, Body, over, strips, vector_lanes
+from hectorite.lowering.emit_values import Frame, Scope
+from hectorite.lowering.kernel_builder import Storage
+from hectorite.lowering.kernel_plan import Product, Root
+from hectorite.lowering.match_product import factors, plain_read
+from hectorite.lowering.tile_code import Code
+
+ACCUMULATORS = 24
+"""Vector registers for the accumulators of a block; the others hold a row of weights."""
+
+REGISTER_BYTES = 64
+MOST_ROWS = 14
+
+
+def lanes_of(product: Product, statement: StatementOp) -> int:
+    """Lanes of one strip of the result."""
+    extent = dict(statement.variables.data)[product.lanes]
+    assert isinstance(extent, int)
+    return min(extent, vector_lanes(statement.value.type))
+
+
+def block_rows(product: Product, statement: StatementOp) -> int:
+    """Rows whose accumulators fit in registers."""
+    size = element_of(statement.value.type).storage.itemsize
+    registers = -(-lanes_of(product, statement) * size // REGISTER_BYTES)
+    return max(1, min(MOST_ROWS, ACCUMULATORS // registers))
+
+
+def is_wide(product: Product, statement: StatementOp) -> bool:
+    """Whether the result has several strips, so that weights are better kept than rows."""
+    extent = dict(statement.variables.data)[product.lanes]
+    assert isinstance(extent, int)
+    return extent * element_of(statement.value.type).storage.itemsize > 2 * VECTOR_BYTES
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of rows: `frame` has a vector of rows, `row_at` gives (row, slot) of one of them."""
+
+    frame: Frame
+    rows: int
+    row_at: Callable[[Code, SSAValue], tuple[SSAValue, SSAValue]]
+
+
+@dataclass(frozen=True)
+class ProductEmitter:
+    """Writes one product. `start` is where its accumulators start from (None: zero), `target`
+    where they end."""
+
+    statement: StatementOp
+    root: Root
+    product: Product
+    start: Storage | None
+    target: Storage
+
+    @property
+    def type(self) -> Attribute:
+        """The type that is accumulated in."""
+        return self.statement.value.type
+
+    def emit(self, block: Block) -> None:
+        """All strips and loops of the product for one block."""
+        scope = Scope.of(block.frame, self.statement, self.root)
+        self.over_strips(scope, lambda at: self.emit_strip(at, block))
+
+    def over_strips(self, scope: Scope, body: Body) -> None:
+        """Run `body` for each strip of lanes at each point of the loops."""
+
+        def loops(at: Scope) -> None:
+            strips(at, self.product.lanes, lanes_of(self.product, self.statement), body)
+
+        over(scope, self.product.loops, loops)
+
+    def emit_strip(self, scope: Scope, block: Block) -> None:
+        """One strip of lanes at one point of the loops, for one block."""
+        assert scope.lanes is not None
+        shape = [block.rows, scope.lanes.count]
+        total = self._first(scope, shape)
+        total = self._outer(scope, block, self.product.outer, total, shape)
+        self._store(scope, total)
+
+    def _first(self, scope: Scope, shape: Sequence[int]) -> SSAValue | None:
+        start = self.start
+        if start is None:
+            return None
+        indices, axis, step = scope.address(start, self.statement.access.data)
+        element: Attribute = start.tensor.type.element  # pyright: ignore
+        op = LoadOp(start.tensor, indices, VectorType(element, shape), axis, step)
+        return scope.code.cast(scope.code.add(op), self.type)
+
+    def _store(self, scope: Scope, total: SSAValue) -> None:
+        target = self.target
+        indices, axis, step = scope.address(target, self.statement.access.data)
+        value = scope.code.cast(total, target.tensor.type.element)  # pyright: ignore
+        scope.code.block.add_op(StoreOp(value, target.tensor, indices, axis, step))
+
+    def _outer(
+        self,
+        scope: Scope,
+        block: Block,
+        outer: Sequence[str],
+        total: SSAValue | None,
+        shape: Sequence[int],
+    ) -> SSAValue:
+        """Loops over further reduced variables carry the accumulator tile."""
+        if not outer:
+            return self._product(scope, block, total, shape)
+        name, rest = outer[0], outer[1:]
+        if total is None:
+            total = scope.code.constant(0, VectorType(self.type, shape))
+
+        def iteration(code: Code, at: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            inner = scope.inside(code).with_loop(name, at)
+            return (self._outer(inner, block, rest, carried[0], shape),)
+
+        upper = scope.kernel.size(scope.dims[name])
+        return scope.code.loop(scope.code.constant(0), upper, 1, (total,), iteration)[0]
+
+    def _product(
+        self, scope: Scope, block: Block, init: SSAValue | None, shape: Sequence[int]
+    ) -> SSAValue:
+        product = self.product
+        zero = scope.code.constant(0)
+        at_zero = replace(scope.with_loop(product.inner, zero), lanes=None)
+        if product.direct is not None:
+            tensor = scope.storage_of(product.direct.tensor)
+            access = product.direct.access.data
+            a_indices, _, _ = at_zero.address(tensor, access)
+            a, a_axis = tensor.tensor, self._place(access, product.inner, tensor)
+        else:
+            a = self._computed(scope, block)
+            a_indices, a_axis = [scope.code.add(LanesOp(block.rows)), zero], 1
+        weights = scope.storage_of(product.weights.tensor)
+        access = product.weights.access.data
+        row, _ = block.row_at(scope.code, zero)
+        uniform = replace(at_zero, frame=replace(scope.frame, rows=(row,)), cache={})
+        b_indices, _, _ = uniform.address(weights, access)
+        b_axis = self._place(access, product.inner, weights)
+        extent = scope.kernel.size(scope.dims[product.inner])
+        type = VectorType(self.type, shape)
+        op = ProductOp(init, a, a_indices, a_axis, weights.tensor, b_indices, b_axis, extent, type)
+        return scope.code.add(op)
+
+    def _place(self, access: Sequence[IndexExpr], variable: str, storage: Storage) -> int:
+        position = next(i for i, index in enumerate(access) if variable in index.variables)
+        if storage.kind != "local":
+            return position
+        before = storage.position is not None and storage.position < position
+        return position + 1 - (1 if before else 0)
+
+    def _computed(self, scope: Scope, block: Block) -> SSAValue:
+        """Compute the left operand for the rows of the block into local memory [rows, k]."""
+        product = self.product
+        extent = scope.dims[product.inner]
+        assert isinstance(extent, int)
+        memory = scope.kernel.local(TensorType.of(self.type, (block.rows, extent)))
+        weights = product.weights
+        others = [f for f in factors(self.statement.value) if plain_read(f) is not weights]
+
+        def row(code: Code, number: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            at, slot = block.row_at(code, number)
+            frame = replace(scope.frame, code=code, rows=(at,), slot=slot)
+            there = replace(scope, frame=frame, lanes=None, cache={})
+
+            def lanes(point: Scope) -> None:
+                value = point.evaluate(others[0])
+                for other in others[1:]:
+                    value = point.code.scalar("mul", value, point.evaluate(other))
+                place = replace(point, frame=replace(frame, code=point.code, slot=number))
+                place.store(value, Storage("local", memory), (IndexExpr.of(product.inner),))
+
+            strips(there, product.inner, vector_lanes(self.type), lanes)
+            return ()
+
+        code = scope.code
+        code.loop(code.constant(0), code.constant(block.rows), 1, (), row)
+        return memory

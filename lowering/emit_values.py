@@ -1,0 +1,256 @@
+"""Evaluate the body of a statement at one point, or at the lanes of a vector of points.
+
+    graph.read %x[e.src, o]      ~>   %r = tile.load %src[%place]                (o in lanes)
+    scalar.mul ...                    %v = tile.load %x[%r, %o] axis 1 -> vector<64xf32>
+                                      scalar.mul ...
+
+A `Scope` knows where every index variable stands: at a row, at an element of a visit, in a loop,
+or across lanes. Maps are followed through bound layouts, each path once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from xdsl.dialects.builtin import VectorType
+from xdsl.ir import Attribute, Operation, SSAValue
+
+from hectorite.dialects.graph import IndexOp, ReadOp, SizeOp, StatementOp, YieldOp
+from hectorite.dialects.tile import LanesOp, LoadOp, StoreOp, index
+from hectorite.ir.index import IndexExpr, Path
+from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
+from hectorite.ir.space import Dim, TensorType
+from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage, element_path
+from hectorite.lowering.kernel_plan import Root, Visit
+from hectorite.lowering.tile_code import Code
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """The variable that runs across the lanes of a vector; `valid` bounds them if not all are
+    inside its extent."""
+
+    variable: str
+    count: int
+    valid: SSAValue | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One row (its index in each row domain) or a vector of rows, and within a visit one element.
+
+    `slot` is the place of the row in local storage, `place` that of the element in its order.
+    """
+
+    code: Code
+    kernel: KernelBuilder
+    values: Mapping[SSAValue, SSAValue]
+    """Host value of each value of the graph: buffers and scalar arguments."""
+    rows: tuple[SSAValue, ...] = ()
+    slot: SSAValue | None = None
+    visit: Visit | None = None
+    place: SSAValue | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A frame together with the variables of one statement."""
+
+    frame: Frame
+    root: Root
+    dims: Mapping[str, Dim]
+    loops: Mapping[str, SSAValue] = field(default_factory=dict[str, SSAValue])
+    lanes: Lanes | None = None
+    cache: dict[Path, SSAValue] = field(default_factory=dict[Path, SSAValue])
+
+    @property
+    def code(self) -> Code:
+        return self.frame.code
+
+    @property
+    def kernel(self) -> KernelBuilder:
+        return self.frame.kernel
+
+    @staticmethod
+    def of(frame: Frame, statement: StatementOp, root: Root) -> "Scope":
+        return Scope(frame, root, dict(statement.variables.data))
+
+    def inside(self, code: Code) -> "Scope":
+        """The same scope, writing into a block nested in this one."""
+        return replace(self, frame=replace(self.frame, code=code), cache=dict(self.cache))
+
+    def with_loop(self, variable: str, value: SSAValue) -> "Scope":
+        cache = {path: known for path, known in self.cache.items() if path.variable != variable}
+        return replace(self, loops={**self.loops, variable: value}, cache=cache)
+
+    def with_lanes(self, lanes: Lanes, start: SSAValue) -> "Scope":
+        return replace(self.with_loop(lanes.variable, start), lanes=lanes)
+
+    def follow(self, path: Path) -> SSAValue:
+        """Value of a path, at lane 0 if its variable is in lanes."""
+        if path not in self.cache:
+            self.cache[path] = self._follow(path)
+        return self.cache[path]
+
+    def _follow(self, path: Path) -> SSAValue:
+        if path.variable == self.root.element:
+            return self._from_element(path)
+        if path.variable in self.root.row_variables:
+            start = self.frame.rows[self.root.row_variables.index(path.variable)]
+        else:
+            start = self.loops[path.variable]
+        if not path.fields:
+            return start
+        owner = str(self.dims[path.variable])
+        return self._load_index(Layout("map", owner, (), element_path(path.fields)), start)
+
+    def _from_element(self, path: Path) -> SSAValue:
+        visit, place = self.frame.visit, self.frame.place
+        assert visit is not None and place is not None
+        if path.fields == visit.key:
+            return self.frame.rows[0]
+        keys = (element_path(visit.key),)
+        if not path.fields:
+            return self._load_index(Layout("order", visit.set, keys), place)
+        return self._load_index(Layout("along", visit.set, keys, element_path(path.fields)), place)
+
+    def _load_index(self, layout: Layout, at: SSAValue) -> SSAValue:
+        array = self.kernel.layout(layout)
+        lanes = at.type.get_shape() if isinstance(at.type, VectorType) else None
+        element = scalar_type(array.type.element)  # pyright: ignore
+        type = element if lanes is None else VectorType(element, lanes)
+        return self.code.cast(self.code.add(LoadOp(array, [at], type)), index)
+
+    def index_value(self, expression: IndexExpr, across: bool = False) -> SSAValue:
+        """Value of an index expression at lane 0, or with `across` at every lane, as a vector."""
+
+        def path_value(path: Path) -> SSAValue:
+            value = self.follow(path)
+            if across and self.lanes is not None and path.variable == self.lanes.variable:
+                return self.code.scalar("add", value, self.code.add(LanesOp(self.lanes.count)))
+            return value
+
+        total: SSAValue | None = None
+        for term in expression.terms:
+            value = None if term.path is None else path_value(term.path)
+            for name in term.sizes:
+                size = self.kernel.size(name)
+                value = size if value is None else self.code.scalar("mul", value, size)
+            assert value is not None
+            if term.coefficient != 1:
+                value = self.code.scalar("mul", value, self.code.constant(term.coefficient))
+            total = value if total is None else self.code.scalar("add", total, value)
+        if total is None:
+            total = self.code.constant(expression.constant)
+        else:
+            total = self.code.plus(total, expression.constant)
+        if expression.division is None:
+            return total
+        operator, divisor = expression.division
+        return self.code.scalar(operator, total, self.kernel.size(divisor))
+
+    def address(
+        self, storage: Storage, access: Sequence[IndexExpr]
+    ) -> tuple[list[SSAValue], int | None, int]:
+        """Indices into a storage, with the axis and step of the lanes."""
+        exact = self._lane_axis(access)
+        indices: list[SSAValue] = [] if storage.kind != "local" else [self._slot()]
+        axis: int | None = None
+        for position, expression in enumerate(access):
+            if storage.kind == "local" and position == storage.position:
+                continue
+            if storage.kind == "element" and position == storage.position:
+                assert self.frame.place is not None
+                indices.append(self.frame.place)
+                continue
+            if exact is not None and position == exact[0]:
+                axis = len(indices)
+            indices.append(self.index_value(expression, across=exact is None))
+        return indices, axis, 1 if exact is None else exact[1]
+
+    def _slot(self) -> SSAValue:
+        return self.code.constant(0) if self.frame.slot is None else self.frame.slot
+
+    def _lane_axis(self, access: Sequence[IndexExpr]) -> tuple[int, int] | None:
+        """(dimension, step) if the lanes move along one dimension in equal steps."""
+        if self.lanes is None:
+            return None
+        places = [i for i, e in enumerate(access) if self.lanes.variable in e.variables]
+        if len(places) != 1 or access[places[0]].division is not None:
+            return None
+        terms = [t for t in access[places[0]].terms if t.path == Path(self.lanes.variable)]
+        if len(terms) != 1 or terms[0].sizes or terms[0].coefficient == 0:
+            return None
+        return places[0], terms[0].coefficient
+
+    def uses_lanes(self, access: Sequence[IndexExpr]) -> bool:
+        return self.lanes is not None and any(
+            self.lanes.variable in expression.variables for expression in access
+        )
+
+    def load(
+        self, storage: Storage, access: Sequence[IndexExpr], pad: float | int | None = None
+    ) -> SSAValue:
+        """Elements of a tensor at an access."""
+        indices, axis, step = self.address(storage, access)
+        type: Attribute = storage.tensor.type.element  # pyright: ignore
+        lanes = self.lanes if self.uses_lanes(access) else None
+        if lanes is not None:
+            type = VectorType(type, [lanes.count])
+        valid = None if lanes is None else lanes.valid
+        return self.code.add(LoadOp(storage.tensor, indices, type, axis, step, pad, valid))
+
+    def store(
+        self,
+        value: SSAValue,
+        storage: Storage,
+        access: Sequence[IndexExpr],
+        pad: float | int | None = None,
+    ) -> None:
+        """Write a value, converted to the tensor's element type, at an access."""
+        indices, axis, step = self.address(storage, access)
+        type: TensorType = storage.tensor.type  # pyright: ignore
+        value = self.code.cast(value, type.element)
+        lanes = self.lanes if self.uses_lanes(access) else None
+        if lanes is not None:
+            value = self.code.spread(value, lanes.count)
+        valid = None if lanes is None else lanes.valid
+        self.code.block.add_op(
+            StoreOp(value, storage.tensor, indices, axis, step, pad, valid=valid)
+        )
+
+    def storage_of(self, tensor: SSAValue) -> Storage:
+        """Where a tensor of the graph lives in this kernel."""
+        if tensor not in self.kernel.storages:
+            host = self.kernel.parameter(self.frame.values[tensor])
+            self.kernel.storages[tensor] = Storage("global", host)
+        return self.kernel.storages[tensor]
+
+    def evaluate(self, result: SSAValue) -> SSAValue:
+        """Value of an SSA value of the statement's body; vectors stand for lanes."""
+        known: dict[SSAValue, SSAValue] = {}
+        return self._value(result, known)
+
+    def _value(self, value: SSAValue, known: dict[SSAValue, SSAValue]) -> SSAValue:
+        if value not in known:
+            owner = value.owner
+            if isinstance(owner, Operation):
+                known[value] = self._operation(owner, known)
+            else:
+                known[value] = self.kernel.parameter(self.frame.values[value])
+        return known[value]
+
+    def _operation(self, op: Operation, known: dict[SSAValue, SSAValue]) -> SSAValue:
+        if isinstance(op, ReadOp):
+            access = op.access.data
+            return self.load(self.storage_of(op.tensor), access, op.type.pad_value)
+        if isinstance(op, ConstantOp):
+            return self.code.constant(op.number, op.result.type)
+        if isinstance(op, IndexOp):
+            return self.code.cast(self.index_value(op.index.data[0], across=True), op.result.type)
+        if isinstance(op, SizeOp):
+            return self.code.cast(self.kernel.size(op.of.data), op.result.type)
+        arguments = [self._value(operand, known) for operand in op.operands]
+        if isinstance(op, CastOp):
+            return self.code.cast(arguments[0], scalar_type(op.result.type))
+        assert isinstance(op, ScalarOp) and not isinstance(op, YieldOp)
+        return self.code.scalar(op.FUNCTION.name, *arguments)

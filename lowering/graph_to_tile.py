@@ -1,0 +1,179 @@
+"""Turn a function of statements into kernels and the host program that launches them.
+
+    graph.func @copy(%x: f32[node, 64])         tile.program @copy(%x: f32[node, 64]) {
+      %y = graph.statement add [e.dst, o] ...     %y = tile.allocate : f32[node, 64]
+                                          ~>      %segments = tile.layout segments of edge by [e.dst]
+                                                  tile.launch @copy_0(%y, %x, ...) tasks %n
+                                                tile.kernel @copy_0(%task, %y, %x, ...) { ... }
+
+Enters: graph IR without softmax, every size that is not a set's fixed. Leaves: the declarations of
+sets, one `tile.program` and its `tile.kernel`s.
+"""
+
+from dataclasses import dataclass, field
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation, SSAValue
+
+from hectorite.dialects.graph import FuncOp, StatementOp
+from hectorite.dialects.graph_sets import DeriveOp, DimOp, SetOp, schema_of
+from hectorite.dialects.tile import KernelOp, LoadOp, SizeOp
+from hectorite.dialects.tile_program import (
+    AllocateOp,
+    LaunchOp,
+    LayoutOp,
+    LengthOp,
+    ProgramOp,
+    ReturnOp,
+)
+from hectorite.ir.index import IndexExpr
+from hectorite.ir.schema import Schema
+from hectorite.ir.space import Dim
+from hectorite.lowering.emit_kernel import KernelEmitter, Rows, natural_rows, ordered_rows
+from hectorite.lowering.kernel_builder import LAYOUT_TYPE, KernelBuilder, Layout
+from hectorite.lowering.kernel_plan import Kernel
+from hectorite.lowering.place_tensors import Placement, private_tensors
+from hectorite.lowering.plan_kernels import plan_kernels
+from hectorite.lowering.tile_code import Code
+
+VISIT_TASKS = 128
+"""Tasks of a kernel with visits: parts with like numbers of elements."""
+
+GROUP_ROWS = 192
+"""The most rows of one task of a kernel whose rows are grouped."""
+
+CHUNK_ROWS = 96
+"""Rows of one task of any other kernel."""
+
+
+def graph_to_tile(module: ModuleOp, name: str) -> ModuleOp:
+    """The tile module of one function."""
+    function = next(op for op in module.ops if isinstance(op, FuncOp) and op.sym_name.data == name)
+    declarations: list[Operation] = [
+        op.clone() for op in module.ops if isinstance(op, SetOp | DeriveOp | DimOp)
+    ]
+    writer = _ProgramWriter(function, schema_of(module))
+    return ModuleOp([*declarations, *writer.write()])
+
+
+@dataclass
+class _ProgramWriter:
+    """Writes the host program of one function, kernel by kernel."""
+
+    function: FuncOp
+    schema: Schema
+    layouts: dict[Layout, SSAValue] = field(default_factory=dict[Layout, SSAValue])
+    sizes: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
+    kernels: list[KernelOp] = field(default_factory=list[KernelOp])
+
+    def __post_init__(self) -> None:
+        function = self.function
+        self.program = ProgramOp(
+            function.sym_name.data, function.names, function.inputs, function.outputs
+        )
+        block = self.program.body.block
+        self.code = Code(block)
+        self.values: dict[SSAValue, SSAValue] = dict(
+            zip(function.body.block.args, block.args, strict=True)
+        )
+        self.returned = set(function.return_op.operands)
+
+    def write(self) -> list[Operation]:
+        """The program and its kernels."""
+        plans = plan_kernels(self.function, self.schema)
+        for number, plan in enumerate(plans):
+            self._kernel(plan, f"{self.function.sym_name.data}_{number}")
+        results = [self.values[value] for value in self.function.return_op.operands]
+        self.code.add(ReturnOp(*results))
+        return [self.program, *self.kernels]
+
+    def _kernel(self, plan: Kernel, name: str) -> None:
+        private = private_tensors(plan, self.returned)
+        for statement in plan.statements:
+            if private.get(statement.result) != "local":
+                self._buffer(statement)
+        builder = KernelBuilder(name)
+        emitter = KernelEmitter(plan, builder, Placement(plan, self.values, private))
+        rows, tasks = self._rows(plan, builder)
+        emitter.emit(rows)
+        self.kernels.append(builder.finish())
+        arguments = [
+            self._layout(passed) if isinstance(passed, Layout) else passed
+            for passed in builder.passed
+        ]
+        self.code.add(LaunchOp(name, arguments, tasks))
+
+    def _buffer(self, statement: StatementOp) -> None:
+        """A buffer for a statement's result: the one it continues, if nothing else needs that."""
+        init = statement.init
+        if init is not None and isinstance(init.owner, StatementOp) and init in self.values:
+            users = {use.operation for use in init.uses}
+            own = {read for read in statement.reads if read.tensor is init}
+            if init not in self.returned and users <= {statement, *own} and not own:
+                self.values[statement.result] = self.values[init]
+                return
+        buffer = self.code.add(AllocateOp(statement.type))
+        buffer.name_hint = statement.result.name_hint
+        self.values[statement.result] = buffer
+
+    def _layout(self, request: Layout) -> SSAValue:
+        if request not in self.layouts:
+            op = LayoutOp(
+                request.what, request.of, LAYOUT_TYPE, request.keys, request.path, request.limit
+            )
+            value = self.code.add(op)
+            value.name_hint = request.what
+            self.layouts[request] = value
+        return self.layouts[request]
+
+    def _size(self, dim: Dim) -> SSAValue:
+        if isinstance(dim, int):
+            return self.code.constant(dim)
+        if dim not in self.sizes:
+            self.sizes[dim] = self.code.add(SizeOp(dim))
+        return self.sizes[dim]
+
+    # Rows and tasks -----------------------------------------------------------------------------
+
+    def _rows(self, plan: Kernel, builder: KernelBuilder) -> tuple[Rows | None, SSAValue]:
+        """The rows of a task, written into the kernel, and the number of tasks."""
+        if not plan.rows:
+            return None, self.code.constant(1)
+        if plan.groups:
+            keys = tuple(IndexExpr.of("e", *path.fields) for path in plan.groups)
+            owner = str(plan.rows[0])
+            rows = self._bounds(builder, Layout("runs", owner, keys, None, GROUP_ROWS))
+            order = builder.layout(Layout("order", owner, keys))
+            return ordered_rows(builder, order, *rows[0]), rows[1]
+        visit = next((phase.visit for phase in plan.phases if phase.visit is not None), None)
+        if visit is not None:
+            keys = (IndexExpr.of("e", *visit.key),)
+            rows = self._bounds(builder, Layout("cuts", visit.set, keys, None, VISIT_TASKS))
+            return natural_rows(builder, *rows[0]), rows[1]
+        return self._chunks(plan, builder)
+
+    def _bounds(
+        self, builder: KernelBuilder, request: Layout
+    ) -> tuple[tuple[SSAValue, SSAValue], SSAValue]:
+        """Row bounds from a layout that has one entry more than there are tasks."""
+        code = builder.code
+        array = builder.layout(request)
+        lower = code.cast(code.add(LoadOp(array, [builder.task])), builder.task.type)
+        after = code.plus(builder.task, 1)
+        upper = code.cast(code.add(LoadOp(array, [after])), builder.task.type)
+        length = self.code.add(LengthOp(self._layout(request)))
+        return (lower, upper), self.code.plus(length, -1)
+
+    def _chunks(self, plan: Kernel, builder: KernelBuilder) -> tuple[Rows, SSAValue]:
+        """Equal parts of the rows."""
+        code = builder.code
+        count = builder.size(plan.rows[0])
+        host = self._size(plan.rows[0])
+        for dim in plan.rows[1:]:
+            count = code.scalar("mul", count, builder.size(dim))
+            host = self.code.scalar("mul", host, self._size(dim))
+        lower = code.scalar("mul", builder.task, code.constant(CHUNK_ROWS))
+        upper = code.scalar("min", code.plus(lower, CHUNK_ROWS), count)
+        rounded = self.code.plus(host, CHUNK_ROWS - 1)
+        tasks = self.code.scalar("floordiv", rounded, self.code.constant(CHUNK_ROWS))
+        return natural_rows(builder, lower, upper), tasks

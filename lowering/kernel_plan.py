@@ -1,0 +1,91 @@
+"""Plans of kernels: what `plan_kernels` decides and `graph_to_tile` writes out.
+
+A kernel runs over the *rows* of one domain: the elements of a set, or all tuples of a few sizes.
+Its phases are done row by row:
+
+    Phase(statements)                       once for each row
+    Phase(statements, visit=Visit(S, key))  once for each element of S whose path `key` is the row
+    Phase([statement], product=Product(..)) for a block of rows at a time
+
+so that softmax over the edges of a node, say, is three visits of one kernel over nodes.
+"""
+
+from dataclasses import dataclass, field
+
+from hectorite.dialects.graph import ReadOp, StatementOp
+from hectorite.ir.index import Path
+from hectorite.ir.space import Dim
+
+
+@dataclass(frozen=True)
+class Visit:
+    """The elements of `set` whose path `key` is the current row, in a fixed order."""
+
+    set: str
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Root:
+    """How one statement is spread over rows.
+
+    `rows` are the domains whose tuples are rows, `row_variables` the statement's variables that
+    stand for them. In a visit, `element` is the variable that runs over the visited elements, and
+    `row_variables` is empty.
+    """
+
+    rows: tuple[Dim, ...]
+    row_variables: tuple[str, ...] = ()
+    visit: Visit | None = None
+    element: str | None = None
+
+    @property
+    def bound(self) -> tuple[str, ...]:
+        """Variables that have one value in one phase of one row."""
+        return self.row_variables if self.element is None else (self.element,)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A statement as a block product: result[row, batch, n] += a[row, batch, k] * b[batch, k, n].
+
+    `weights` is the read of b; the other factors make up a. `lanes` is the variable n, `inner` the
+    variable k, `outer` further reduced variables, and `loops` further variables of the result.
+    `direct` is the read that is all of a, if rows of it can be used where they stand. `groups` are
+    paths of the row that b depends on: rows are sorted by them.
+    """
+
+    weights: ReadOp
+    lanes: str
+    inner: str
+    outer: tuple[str, ...]
+    loops: tuple[str, ...]
+    direct: ReadOp | None
+    groups: tuple[Path, ...]
+
+
+@dataclass
+class Phase:
+    """Statements done together, in order."""
+
+    statements: list[StatementOp]
+    visit: Visit | None = None
+    product: Product | None = None
+
+
+@dataclass
+class Kernel:
+    """Phases over the same rows. `roots` says how each statement is spread."""
+
+    rows: tuple[Dim, ...]
+    phases: list[Phase] = field(default_factory=list[Phase])
+    roots: dict[StatementOp, Root] = field(default_factory=dict[StatementOp, Root])
+    groups: tuple[Path, ...] = ()
+
+    @property
+    def statements(self) -> list[StatementOp]:
+        return [statement for phase in self.phases for statement in phase.statements]
+
+    def phase_of(self, statement: StatementOp) -> int:
+        """Number of the phase that a statement of this kernel is in."""
+        return next(i for i, p in enumerate(self.phases) if statement in p.statements)

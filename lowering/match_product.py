@@ -1,0 +1,161 @@
+"""Recognise statements that are block products: dense, gathered, typed or batched.
+
+Enters: a statement at the graph level. Leaves: its `Product`, or None.
+
+    y[e, o] += h[e.src, i] * W[e.type, i, o]     rows e, k = i, n = o, grouped by e.type
+    z[n, k, o] += relu(x[n, i]) * W[i, k, o]     rows n, k = i, n = o, loop over k, computed a
+
+One factor must be a plain read with n as its last index and k elsewhere (the weights); all other
+factors must not depend on n. Nothing is matched by name.
+"""
+
+from collections.abc import Iterator
+
+from xdsl.dialects.builtin import IntegerType
+from xdsl.ir import SSAValue
+
+from hectorite.dialects.graph import IndexOp, ReadOp, StatementOp
+from hectorite.ir.index import IndexExpr, Path
+from hectorite.ir.scalar import OPERATIONS, CastOp
+from hectorite.lowering.kernel_plan import Product
+
+SMALLEST = 4
+"""Products with fewer terms than this along k or n are not worth a block kernel."""
+
+
+def factors(value: SSAValue) -> Iterator[SSAValue]:
+    """Operands of a tree of multiplications, from left to right."""
+    if isinstance(value.owner, OPERATIONS["mul"]):
+        for operand in value.owner.operands:
+            yield from factors(operand)
+    else:
+        yield value
+
+
+def variables_of(value: SSAValue) -> set[str]:
+    """Index variables that a value in a statement's body depends on."""
+    op = value.owner
+    if isinstance(op, ReadOp):
+        return {v for index in op.access.data for v in index.variables}
+    if isinstance(op, IndexOp):
+        return set(op.index.data[0].variables)
+    if hasattr(op, "operands"):
+        return set().union(*(variables_of(operand) for operand in op.operands))
+    return set()
+
+
+def plain_read(value: SSAValue) -> ReadOp | None:
+    """The read that a factor is, looking through a widening cast."""
+    op = value.owner
+    if isinstance(op, CastOp):
+        op = op.input.owner
+    if not isinstance(op, ReadOp) or op.type.pad_value is not None:
+        return None
+    return op
+
+
+def _affine_in(index: IndexExpr, variable: str) -> bool:
+    """Whether an index is `variable` plus something that does not involve it."""
+    terms = [t for t in index.terms if t.path is not None and t.path.variable == variable]
+    if index.division is not None or len(terms) != 1:
+        return False
+    term = terms[0]
+    return term.coefficient == 1 and not term.sizes and term.path == Path(variable)
+
+
+def runs_along(read: ReadOp, variable: str) -> int | None:
+    """The dimension along which a read moves one element when the variable grows by one, if the
+    variable stands in that dimension alone."""
+    places = [i for i, index in enumerate(read.access.data) if variable in index.variables]
+    if len(places) == 1 and _affine_in(read.access.data[places[0]], variable):
+        return places[0]
+    return None
+
+
+def match_product(statement: StatementOp, row: str) -> Product | None:
+    """`statement` as a product over rows `row`, or None."""
+    dims = dict(statement.variables.data)
+    if (
+        statement.kind.data != "add"
+        or isinstance(statement.value.type, IntegerType)
+        and (statement.value.type.width.data < 32)
+    ):
+        return None
+    left = [index.variable for index in statement.access.data]
+    if None in left or row not in left or len(set(left)) != len(left):
+        return None
+    reduced = [name for name in dims if name not in left]
+    parts = list(factors(statement.value))
+    for part in parts:
+        weights = plain_read(part)
+        if weights is None or not weights.access.data:
+            continue
+        others = [other for other in parts if other is not part]
+        product = _with_weights(weights, others, row, left, reduced, dims)
+        if product is not None:
+            return product
+    return None
+
+
+def _with_weights(
+    weights: ReadOp,
+    others: list[SSAValue],
+    row: str,
+    left: list[str | None],
+    reduced: list[str],
+    dims: dict[str, int | str],
+) -> Product | None:
+    lanes = weights.access.data[-1].variable
+    extent = None if lanes is None else dims[lanes]
+    if lanes is None or lanes not in left or lanes == row or not isinstance(extent, int):
+        return None
+    if (
+        runs_along(weights, lanes) != len(weights.access.data) - 1
+        or extent < SMALLEST
+        or not others
+    ):
+        return None
+    depends = set().union(*(variables_of(other) for other in others))
+    if lanes in depends or row not in depends:
+        return None
+    inner = _inner(weights, others, reduced, dims)
+    groups = _groups(weights, row)
+    if inner is None or groups is None:
+        return None
+    outer = tuple(name for name in reduced if name != inner)
+    loops = tuple(name for name in left if name not in (row, lanes) and name is not None)
+    if any(not isinstance(dims[name], int) for name in (*outer, *loops)):
+        return None
+    direct = plain_read(others[0]) if len(others) == 1 else None
+    if direct is not None and runs_along(direct, inner) is None:
+        direct = None
+    return Product(weights, lanes, inner, outer, loops, direct, groups)
+
+
+def _inner(
+    weights: ReadOp, others: list[SSAValue], reduced: list[str], dims: dict[str, int | str]
+) -> str | None:
+    """The reduced variable k: it moves along one dimension of the weights, and the last one that
+    moves along the last dimension of another factor is best."""
+    usable = [
+        name
+        for name in reduced
+        if runs_along(weights, name) is not None
+        and isinstance(dims[name], int)
+        and int(dims[name]) >= SMALLEST
+        and any(name in variables_of(other) for other in others)
+    ]
+
+    def contiguous(name: str) -> bool:
+        reads = [read for read in map(plain_read, others) if read is not None]
+        return any(runs_along(read, name) == len(read.access.data) - 1 for read in reads)
+
+    return max(usable, key=contiguous, default=None)
+
+
+def _groups(weights: ReadOp, row: str) -> tuple[Path, ...] | None:
+    """Paths of the row that the weights depend on; None if they depend on the row itself."""
+    paths = [p for index in weights.access.data for p in index.paths if p.variable == row]
+    if any(not path.fields for path in paths):
+        return None
+    return tuple(dict.fromkeys(paths))

@@ -1,0 +1,227 @@
+"""Decide where the tensors of a function live: in buffers, or inside the kernel that uses them.
+
+A tensor that only its own kernel reads is private to it: a value of a row in local memory, a value
+of an element of a visit in local memory if no later phase reads it, else in a buffer indexed by
+the place of the element in the visit, which later phases read in order. All others have a buffer
+shaped like the tensor. A statement that continues a tensor which nothing else reads works in the
+buffer of that tensor.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from xdsl.ir import SSAValue
+
+from hectorite.dialects.graph import ReadOp, StatementOp
+from hectorite.ir.element import element_of
+from hectorite.ir.index import IndexExpr
+from hectorite.ir.space import Dim, TensorType
+from hectorite.lowering.emit_product import block_rows, is_wide
+from hectorite.lowering.kernel_builder import KernelBuilder, Storage
+from hectorite.lowering.kernel_plan import Kernel, Root
+
+LOCAL_BYTES = 1 << 16
+"""The most local memory that one tensor may take."""
+
+
+def is_regular(statement: StatementOp, root: Root) -> bool:
+    """Whether each left point is reached by one assignment of the variables on the left: all left
+    indices are distinct plain variables, or the key of the visit."""
+    seen: set[str] = set()
+    for index in statement.access.data:
+        path = index.path
+        if path is None or path.variable in seen:
+            return False
+        if path.fields and (root.visit is None or path.fields != root.visit.key):
+            return False
+        if path.fields and path.variable != root.element:
+            return False
+        seen.add(path.variable)
+    return set(root.row_variables) <= seen
+
+
+def written_slice(
+    statement: StatementOp, root: Root
+) -> tuple[dict[str, Dim], tuple[IndexExpr, ...], Root]:
+    """Variables, access and root that name every point of the row's part of the result."""
+    variables: dict[str, Dim] = {}
+    access: list[IndexExpr] = []
+    row_variables: list[str] = []
+    for position, (index, dim) in enumerate(
+        zip(statement.access.data, statement.type.dims, strict=True)
+    ):
+        name = f"d{position}"
+        path = index.path
+        bound = path is not None and path.variable in root.bound
+        if bound and root.visit is not None and path is not None and path.fields == ():
+            # The element itself: its own part of the tensor.
+            return _element_slice(statement, root)
+        is_key = (
+            bound
+            and path is not None
+            and (not path.fields or (root.visit is not None and path.fields == root.visit.key))
+        )
+        if is_key:
+            row_variables.append(name)
+        variables[name] = dim
+        access.append(IndexExpr.of(name))
+    slice_root = Root(root.rows, tuple(row_variables[: len(root.rows)]))
+    return variables, tuple(access), slice_root
+
+
+def _element_slice(
+    statement: StatementOp, root: Root
+) -> tuple[dict[str, Dim], tuple[IndexExpr, ...], Root]:
+    variables: dict[str, Dim] = {}
+    access: list[IndexExpr] = []
+    element = None
+    for position, (index, dim) in enumerate(
+        zip(statement.access.data, statement.type.dims, strict=True)
+    ):
+        name = f"d{position}"
+        if index.variable == root.element and element is None:
+            element = name
+        variables[name] = dim
+        access.append(IndexExpr.of(name))
+    return variables, tuple(access), Root(root.rows, (), root.visit, element)
+
+
+@dataclass
+class Placement:
+    """Storage decisions of one kernel. `values` gives the host value of each value of the graph;
+    buffers are there already for all tensors that have one."""
+
+    kernel: Kernel
+    values: Mapping[SSAValue, SSAValue]
+    private: Mapping[SSAValue, str]
+    """`local` or `element` for tensors that live inside the kernel."""
+    shared: Mapping[StatementOp, bool] = field(default_factory=dict[StatementOp, bool])
+
+    @property
+    def block_height(self) -> int:
+        """Rows of a block that suits every product of the kernel."""
+        heights = [
+            block_rows(phase.product, phase.statements[0])
+            for phase in self.kernel.phases
+            if phase.product is not None and not is_wide(phase.product, phase.statements[0])
+        ]
+        return min(heights, default=1)
+
+    def storage(self, tensor: SSAValue, builder: KernelBuilder) -> Storage:
+        """Where a tensor lives in the kernel."""
+        if tensor not in builder.storages:
+            builder.storages[tensor] = self._storage(tensor, builder)
+        return builder.storages[tensor]
+
+    def _storage(self, tensor: SSAValue, builder: KernelBuilder) -> Storage:
+        kind = self.private.get(tensor)
+        if kind is None:
+            return Storage("global", builder.parameter(self.values[tensor]))
+        statement = tensor.owner
+        assert isinstance(statement, StatementOp)
+        position = self.row_position(statement, self.kernel.roots[statement])
+        if kind == "element":
+            return Storage("element", builder.parameter(self.values[tensor]), position)
+        dims = [d for i, d in enumerate(statement.type.dims) if i != position]
+        height = self.block_height
+        type = TensorType.of(statement.type.element, (height, *dims))
+        return Storage("local", builder.local(type), position)
+
+    def start(self, statement: StatementOp, builder: KernelBuilder) -> Storage | None:
+        """Where a statement's accumulators start from."""
+        return None if statement.init is None else self.storage(statement.init, builder)
+
+    def row_position(self, statement: StatementOp, root: Root) -> int | None:
+        """The dimension of the result that is the row or the element."""
+        keys: Sequence[tuple[str, ...]] = ((),) if root.visit is None else ((), root.visit.key)
+        for position, index in enumerate(statement.access.data):
+            path = index.path
+            if path is not None and path.variable in root.bound and path.fields in keys:
+                return position
+        return None
+
+    def in_place(self, statement: StatementOp, root: Root) -> bool:
+        """Whether a sum over a visit works in the tensor itself, not in local memory."""
+        if not is_regular(statement, root):
+            return True
+        position = self.row_position(statement, root)
+        dims = [d for i, d in enumerate(statement.type.dims) if i != position]
+        return not fits_locally(statement.value.type, dims)
+
+
+def fits_locally(element: object, dims: Sequence[Dim]) -> bool:
+    """Whether a part of fixed extents is small enough for local memory."""
+    if not all(isinstance(dim, int) for dim in dims):
+        return False
+    size = element_of(element).storage.itemsize  # pyright: ignore
+    return prod(int(dim) for dim in dims) * size <= LOCAL_BYTES
+
+
+def private_tensors(kernel: Kernel, returned: set[SSAValue]) -> dict[SSAValue, str]:
+    """Tensors that live inside a kernel, and how."""
+    inside = set(kernel.statements)
+    private: dict[SSAValue, str] = {}
+    for statement in kernel.statements:
+        tensor = statement.result
+        if tensor in returned or not _only_read_inside(tensor, inside):
+            continue
+        kind = _private_kind(kernel, statement)
+        if kind is not None:
+            private[tensor] = kind
+    return private
+
+
+def _only_read_inside(tensor: SSAValue, inside: set[StatementOp]) -> bool:
+    for use in tensor.uses:
+        user = use.operation
+        owner = user.parent_op() if isinstance(user, ReadOp) else user
+        if not isinstance(owner, StatementOp) or owner not in inside:
+            return False
+    return True
+
+
+def _private_kind(kernel: Kernel, statement: StatementOp) -> str | None:
+    root = kernel.roots[statement]
+    if not is_regular(statement, root) or len(root.rows) != 1:
+        return None
+    if root.visit is not None and any(
+        index.variable == root.element for index in statement.access.data
+    ):
+        return _element_kind(kernel, statement, root)
+    if _crosses_wide(kernel):
+        return None
+    rest = [
+        dim
+        for index, dim in zip(statement.access.data, statement.type.dims, strict=True)
+        if index.path is None or index.path.variable not in root.bound
+    ]
+    return "local" if fits_locally(statement.type.element, rest) else None
+
+
+def _element_kind(kernel: Kernel, statement: StatementOp, root: Root) -> str | None:
+    rest = [
+        dim
+        for index, dim in zip(statement.access.data, statement.type.dims, strict=True)
+        if index.variable != root.element
+    ]
+    place = kernel.phase_of(statement)
+    readers = {
+        kernel.phase_of(owner)
+        for use in statement.result.uses
+        if isinstance(owner := _statement_of(use.operation), StatementOp)
+    }
+    if readers <= {place} and fits_locally(statement.type.element, rest):
+        return "local"
+    return "element"
+
+
+def _statement_of(user: object) -> object:
+    return user.parent_op() if isinstance(user, ReadOp) else user
+
+
+def _crosses_wide(kernel: Kernel) -> bool:
+    return any(
+        phase.product is not None and is_wide(phase.product, phase.statements[0])
+        for phase in kernel.phases
+    )
