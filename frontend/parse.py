@@ -20,7 +20,7 @@ from hectorite.frontend.tree import TreeBuilder, span_of
 from hectorite.ir.diagnostics import Diagnostic, Report, Source, Span, did_you_mean
 
 MAX_ERRORS = 20
-MAX_DEPTH = 150
+MAX_DEPTH = 100
 """How deep expressions and brackets may nest; the checker's recursion relies on it."""
 
 DECLARATIONS = ("set", "dim", "def", "fn", "import", "schedule")
@@ -33,7 +33,7 @@ _TERMINAL_TEXT = {
     "STRING": "a file name in quotes",
     "_NL": "a new line",
     "$END": "the end of the file",
-    "ASSIGN": "`=` or `+=`",
+    "ASSIGN": "an assignment (`=`, `+=`, ...)",
     "COMPARE": "a comparison",
     "POWER": "`**`",
     "PRODUCT": "`*` or `/`",
@@ -151,7 +151,8 @@ def _explain(
         span = Span(span.line, end, span.line, end + 1)
         return Diagnostic("the line ends too early", span, source, _expected(accepted))
     hint = _hint(token, accepted)
-    return Diagnostic(f"unexpected `{token}`", span, source, _expected(accepted), hint)
+    word = token if len(token) <= 40 else token[:40] + "..."
+    return Diagnostic(f"unexpected `{word}`", span, source, _expected(accepted), hint)
 
 
 def _hint(token: Token, accepted: set[str]) -> str | None:

@@ -86,8 +86,9 @@ class Outline:
             if self.text[unclosed] == "{":
                 return 0, 0
             start, stop = self._start_of(unclosed), self._line_end(unclosed)
-            brace = self.text.find("{", unclosed, stop)
-            return (start, stop) if brace < 0 else (start, self._matching(brace + 1))
+            end = self._stop_of(unclosed)
+            is_head = self.text[end : end + 1] == "{"
+            return (start, self._matching(end + 1)) if is_head else (start, stop)
         start, stop = self._start_of(position), self._stop_of(position)
         if self.text[start:stop].strip() == "" and stop < len(self.text):
             stop += 1  # only the `{`, `}` or line end itself is left to blame

@@ -111,8 +111,12 @@ class Report:
             self.diagnostics.append(diagnostic)
 
     @property
+    def error_count(self) -> int:
+        return sum(diagnostic.severity == "error" for diagnostic in self.diagnostics)
+
+    @property
     def has_errors(self) -> bool:
-        return any(diagnostic.severity == "error" for diagnostic in self.diagnostics)
+        return self.error_count > 0
 
     def sorted(self) -> list[Diagnostic]:
         """Everything collected, in source order; messages without a place come last."""

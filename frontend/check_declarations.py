@@ -1,0 +1,287 @@
+"""Declarations: sets, sizes, scalar functions and the heads of functions.
+
+Enters: the programs of one compilation, imports first. Leaves: a `Scope`. Sets and sizes share one
+namespace, functions of both kinds another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from hectorite.frontend import syntax
+from hectorite.frontend.check_index import IndexReader, extent_dim
+from hectorite.frontend.check_types import set_format, tensor_spec
+from hectorite.frontend.intrinsics import COMPARISONS, is_builtin_call
+from hectorite.frontend.scope import MAX_SIZE, Place, Scope, Signature
+from hectorite.frontend.typed import TensorSpec
+from hectorite.ir.diagnostics import Report, Source, Span
+from hectorite.ir.index import IndexExpr
+from hectorite.ir.schema import Condition, Derivation, SetDecl
+
+T = TypeVar("T", bound=syntax.Node)
+
+
+def declare(programs: Sequence[syntax.Program], report: Report) -> Scope:
+    """Everything the programs declare; errors go to `report`."""
+    scope = Scope(report)
+    _reject_duplicates(programs, report)
+    for source, node in _each(programs, syntax.DimDecl):
+        _declare_dim(node, scope, Place(source, report))
+    sets = list(_each(programs, syntax.SetDeclaration))
+    for _, node in sets:  # so that sets may name each other in any order
+        scope.schema.sets[node.name.text] = SetDecl(node.name.text)
+    for source, node in sets:
+        scope.schema.sets[node.name.text] = _declare_set(node, scope, Place(source, report))
+    for source, node in sets:
+        _derive_set(node, scope, Place(source, report))
+    _order_derivations(sets, scope)
+    for source, node in _each(programs, syntax.ScalarFunction):
+        scope.scalar_functions[node.name.text] = (node, source)
+    for source, node in _each(programs, syntax.ScalarFunction):
+        _check_scalar_function(node, scope, Place(source, report))
+    for source, node in _each(programs, syntax.Function):
+        scope.signatures[node.name.text] = _signature(node, scope, source)
+    for source, node in _each(programs, syntax.Schedule):
+        Place(source, report).error(
+            "schedules are not implemented yet",
+            Span(node.span.line, node.span.column, node.span.line, node.span.column + 8),
+            "no schedule: the compiler chooses tiles, pipelining and work split",
+        )
+    return scope
+
+
+def _each(programs: Sequence[syntax.Program], kind: type[T]) -> Iterator[tuple[Source, T]]:
+    for program in programs:
+        for node in program.declarations:
+            if isinstance(node, kind):
+                yield program.source, node
+
+
+def _reject_duplicates(programs: Sequence[syntax.Program], report: Report) -> None:
+    """A name may be declared once; IR keeps sets and functions in one table, so across both."""
+    seen: dict[str, tuple[Source, syntax.Name]] = {}
+    kinds = syntax.DimDecl | syntax.SetDeclaration | syntax.ScalarFunction | syntax.Function
+    for program in programs:
+        for node in program.declarations:
+            if not isinstance(node, kinds):
+                continue
+            name, place = node.name, Place(program.source, report)
+            if name.text in seen:
+                source, first = seen[name.text]
+                where = f"{source.name}:{first.span.line}"
+                place.error(f"`{name.text}` is declared already, at {where}", name.span)
+            seen.setdefault(name.text, (program.source, name))
+            callable_ = isinstance(node, syntax.ScalarFunction | syntax.Function)
+            if callable_ and is_builtin_call(name.text):
+                place.error(f"`{name.text}` is a function of the language", name.span)
+
+
+def _declare_dim(node: syntax.DimDecl, scope: Scope, place: Place) -> None:
+    if node.value is not None and node.value > MAX_SIZE:
+        place.error("this size is too large", node.span, f"at most {MAX_SIZE}")
+    scope.schema.sizes[node.name.text] = node.value
+
+
+def _declare_set(node: syntax.SetDeclaration, scope: Scope, place: Place) -> SetDecl:
+    """The set without its derivation."""
+    fields: dict[str, str] = {}
+    for item in node.fields:
+        if item.name.text in fields:
+            place.error(f"field `{item.name.text}` is declared twice", item.name.span)
+        if item.target.text not in scope.schema.sets:
+            known = list(scope.schema.sets)
+            place.unknown("set", item.target, known, "a declared set, into which the field maps")
+        else:
+            fields[item.name.text] = item.target.text
+    for extra in node.formats[1:]:
+        place.error("a set has one format", extra.span)
+    format = set_format(node.formats[0], set(fields), place) if node.formats else None
+    return SetDecl(node.name.text, tuple(fields.items()), None, format)
+
+
+def _derive_set(node: syntax.SetDeclaration, scope: Scope, place: Place) -> None:
+    for extra in node.derivations[1:]:
+        place.error("a set is derived once", extra.span)
+    if not node.derivations:
+        return
+    tree, decl = node.derivations[0], scope.schema.sets[node.name.text]
+    for keyword in tree.keywords:
+        place.error("`distinct` takes keys by position", keyword.span)
+    reader = IndexReader(place, lambda name: _is_size(scope, name), lambda name: False)
+    binders = _binders(tree, scope, place)
+    keys = [reader.read(key) for key in tree.keys]
+    conditions = list(_conditions(tree.condition, reader, place)) if tree.condition else []
+    if not _bound(reader, binders, scope, place) or None in keys:
+        return
+    if len(keys) != len(node.fields):
+        place.error(
+            f"`{decl.name}` has {len(node.fields)} fields, but `distinct` has {len(keys)} keys",
+            tree.span,
+            "one key for each field, in order",
+        )
+        return
+    known = [key for key in keys if key is not None]
+    for item, key, expr in zip(node.fields, known, tree.keys, strict=True):
+        _check_key(item, key, expr, binders, scope, place)
+    derivation = Derivation(tuple(known), tuple(binders.items()), tuple(conditions))
+    scope.schema.sets[decl.name] = SetDecl(decl.name, decl.fields, derivation)
+
+
+def _binders(tree: syntax.Derivation, scope: Scope, place: Place) -> dict[str, str]:
+    binders: dict[str, str] = {}
+    for binder in tree.binders:
+        name, dim = binder.name.text, extent_dim(binder.extent)
+        if name in binders:
+            place.error(f"`{name}` is bound twice", binder.name.span)
+        if not scope.is_set(dim):
+            target = syntax.Name(binder.extent.span, str(dim))
+            place.unknown("set", target, list(scope.schema.sets), "a set to go through")
+        binders[name] = str(dim)
+    return binders
+
+
+def _bound(reader: IndexReader, binders: dict[str, str], scope: Scope, place: Place) -> bool:
+    """Whether every variable is bound and every path exists."""
+    good = True
+    for variable in reader.variables.values():
+        start = binders.get(variable.name)
+        if start is None:
+            name = syntax.Name(variable.span, variable.name)
+            place.unknown("variable", name, list(binders), "a variable bound after `for`")
+            good = False
+            continue
+        for chain, span in variable.paths.items():
+            try:
+                scope.schema.follow(start, chain)
+            except KeyError:
+                known = scope.schema.fields_of(start) if start in scope.schema.sets else ()
+                fields = ", ".join(known) or "none"
+                place.error(f"set `{start}` has no such field", span, f"one of {fields}")
+                good = False
+    return good
+
+
+def _conditions(expr: syntax.Expr, reader: IndexReader, place: Place) -> Iterator[Condition]:
+    """The comparisons that `and` joins."""
+    pending = [expr]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, syntax.Binary) and node.operator == "and":
+            pending += [node.right, node.left]
+        elif isinstance(node, syntax.Binary) and node.operator in COMPARISONS:
+            left, right = reader.read(node.left), reader.read(node.right)
+            if left is not None and right is not None:
+                yield Condition(left, node.operator, right)
+        else:
+            place.error(
+                "a set is derived where comparisons hold",
+                node.span,
+                "comparisons of index expressions, joined by `and`",
+            )
+
+
+def _check_key(
+    item: syntax.FieldDecl,
+    key: IndexExpr,
+    expr: syntax.Expr,
+    binders: dict[str, str],
+    scope: Scope,
+    place: Place,
+) -> None:
+    if key.path is None:
+        return  # an affine key is checked against its set when data is bound
+    found = scope.schema.follow(binders[key.path.variable], key.path.fields)
+    if found != item.target.text and item.target.text in scope.schema.sets:
+        place.error(
+            f"field `{item.name.text}` maps into `{item.target.text}`, but `{key}` is in `{found}`",
+            expr.span,
+            f"a key in `{item.target.text}`",
+        )
+
+
+def _order_derivations(sets: Sequence[tuple[Source, syntax.SetDeclaration]], scope: Scope) -> None:
+    """Put every derived set after the sets it is made from; a cycle is an error."""
+    declared, ordered = scope.schema.sets, dict[str, SetDecl]()
+    pending = dict(declared)
+    while pending:
+        ready = [name for name, decl in pending.items() if not _needs(decl) & set(pending)]
+        if not ready:
+            break
+        for name in ready:
+            ordered[name] = pending.pop(name)
+    for source, node in sets:
+        if node.name.text in pending:
+            place = Place(source, scope.report)
+            place.error(f"set `{node.name.text}` is derived from itself", node.name.span)
+    declared.clear()
+    declared.update(ordered | pending)
+
+
+def _needs(decl: SetDecl) -> set[str]:
+    return {name for _, name in decl.derivation.binders} if decl.derivation else set()
+
+
+def _is_size(scope: Scope, name: str) -> bool:
+    return name in scope.schema.sets or name in scope.schema.sizes
+
+
+def _check_scalar_function(node: syntax.ScalarFunction, scope: Scope, place: Place) -> None:
+    """Names in a `fn` are its parameters, and calls reach only other scalar functions."""
+    names = [parameter.text for parameter in node.parameters]
+    for position, parameter in enumerate(node.parameters):
+        if parameter.text in names[:position]:
+            place.error(f"parameter `{parameter.text}` stands twice", parameter.span)
+    sizes = _size_arguments(node.body)
+    for inner in syntax.walk(node.body):
+        if isinstance(inner, syntax.NameRef) and inner not in sizes and inner.name not in names:
+            name = syntax.Name(inner.span, inner.name)
+            place.unknown("name", name, names, "a parameter of the `fn`")
+        elif isinstance(inner, syntax.Access | syntax.Path | syntax.Binder | syntax.Grouped):
+            place.error("a `fn` computes with scalars only", inner.span, "its parameters")
+    if node.name.text in _reached(node, scope):
+        place.error(f"`{node.name.text}` calls itself", node.name.span, "no recursion")
+
+
+def _size_arguments(body: syntax.Expr) -> set[syntax.Node]:
+    """What stands in `size(...)` or names a type: not values."""
+    found: set[syntax.Node] = set()
+    for node in syntax.walk(body):
+        if isinstance(node, syntax.Call) and node.callee.text == "size":
+            found.update(node.arguments)
+        if isinstance(node, syntax.Call) and node.callee.text == "quantize":
+            found.update(node.arguments[3:])
+    return found
+
+
+def _reached(node: syntax.ScalarFunction, scope: Scope) -> set[str]:
+    """Names of the scalar functions that a `fn` calls, directly or not."""
+    found: set[str] = set()
+    pending = [node]
+    while pending:
+        for inner in syntax.walk(pending.pop().body):
+            name = inner.callee.text if isinstance(inner, syntax.Call) else ""
+            if name in scope.scalar_functions and name not in found:
+                found.add(name)
+                pending.append(scope.scalar_functions[name][0])
+    return found
+
+
+def _signature(node: syntax.Function, scope: Scope, source: Source) -> Signature:
+    place = Place(source, scope.report)
+    parameters: list[TensorSpec] = []
+    for parameter in node.parameters:
+        name = parameter.name.text
+        if any(spec.name == name for spec in parameters):
+            place.error(f"parameter `{name}` stands twice", parameter.name.span)
+        _reject_function_name(parameter.name, scope, place)
+        parameters.append(tensor_spec(name, parameter.type, scope, place))
+    results = tuple(tensor_spec("", type, scope, place) for type in node.results)
+    dims = [dim for spec in (*parameters, *results) for dim in spec.dims]
+    names = (dim for dim in dims if isinstance(dim, str) and not _is_size(scope, dim))
+    return Signature(node, source, tuple(parameters), results, tuple(dict.fromkeys(names)))
+
+
+def _reject_function_name(name: syntax.Name, scope: Scope, place: Place) -> None:
+    if name.text in scope.scalar_functions:
+        place.error(f"`{name.text}` is a function", name.span, "a name of its own for the tensor")
