@@ -255,7 +255,8 @@ class KernelSteps:
             ):
                 values = memory.read(Places.of(memory, indices, shape, None), None, slots[TASK])
                 tiles.append(ARITHMETIC.cast((values,), source, element)[0])
-            total = tiles[0] @ tiles[1]
+            # Not `@`: equal rows must give equal sums, which a blocked product need not.
+            total = (tiles[0][:, :, None] * tiles[1][None]).sum(axis=1)
             slots[output] = wrap(total if init is None else slots[init] + total, element)
 
         return run

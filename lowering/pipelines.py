@@ -1,8 +1,123 @@
 """The compiler from top to bottom: the levels in order, and the passes between them.
 
-    text --frontend--> graph --OPTIMISE--> graph-opt --TILE--> tile --backends--> llvm --> asm
+    text --frontend--> graph --PREPARE, ROUND, FINISH--> graph-opt --TILE--> tile --> llvm --> asm
 
-A program enters as graph IR (`frontend/build.py`). `OPTIMISE` rewrites statements without leaving
-the graph level; `TILE` turns groups of statements into kernels. `backends/llvm_kernel.py` turns
-kernels into LLVM IR. Every level can be printed, parsed, checked and run (`hectorite emit`).
+A program enters as graph IR, from the language (`frontend/build.py`) or as text. Passes below take
+the graph level to itself; `graph_to_tile` turns groups of statements into kernels and the host
+program that launches them; `backends/llvm_module.py` turns kernels into LLVM IR, and
+`backends/jit.py` that into machine code. Every level can be printed, parsed, checked and run.
 """
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+from xdsl.transforms.dead_code_elimination import DeadCodeElimination
+
+from hectorite.lowering.canonicalize_graph import CanonicalizeGraph
+from hectorite.lowering.compose_gathers import ComposeGathers
+from hectorite.lowering.expand_softmax import ExpandSoftmax
+from hectorite.lowering.factor_through_maps import FactorThroughMaps
+from hectorite.lowering.graph_to_tile import graph_to_tile
+from hectorite.lowering.inline_elementwise import InlineElementwise
+from hectorite.lowering.merge_statements import MergeStatements
+from hectorite.lowering.simplify_access import SimplifyAccess
+from hectorite.lowering.specialize_sizes import specialize
+from hectorite.lowering.split_contraction import SplitContraction
+from hectorite.lowering.split_sum import SplitSum
+from hectorite.lowering.widen_accumulators import WidenAccumulators
+
+LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm")
+"""The levels of the IR, from the program to the machine."""
+
+Observe = Callable[[str, ModuleOp], None]
+"""Called after each pass with its name and the module."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose. `reassociate` allows floats to be added in another order;
+    `cardinalities` are known numbers of elements of sets, which decide where work is done."""
+
+    reassociate: bool = True
+    cardinalities: tuple[str, ...] = ()
+
+
+def prepare(options: Options) -> tuple[ModulePass, ...]:
+    """Once, first: only statements are left."""
+    return (
+        # Softmax becomes four statements, so that no later pass needs to know of it.
+        ExpandSoftmax(),
+    )
+
+
+def rewrite_round(options: Options) -> tuple[ModulePass, ...]:
+    """Again and again until nothing changes: each factoring uncovers the next."""
+    reassociate, known = options.reassociate, options.cardinalities
+    return (
+        # Simple bodies and shared values show what depends on what.
+        CanonicalizeGraph(),
+        SimplifyAccess(),
+        ComposeGathers(),
+        MergeStatements(),
+        # What is split is worth splitting only for the factoring after it.
+        SplitSum(reassociate, known),
+        SplitContraction(reassociate, known),
+        FactorThroughMaps(known),
+        # The gathers that factoring leaves go into their readers before the next round.
+        SimplifyAccess(),
+        ComposeGathers(),
+        DeadCodeElimination(),
+        MergeStatements(),
+    )
+
+
+def finish(options: Options) -> tuple[ModulePass, ...]:
+    """Once, last."""
+    return (
+        # Inlining would put a sum that can be split behind a function, so it waits until here.
+        InlineElementwise(),
+        CanonicalizeGraph(),
+        MergeStatements(),
+        # Kernels add into tensors in place only where the tensor has the type of the sum.
+        WidenAccumulators(),
+        DeadCodeElimination(),
+    )
+
+
+MOST_ROUNDS = 16
+"""More than any program needs; a bound in case two rewrites should undo each other."""
+
+
+def optimise(
+    module: ModuleOp,
+    sizes: Mapping[str, int],
+    options: Options | None = None,
+    observe: Observe | None = None,
+) -> ModuleOp:
+    """graph -> graph-opt: a rewritten copy, with the given sizes put in."""
+    options = options or Options()
+    module, watch = module.clone(), observe or (lambda name, module: None)
+    specialize(module, sizes)
+    watch("specialize-sizes", module)
+    _run(prepare(options), module, watch)
+    for _ in range(MOST_ROUNDS):
+        before = str(module)
+        _run(rewrite_round(options), module, watch)
+        if str(module) == before:
+            break
+    _run(finish(options), module, watch)
+    return module
+
+
+to_tile = graph_to_tile
+"""graph-opt -> tile: kernels and host program of one function, all of whose sizes are known."""
+
+
+def _run(passes: tuple[ModulePass, ...], module: ModuleOp, watch: Observe) -> None:
+    context = Context()
+    for rewrite in passes:
+        rewrite.apply(context, module)
+        watch(rewrite.name, module)
