@@ -252,14 +252,27 @@ void gat_edges(int64_t n, int64_t longest, const int32_t *restrict ptr,
   }
 }
 
-/* s[i, k] = dot(z[i, k], al[k]), t likewise with ar; 4 heads of 16 columns */
-void gat_scores(int64_t n, const float *restrict z, const float *restrict al,
-                const float *restrict ar, float *restrict s, float *restrict t) {
-#pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < n; i++)
+/* z = x w with 64 columns in and out, s[i, k] = dot(z[i, k], al[k]), t likewise with ar. */
+INLINE void gat_rows(int rows, const float *x, const float *w, const float *al, const float *ar,
+                     float *z, float *s, float *t) {
+  vec acc[4][4] = {};
+  for (int k = 0; k < 64; k++)
+    for (int r = 0; r < rows; r++)
+      for (int v = 0; v < 4; v++) acc[r][v] += x[r * 64 + k] * load(w + k * 64 + v * LANES);
+  for (int r = 0; r < rows; r++)
     for (int k = 0; k < 4; k++) {
-      vec v = load(z + 64 * i + 16 * k);
-      s[4 * i + k] = sum(v * load(al + 16 * k));
-      t[4 * i + k] = sum(v * load(ar + 16 * k));
+      store(z + r * 64 + k * LANES, acc[r][k]);
+      s[r * 4 + k] = sum(acc[r][k] * load(al + k * LANES));
+      t[r * 4 + k] = sum(acc[r][k] * load(ar + k * LANES));
     }
+}
+void gat_nodes(int64_t n, const float *x, const float *w, const float *al, const float *ar,
+               float *z, float *s, float *t) {
+#pragma omp parallel for schedule(static)
+  for (int64_t block = 0; block < n / 4; block++) {
+    int64_t i = 4 * block;
+    gat_rows(4, x + i * 64, w, al, ar, z + i * 64, s + i * 4, t + i * 4);
+  }
+  for (int64_t i = n - n % 4; i < n; i++)
+    gat_rows(1, x + i * 64, w, al, ar, z + i * 64, s + i * 4, t + i * 4);
 }

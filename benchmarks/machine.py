@@ -9,7 +9,9 @@ kernel can be somewhat below the bound of a sparse case. It is an estimate, not 
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.cases import FEATURES, Case, Data
-from benchmarks.native import NoCompiler, aligned, call
+from benchmarks.native import NoCompiler, aligned, call, folder
 
 GATHER_TABLES = ((10_000, 64), (10_000, 128), (100_000, 64), (100_000, 128), (1_000_000, 64))
 STREAM = 1 << 24
@@ -40,20 +42,38 @@ class Limits:
         return self.gather[nearest]
 
 
-def measure(seconds: float) -> Limits:
-    """The best rates seen over many short windows (others may be using the machine)."""
+def measure(seconds: float, threads: int) -> Limits:
+    """The best rates seen over many short windows, in this run or an earlier one.
+
+    Others may be using the machine, and then it measures low: what it once reached stays a limit.
+    """
     try:
         call("fma_chains", 1)
     except NoCompiler as reason:
-        return measured_with(numpy_probes(), seconds, f"NumPy ({reason}): too low")
-    return measured_with(native_probes(), seconds, "C")
+        return limits_of(measured_with(numpy_probes(), seconds), f"NumPy ({reason}): too low")
+    kept = folder() / f"limits-{os.uname().nodename}-{threads}.json"
+    earlier = json.loads(kept.read_text()) if kept.exists() else {}
+    found = measured_with(native_probes(), seconds)
+    found = {name: max(rate, earlier.get(name, 0.0)) for name, rate in found.items()}
+    kept.write_text(json.dumps(found))
+    return limits_of(found, "C")
 
 
 Probe = Callable[[], float]
 """Does some work and returns how much: operations, or bytes."""
 
 
-def measured_with(probes: dict[object, Probe], seconds: float, source: str) -> Limits:
+def limits_of(rates: dict[str, float], source: str) -> Limits:
+    gather = {table: rates[gather_name(*table)] for table in GATHER_TABLES}
+    return Limits(rates["flops"], max(rates["triad"], rates["read"]), gather, source)
+
+
+def gather_name(rows: int, columns: int) -> str:
+    return f"gather {rows} x {columns}"
+
+
+def measured_with(probes: dict[str, Probe], seconds: float) -> dict[str, float]:
+    """The best rate of each probe."""
     best = dict.fromkeys(probes, 0.0)
     until = time.perf_counter() + seconds
     while True:
@@ -62,12 +82,10 @@ def measured_with(probes: dict[object, Probe], seconds: float, source: str) -> L
             work = probe()
             best[name] = max(best[name], work / (time.perf_counter() - start))
         if time.perf_counter() > until:
-            break
-    gather = {name: rate for name, rate in best.items() if isinstance(name, tuple)}
-    return Limits(best["flops"], max(best["triad"], best["read"]), gather, source)
+            return best
 
 
-def native_probes() -> dict[object, Probe]:
+def native_probes() -> dict[str, Probe]:
     """The loops of kernels.c."""
     a, b, c = (aligned(STREAM) for _ in range(3))
     for array in (a, b, c):
@@ -92,12 +110,12 @@ def native_probes() -> dict[object, Probe]:
 
         return probe
 
-    probes: dict[object, Probe] = {"flops": lambda: call("fma_chains", 200_000) or 0.0}
+    probes: dict[str, Probe] = {"flops": lambda: call("fma_chains", 200_000) or 0.0}
     probes |= {"triad": triad, "read": read}
-    return probes | {table: gather(*table) for table in GATHER_TABLES}
+    return probes | {gather_name(*table): gather(*table) for table in GATHER_TABLES}
 
 
-def numpy_probes() -> dict[object, Probe]:
+def numpy_probes() -> dict[str, Probe]:
     """The same limits from below, without a compiler."""
     a, b, out = (np.ones((768, 768), np.float32) for _ in range(3))
     x, y = np.ones(STREAM, np.float32), np.empty(STREAM, np.float32)
@@ -121,8 +139,8 @@ def numpy_probes() -> dict[object, Probe]:
 
         return probe
 
-    probes: dict[object, Probe] = {"flops": product, "triad": copy, "read": copy}
-    return probes | {table: gather(*table) for table in GATHER_TABLES}
+    probes: dict[str, Probe] = {"flops": product, "triad": copy, "read": copy}
+    return probes | {gather_name(*table): gather(*table) for table in GATHER_TABLES}
 
 
 @dataclass(frozen=True)

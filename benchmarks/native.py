@@ -27,6 +27,13 @@ class NoCompiler(Exception):
     """The hand-written kernels cannot be built here; the message says why."""
 
 
+def folder() -> Path:
+    """Where this user's compiled kernels and measured limits of this machine are kept."""
+    kept = Path(tempfile.gettempdir()) / f"hectorite-bench-{os.getuid()}"
+    kept.mkdir(mode=0o700, exist_ok=True)
+    return kept
+
+
 @cache
 def library() -> ctypes.CDLL:
     """The compiled kernels, built once per source and machine into the temporary folder."""
@@ -34,9 +41,7 @@ def library() -> ctypes.CDLL:
     if compiler is None:
         raise NoCompiler("no C compiler")
     key = hashlib.sha256(SOURCE.read_bytes() + os.uname().nodename.encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"hectorite-bench-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    built = folder / f"kernels-{key}.so"
+    built = folder() / f"kernels-{key}.so"
     if not built.exists():
         fresh = built.with_suffix(f".{os.getpid()}")
         command = [compiler, *FLAGS, str(SOURCE), "-o", str(fresh), "-lm"]

@@ -20,8 +20,11 @@ from benchmarks.race import Entry
 
 @dataclass
 class Row:
-    """One peer in one case. Seconds, MiB; `spread` is the interquartile range over the median,
-    `error` the largest difference from the reference over its largest magnitude."""
+    """One peer in one case.
+
+    Seconds and MiB; `spread` is the interquartile range over the median, `error` the largest
+    difference from the reference over its largest magnitude. A case without a bound has None.
+    """
 
     suite: str
     case: str
@@ -29,7 +32,7 @@ class Row:
     median_s: float
     spread: float
     error: float
-    bound_s: float
+    bound_s: float | None
     peak_mb: float | None
 
     def as_json(self) -> dict[str, object]:
@@ -52,7 +55,9 @@ class Skipped:
     reason: str
 
 
-def rows_of(case: Case, bound: float, entries: Sequence[Entry]) -> tuple[list[Row], list[Skipped]]:
+def rows_of(
+    case: Case, bound: float | None, entries: Sequence[Entry]
+) -> tuple[list[Row], list[Skipped]]:
     """The rows of a case, fastest first, and who was left out."""
     timed = [entry for entry in entries if not entry.reason and entry.samples]
     skipped = [Skipped(entry.peer.name, entry.reason) for entry in entries if entry.reason]

@@ -96,7 +96,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch, progress.status("starting") as status:
         if cases:
             status.update("measuring what this machine can do")
-            limits = measure(1.0 if chosen.quick else 4.0)
+            limits = measure(1.0 if chosen.quick else 4.0, chosen.threads)
             show_limits(screen, limits, chosen.threads)
         with Arena(
             Path(scratch),

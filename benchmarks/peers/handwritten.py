@@ -44,8 +44,7 @@ def attention(data: Data, case: Case) -> Call:
 
     def gat(buffers: list[np.ndarray]) -> np.ndarray:
         z, s, t, y = buffers
-        np.matmul(x, weight, out=z)
-        call("gat_scores", n, z, data["al"], data["ar"], s, t)
+        call("gat_nodes", n, x, weight, data["al"], data["ar"], z, s, t)
         call("gat_edges", n, longest, data["indptr"], data["col"], s, t, z, y)
         return y.reshape(n, heads, width)
 

@@ -1,8 +1,8 @@
 """The best we know how to write in torch without a kernel of our own.
 
 Relational layers: transform each distinct (type, source) once, one product for each relation into a
-shared output, attention vectors folded through the weights, edge scores and aggregation by MKL's
-CSR kernels. Graph attention: all heads as the blocks of one CSR matrix.
+shared output; fold attention vectors through the weights; leave scores and aggregation to MKL's CSR
+kernels. Graph attention: all heads as the blocks of one CSR matrix.
 """
 
 from __future__ import annotations
@@ -31,15 +31,23 @@ class Compacted:
         order = np.lexsort((pair_of, data["dst"]))
         self.order = order
         self.pairs = len(pairs)
-        self.pair_node, self.pair_type = indices(pairs % self.n), indices(pairs // self.n)
+        self.pair_node = indices(pairs % self.n)
         self.pair_starts = group_starts(pairs // self.n, data["R"])
         self.indptr = tensor(row_pointers(data["dst"], self.n))
         self.col = tensor(pair_of[order].astype(np.int32))
         self.row, self.wide_col = indices(data["dst"][order]), indices(pair_of[order])
         targets, target_of = np.unique((key + data["dst"])[order], return_inverse=True)
-        self.target_node, self.target_type = indices(targets % self.n), indices(targets // self.n)
         self.target_of = indices(target_of)
         self.torch = torch
+        self.source_pattern = self.pattern(pairs, data["R"])
+        self.target_pattern = self.pattern(targets, data["R"])
+
+    def pattern(self, keys: np.ndarray, relations: int):
+        """Sorted (type, node) pairs as an MKL matrix [types, nodes] of zeros."""
+        starts = tensor(row_pointers(keys // self.n, relations))
+        nodes = tensor((keys % self.n).astype(np.int32))
+        zero = self.torch.zeros(len(keys))
+        return self.torch.sparse_csr_tensor(starts, nodes, zero, (relations, self.n))
 
     def matrix(self, values):
         """The entries as an MKL matrix [nodes, pairs]."""
@@ -78,14 +86,18 @@ def relational(data: Data, case: Case) -> Call:
     def by_node_type(x, weight):
         return grouped_product(torch, x, weight, node_starts)
 
+    def node_scores(pattern, vectors):
+        """dot(W[type] vectors[type], h[node]) for each distinct pair, nothing else computed."""
+        folded = torch.bmm(p["W"], vectors[:, :, None])[:, :, 0]
+        return torch.sparse.sampled_addmm(pattern, folded, h.t(), beta=0.0).values()
+
     def rgcn():
         return (h @ p["W0"]).add_(graph.matrix(norm) @ transformed(h, p["W"])).relu_()
 
     def rgat():
         source = transformed(h, p["W"])
-        left, right = (torch.bmm(p["W"], p[a][:, :, None])[:, :, 0] for a in ("al", "ar"))
-        from_source = (h[graph.pair_node] * left[graph.pair_type]).sum(1)
-        from_target = (h[graph.target_node] * right[graph.target_type]).sum(1)
+        from_source = node_scores(graph.source_pattern, p["al"])
+        from_target = node_scores(graph.target_pattern, p["ar"])
         score = from_source[graph.wide_col] + from_target[graph.target_of]
         return graph.matrix(graph.softmax(leaky_relu(score, SLOPE, True))) @ source
 
