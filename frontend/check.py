@@ -37,7 +37,13 @@ def check_program(
     if not report.has_errors:
         _reject_explosion(functions, scope)
     report.raise_errors()
-    return CheckedProgram(scope.schema, functions, report.sorted())
+    places = {
+        node.name.text: (tree.source, node.name.span)
+        for tree in (*imports, program)
+        for node in tree.declarations
+        if isinstance(node, syntax.SetDeclaration | syntax.DimDecl)
+    }
+    return CheckedProgram(scope.schema, places, functions, report.sorted())
 
 
 def _called(scope: Scope, name: str) -> list[str]:

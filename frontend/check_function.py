@@ -71,7 +71,8 @@ class FunctionChecker:
     def check(self) -> CheckedFunction | None:
         """The checked function, or None after errors."""
         errors = self.scope.report.error_count
-        statements, returned = self._body()
+        statements, end = self._body()
+        returned = end.names if end else ()
         self._declare(statements, returned)
         work = [self._open(node) for node in statements]
         self._infer(work)
@@ -82,6 +83,7 @@ class FunctionChecker:
             self._check_shapes(work)
         if self.scope.report.error_count > errors:
             return None
+        assert end is not None, "a function without `return` is an error"
         tensors = {name: self._spec(local) for name, local in self.state.tensors.items()}
         return CheckedFunction(
             self.signature.name,
@@ -92,13 +94,14 @@ class FunctionChecker:
             tensors,
             tuple(item for item in checked if item is not None),
             tuple(name.text for name in returned),
+            end.span,
             tuple(name for name in self.state.sizes if not self._is_global(name)),
         )
 
     # Names
 
-    def _body(self) -> tuple[list[syntax.Assign], tuple[syntax.Name, ...]]:
-        """The statements before `return`, and what it returns."""
+    def _body(self) -> tuple[list[syntax.Assign], syntax.Return | None]:
+        """The statements before `return`, and that."""
         statements: list[syntax.Assign] = []
         returned: syntax.Return | None = None
         for node in self.signature.declaration.body:
@@ -118,12 +121,12 @@ class FunctionChecker:
         name = self.signature.declaration.name
         if returned is None:
             self.place.error(f"`{name.text}` returns nothing", name.span, "a `return` at the end")
-            return statements, ()
+            return statements, None
         declared, given = len(self.signature.results), len(returned.names)
         if declared != given:
             message = f"`{name.text}` declares {declared} results, but `return` gives {given}"
             self.place.error(message, returned.span)
-        return statements, returned.names
+        return statements, returned
 
     def _results(self, returned: tuple[syntax.Name, ...]) -> list[tuple[TensorSpec, syntax.Name]]:
         return list(zip(self.signature.results, returned, strict=False))

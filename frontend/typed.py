@@ -139,13 +139,16 @@ class CheckedFunction:
     tensors: dict[str, TensorSpec]
     statements: tuple[CheckedStatement | CheckedCall, ...]
     returned: tuple[str, ...]
+    returned_at: Span
     sizes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class CheckedProgram:
-    """A whole program: its sets and sizes, and its functions in order of declaration."""
+    """A whole program: its sets and sizes, where each is declared, and its functions in order of
+    declaration."""
 
     schema: Schema
+    places: dict[str, tuple[Source, Span]]
     functions: dict[str, CheckedFunction]
     warnings: list[Diagnostic] = field(default_factory=list[Diagnostic])
