@@ -1,0 +1,214 @@
+"""The public interface: `compile`, `emit`, `parse`, `bind`, `verify`, `grad`.
+
+Enters: a program (a path, a text with a newline, or a `Program`). Leaves: something to call, IR as
+text, a module, bound sets, or a report. Every fault of a program or of data raises
+`HectoriteError`, whose text names the place, what was expected and a hint.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hectorite.backends.binding import Binding
+from hectorite.backends.cache import Cache, cache_key, default_cache
+from hectorite.frontend.facts import decode, encode
+from hectorite.frontend.program import Facts, Program, Sizes
+from hectorite.frontend.program_text import ProgramText, read_program
+from hectorite.frontend.targets import Request, build, check_target
+from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, fail
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from hectorite.frontend.verify import Verification
+
+ProgramLike = str | os.PathLike[str]
+"""A path, or the text of a program (anything with a newline)."""
+
+
+def compile(
+    path_or_source: ProgramLike,
+    target: str = "cpu",
+    sizes: Mapping[str, int] | None = None,
+    function: str | None = None,
+    cache: bool = True,
+    reassociate: bool = True,
+) -> Program:
+    """Compile a program of the language, or IR of any level as `emit` prints it.
+
+    - `target`: "cpu" (machine code for all cores), "reference" (NumPy in float64, the definition),
+      or "tile" (an interpreter of the tile level that checks every access).
+    - `sizes` gives values to sizes; those that the shapes of arguments determine may be left out,
+      and code is then built when a function is first called.
+    - `function`: compile this one now, and only this one is callable. Otherwise all are callable,
+      and the last is compiled now if its sizes are known.
+    - `cache`: keep compiled code on disk, in `$HECTORITE_CACHE` or the platform's folder for it.
+    - `reassociate`: let float sums be taken in another order, which they may unless values are
+      infinite or a rounding decides something.
+
+    Raises `HectoriteError` listing what is wrong in the program or in these arguments.
+    """
+    check_target(target)
+    text = read_program(path_or_source)
+    store = default_cache() if cache else None
+    facts = facts_of(text, store)
+    known = check_sizes(facts, sizes or {})
+    if function is not None:
+        facts = _restricted(facts, function, text.name)
+
+    def build_function(name: str, values: Sizes) -> Any:
+        return build(target, Request(text, facts, name, values, reassociate, store))
+
+    program = Program(text.name, facts, build_function, known)
+    for message in program.warnings:
+        warnings.warn(message, UserWarning, stacklevel=2)
+    if program.functions:
+        last = list(program.functions.values())[-1]
+        values = known | {n: v for n, v in facts.schema.sizes.items() if v is not None}
+        if all(name in values for name in last.signature.sizes):
+            last.executable(values)
+    return program
+
+
+def emit(
+    path_or_source: ProgramLike,
+    level: str = "graph",
+    sizes: Mapping[str, int] | None = None,
+    function: str | None = None,
+    generic: bool = False,
+    between_passes: bool = False,
+    reassociate: bool = True,
+) -> str:
+    """The text of a program at a level: "graph", "graph-opt", "tile", "llvm" or "asm".
+
+    The text is a program again: `compile`, `emit`, `verify` and the command line take it. `sizes`
+    has to give every size for levels from "tile" on; `function` is the last one by default there.
+    `generic` prints MLIR's generic form, `between_passes` all modules on the way.
+    """
+    from hectorite.frontend.levels import level_text
+
+    text = read_program(path_or_source)
+    facts = facts_of(text, None)
+    known = check_sizes(facts, sizes or {})
+    return level_text(text, facts, level, known, function, generic, between_passes, reassociate)
+
+
+def parse(path_or_source: ProgramLike) -> ModuleOp:
+    """The verified module of a program of the language or of graph or tile IR.
+
+    Raises `HectoriteError` with every fault found.
+    """
+    return read_program(path_or_source).module
+
+
+def bind(program: Program | ProgramLike, /, **sets: Any) -> Binding:
+    """Bind the sets of a program to data, as `Program.bind` does."""
+    if isinstance(program, Program):
+        return program.bind(**sets)
+    return Binding(facts_of(read_program(program), None).schema, sets)
+
+
+def verify(
+    path_or_source: ProgramLike,
+    data: str | None = None,
+    function: str | None = None,
+    sizes: Mapping[str, int] | None = None,
+    seed: int = 0,
+) -> Verification:
+    """Run a program at every level and compare with the reference.
+
+    `data` names a file or `ast:PACKAGE` as on the command line; without it, sets of several shapes
+    are generated. The result is true if every level agrees; its `rows` give error and bound.
+    """
+    from hectorite.frontend.verify import verify_program
+
+    return verify_program(read_program(path_or_source), data, function, dict(sizes or {}), seed)
+
+
+def grad(*_arguments: Any, **_options: Any) -> Any:
+    """The derivative of a function; not there yet, and says so."""
+    raise fail(
+        "derivatives are not there yet",
+        expected="one of compile, emit, parse, bind, verify",
+        hint="write the backward program as a function of its own",
+    )
+
+
+def facts_of(text: ProgramText, cache: Cache | None) -> Facts:
+    """What calling the program takes, from the cache if it is there, else from its module."""
+    if text.form in ("llvm", "asm"):
+        from hectorite.frontend.emitted_code import facts_of_code
+
+        return facts_of_code(text)
+    key = ""
+    if cache is not None:
+        key = cache_key("facts", text.name, *text.sources)
+        entry = cache.lookup(key)
+        if entry is not None:
+            return Facts(**decode(entry.metadata))
+    facts = _facts_of_module(text)
+    if cache is not None:
+        held = {name: encode(value) for name, value in vars(facts).items()}
+        cache.store(key, held, {})
+    return facts
+
+
+def _facts_of_module(text: ProgramText) -> Facts:
+    from hectorite.dialects.graph import FuncOp
+    from hectorite.dialects.graph_sets import schema_of
+    from hectorite.frontend.range_checks import find_checks
+    from hectorite.frontend.signature import signatures
+
+    module = text.module
+    schema = schema_of(module)
+    functions = [op for op in module.ops if isinstance(op, FuncOp)]
+    checks = {op.sym_name.data: find_checks(op, schema) for op in functions}
+    return Facts(schema, signatures(module, schema), checks, text.warnings)
+
+
+def check_sizes(facts: Facts, sizes: Mapping[str, int]) -> Sizes:
+    """Given sizes, checked. Raises `HectoriteError` for every name or value that is wrong."""
+    used = {name for signature in facts.signatures.values() for name in signature.sizes}
+    wrong: list[Diagnostic] = []
+    for name, value in sizes.items():
+        fixed = facts.schema.sizes.get(name)
+        if name in facts.schema.sets:
+            message, hint = f"`{name}` is a set, not a size", "its size comes with the data"
+            wrong.append(Diagnostic(message, hint=hint))
+        elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            message = f"the size `{name}` is {value!r}"
+            wrong.append(Diagnostic(message, expected="an integer that is not negative"))
+        elif fixed is not None and fixed != value:
+            message = f"the size `{name}` cannot be {value}"
+            wrong.append(Diagnostic(message, expected=f"{fixed}, as declared"))
+        elif fixed is None and name not in used and name not in facts.schema.sizes:
+            listed = ", ".join(f"`{n}`" for n in sorted(used)) or "none"
+            hint = did_you_mean(name, used)
+            wrong.append(Diagnostic(f"no function has a size `{name}`", None, None, listed, hint))
+    if wrong:
+        raise HectoriteError(wrong)
+    return dict(sizes)
+
+
+def pick_function(facts: Facts, function: str | None, name: str) -> str:
+    """The function asked for, or the last one. Raises `HectoriteError` if there is none."""
+    if not facts.signatures:
+        raise fail(f"{name} defines no function", expected="def name(...) -> type { ... }")
+    if function is None:
+        return list(facts.signatures)[-1]
+    if function not in facts.signatures:
+        raise fail(
+            f"{name} has no function `{function}`",
+            expected=f"one of {', '.join(f'`{n}`' for n in facts.signatures)}",
+            hint=did_you_mean(function, facts.signatures),
+        )
+    return function
+
+
+def _restricted(facts: Facts, function: str, name: str) -> Facts:
+    chosen = pick_function(facts, function, name)
+    signature, checks = facts.signatures[chosen], facts.checks.get(chosen, ())
+    return Facts(facts.schema, {chosen: signature}, {chosen: checks}, facts.warnings)

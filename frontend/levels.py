@@ -1,0 +1,152 @@
+"""A program as text at any level.
+
+Enters: a program of the language, or IR of some level. Leaves: its text at the same or a later
+level, which is a program again.
+
+    source -> graph -> graph-opt -> tile -> llvm -> asm
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hectorite.frontend.program import Facts, Sizes
+from hectorite.frontend.program_text import LEVELS, ProgramText
+from hectorite.frontend.signature import Signature
+from hectorite.frontend.targets import Request, only, tile_module
+from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, fail
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+RANK = {"source": 0, "graph": 0, "tile": 2, "llvm": 3, "asm": 4}
+"""The earliest level that a text of each form can be printed at."""
+
+
+@dataclass
+class Listing:
+    """Keeps what the module looked like after each pass, as text."""
+
+    generic: bool
+    parts: list[str] = field(default_factory=list)
+
+    def __call__(self, pass_name: str, module: ModuleOp) -> None:
+        self.parts.append(f"// after {pass_name}\n{module_text(module, self.generic)}\n")
+
+
+def level_text(
+    text: ProgramText,
+    facts: Facts,
+    level: str,
+    sizes: Sizes,
+    function: str | None = None,
+    generic: bool = False,
+    between_passes: bool = False,
+    reassociate: bool = True,
+) -> str:
+    """The text of a program at a level; what `api.emit` says holds."""
+    check_level(text, level)
+    if text.form == level and text.form in ("llvm", "asm"):
+        return text.text
+    if text.form == "llvm":
+        return _assembly_of(text)
+    listing = Listing(generic) if between_passes else None
+    if level in ("graph", "graph-opt"):
+        module = _graph(text, facts, level, sizes, function, reassociate, listing)
+        return _joined(listing, module_text(module, generic))
+    name = function or list(facts.signatures)[-1]
+    known = complete_sizes(facts, facts.signatures[name], sizes, level)
+    module = tile_module(Request(text, facts, name, known, reassociate), listing)
+    if level == "tile":
+        return _joined(listing, module_text(module, generic))
+    return _joined(listing, _code_of(module, facts, name, level))
+
+
+def check_level(text: ProgramText, level: str) -> None:
+    """Raises `HectoriteError` if there is no such level, or the program is past it."""
+    if level not in LEVELS:
+        raise fail(
+            f"there is no level `{level}`",
+            expected=f"one of {', '.join(LEVELS)}",
+            hint=did_you_mean(str(level), LEVELS),
+        )
+    if LEVELS.index(level) < RANK[text.form]:
+        raise fail(
+            f"{text.name} is of the level {text.form}, which comes after {level}",
+            expected=f"one of {', '.join(LEVELS[RANK[text.form] :])}",
+        )
+
+
+def complete_sizes(facts: Facts, signature: Signature, sizes: Sizes, level: str) -> Sizes:
+    """The value of every size of a function. Raises `HectoriteError` naming those that lack one."""
+    missing = [name for name in signature.sizes if name not in sizes]
+    if missing:
+        raise HectoriteError(
+            [
+                Diagnostic(
+                    f"the size `{name}` of `{signature.name}` is not given",
+                    expected=f"a value for every size, as the level {level} is for fixed sizes",
+                    hint=f'sizes={{"{name}": 64}}, or --size {name}=64',
+                )
+                for name in missing
+            ]
+        )
+    return {name: sizes[name] for name in signature.sizes}
+
+
+def module_text(module: ModuleOp, generic: bool = False) -> str:
+    """A module as it is printed, with a final newline."""
+    if not generic:
+        return f"{module}\n"
+    from io import StringIO
+
+    from xdsl.printer import Printer
+
+    out = StringIO()
+    Printer(out, print_generic_format=True).print_op(module)
+    return out.getvalue() + "\n"
+
+
+def _graph(
+    text: ProgramText,
+    facts: Facts,
+    level: str,
+    sizes: Sizes,
+    function: str | None,
+    reassociate: bool,
+    observe: Callable[[str, ModuleOp], None] | None,
+) -> ModuleOp:
+    module = text.module if function is None else only(text.module, function)
+    if level == "graph":
+        return module
+    from hectorite.lowering.pipelines import optimise
+
+    return optimise(module, sizes, reassociate, observe)
+
+
+def _code_of(module: ModuleOp, facts: Facts, name: str, level: str) -> str:
+    from hectorite.backends.llvm_module import compile_tile
+    from hectorite.frontend.emitted_code import emitted
+
+    plan, code = compile_tile(module)
+    if level == "asm":
+        from hectorite.backends.jit import compile_assembly
+
+        code = compile_assembly(code, f"{name}.ll")
+    return emitted(level, plan, facts.checks.get(name, ()), code)
+
+
+def _assembly_of(text: ProgramText) -> str:
+    from hectorite.backends.jit import compile_assembly
+    from hectorite.backends.plan import plan_from_text
+    from hectorite.frontend.emitted_code import emitted, facts_of_code
+
+    plan = plan_from_text(text.text, text.name)
+    checks = facts_of_code(text).checks[plan.name]
+    return emitted("asm", plan, checks, compile_assembly(text.text, text.name))
+
+
+def _joined(listing: Listing | None, last: str) -> str:
+    return last if listing is None else "\n".join([*listing.parts, last])

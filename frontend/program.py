@@ -1,0 +1,298 @@
+"""A compiled program as Python sees it: bind its sets, call its functions.
+
+Enters: what `Facts` holds about a program, and a way to build machine code for one function and
+known sizes. Leaves: results of calls. Code is built when a function first meets arguments of some
+sizes, and kept. Nothing here needs the IR, so that a program from the cache starts at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from hectorite.backends.arrays import as_array, to_numpy
+from hectorite.backends.binding import Binding
+from hectorite.frontend.range_checks import Check, run_checks
+from hectorite.frontend.signature import Parameter, Signature
+from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Report, did_you_mean, fail
+from hectorite.ir.schema import Schema
+
+Array = np.ndarray[Any, Any]
+Sizes = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What calling the functions of a program takes, IR apart."""
+
+    schema: Schema
+    signatures: dict[str, Signature]
+    checks: dict[str, tuple[Check, ...]]
+    warnings: tuple[str, ...] = ()
+
+
+class Executable(Protocol):
+    """One function for known sizes on one target."""
+
+    def __call__(
+        self,
+        binding: Binding,
+        arguments: Mapping[str, Array],
+        sizes: Mapping[str, int],
+        out: Sequence[Array] | None,
+    ) -> tuple[Array, ...]:
+        """Results in storage types. `arguments` are C-contiguous and checked, `out` likewise."""
+        ...
+
+
+Build = Callable[[str, Sizes], Executable]
+"""Builds one function for given values of its sizes."""
+
+
+class Program:
+    """Functions that were compiled together, over the same sets.
+
+        prog = hectorite.compile("rgat.hec")
+        G = prog.bind(edge={"src": s, "dst": d, "type": t}, node=7262, etype=104)
+        y = prog.rgat(G, h=h, W=W, al=al, ar=ar)
+
+    Each function is an attribute; `prog["name"]` reaches those with the name of a method.
+    """
+
+    def __init__(self, name: str, facts: Facts, build: Build, sizes: Sizes):
+        self.name = name
+        self.schema = facts.schema
+        self.warnings = facts.warnings
+        self.functions = {
+            name: Function(signature, facts, build, sizes)
+            for name, signature in facts.signatures.items()
+        }
+
+    def bind(self, /, **sets: Any) -> Binding:
+        """Bind every set to data, once for all functions and calls.
+
+        A set without fields takes its number of elements; one with fields a mapping from each field
+        to an array int32[elements] (int64 is checked and narrowed) of positions in the target set.
+        Derived sets are built. Raises `HectoriteError` listing every fault in the data.
+        """
+        return Binding(self.schema, sets)
+
+    def __getitem__(self, name: str) -> Function:
+        if name not in self.functions:
+            raise fail(
+                f"{self.name} has no function `{name}`",
+                expected=f"one of {', '.join(f'`{n}`' for n in self.functions) or 'none at all'}",
+                hint=did_you_mean(name, self.functions),
+            )
+        return self.functions[name]
+
+    def __getattr__(self, name: str) -> Function:
+        functions = self.__dict__.get("functions", {})
+        if name in functions:
+            return functions[name]
+        hint = did_you_mean(name, functions)
+        message = f"the program has no function `{name}`"
+        raise AttributeError(f"{message}; {hint}" if hint else message)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.functions]
+
+    def __repr__(self) -> str:
+        lines = [f"  {function.signature}" for function in self.functions.values()]
+        return "\n".join([f"<program {self.name}", *lines]) + ">"
+
+
+@dataclass
+class Function:
+    """One function of a program; calling it runs it. `sizes` are those given when compiling."""
+
+    signature: Signature
+    facts: Facts
+    build: Build
+    sizes: Sizes
+    _built: dict[tuple[int, ...], Executable] = field(default_factory=dict, repr=False)
+    _checked: weakref.WeakKeyDictionary[Binding, set[tuple[int, ...]]] = field(
+        default_factory=weakref.WeakKeyDictionary, repr=False
+    )
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __call__(self, binding: Binding | None = None, /, **arguments: Any) -> Any:
+        """Run the function.
+
+        The binding comes first (a program without sets needs none), then every tensor and scalar by
+        name: NumPy, torch, or anything with the buffer protocol or DLPack, C-contiguous if it is
+        not to be copied, of exactly the declared shape and type. `out=` gives an array (or a tuple,
+        one for each result) to write to; it must not overlap an argument. Returns an array, or a
+        tuple of them; torch tensors if an argument was one. Raises `HectoriteError` naming every
+        argument that is missing, unknown or wrong, before anything runs.
+        """
+        given_out = None if "out" in self.signature.names else arguments.pop("out", None)
+        bound = self._binding(binding)
+        values, sizes = self.take(bound, arguments)
+        out = None if given_out is None else self._outputs(given_out, bound, values, sizes)
+        self.check_ranges(bound, sizes)
+        results = self.executable(sizes)(bound, values, sizes, out)
+        if given_out is not None:
+            return given_out
+        torch = sys.modules.get("torch")
+        if torch is not None and any(isinstance(v, torch.Tensor) for v in arguments.values()):
+            results = tuple(_to_torch(torch, result) for result in results)
+        return results[0] if len(results) == 1 else results
+
+    def take(
+        self, binding: Binding, arguments: Mapping[str, Any]
+    ) -> tuple[dict[str, Array], Sizes]:
+        """The arguments as arrays, and the value of every size. Raises as calling does."""
+        report = Report()
+        names = self.signature.names
+        for name in arguments:
+            if name not in names:
+                listed = ", ".join(f"`{n}`" for n in names) or "none"
+                report.add(
+                    Diagnostic(
+                        f"`{self.signature.name}` has no parameter `{name}`",
+                        expected=f"parameters: {listed}",
+                        hint=did_you_mean(name, [n for n in names if n not in arguments]),
+                    )
+                )
+        values = dict[str, Array]()
+        sizes = dict(self.sizes)
+        for parameter in self.signature.parameters:
+            if parameter.name not in arguments:
+                report.add(Diagnostic(f"`{parameter.name}` is missing", expected=str(parameter)))
+                continue
+            dims = [(str(dim), self._extent(dim, binding, sizes)) for dim in parameter.dims]
+            given = arguments[parameter.name]
+            try:
+                array = as_array(given, parameter.element, dims, parameter.name)
+            except HectoriteError as error:
+                for diagnostic in error.diagnostics:
+                    report.add(diagnostic)
+                continue
+            values[parameter.name] = array
+            for (name, known), length in zip(dims, array.shape, strict=True):
+                if known is None and sizes.setdefault(name, length) != length:
+                    message = f"`{parameter.name}` has both {sizes[name]} and {length} for `{name}`"
+                    report.add(Diagnostic(message, expected=str(parameter)))
+        report.raise_errors()
+        return values, self._complete(sizes)
+
+    def executable(self, sizes: Sizes) -> Executable:
+        """The code for these sizes, built if this is the first time."""
+        key = tuple(sizes[name] for name in self.signature.sizes)
+        if key not in self._built:
+            with self._lock:
+                if key not in self._built:
+                    wanted = dict(zip(self.signature.sizes, key, strict=True))
+                    self._built[key] = self.build(self.signature.name, wanted)
+        return self._built[key]
+
+    def check_ranges(self, binding: Binding, sizes: Sizes) -> None:
+        """Every access that sets alone do not keep in range, once for each binding and sizes."""
+        checks = self.facts.checks.get(self.signature.name, ())
+        if not checks:
+            return
+        key = tuple(sizes[name] for name in self.signature.sizes)
+        passed = self._checked.setdefault(binding, set())
+        if key not in passed:
+            run_checks(checks, binding, sizes)
+            passed.add(key)
+
+    def _binding(self, binding: Binding | None) -> Binding:
+        schema = self.facts.schema
+        if binding is None:
+            if schema.sets:
+                sets = ", ".join(
+                    f"{name}=..." for name, d in schema.sets.items() if not d.derivation
+                )
+                raise fail(
+                    f"`{self.signature.name}` needs its sets bound to data",
+                    expected="the binding as the first argument",
+                    hint=f"G = program.bind({sets}), then program.{self.signature.name}(G, ...)",
+                )
+            return Binding(schema, {})
+        if not isinstance(binding, Binding):
+            raise fail(
+                f"the first argument of `{self.signature.name}` is a {type(binding).__name__}",
+                expected="what `bind` returns; tensors and scalars are given by name",
+            )
+        if binding.schema is not schema:
+            for name, decl in schema.sets.items():
+                if binding.schema.sets.get(name) != decl:
+                    raise fail(
+                        f"the binding was made for another program: its set `{name}` differs",
+                        expected="what `bind` of this program returns",
+                    )
+        return binding
+
+    def _extent(self, dim: int | str, binding: Binding, sizes: Mapping[str, int]) -> int | None:
+        if isinstance(dim, int):
+            return dim
+        if dim in self.facts.schema.sets:
+            return binding.size(dim)
+        fixed = self.facts.schema.sizes.get(dim)
+        return sizes.get(dim) if fixed is None else fixed
+
+    def _complete(self, sizes: Sizes) -> Sizes:
+        missing = [name for name in self.signature.sizes if name not in sizes]
+        if missing:
+            given = ", ".join(f'"{name}": ...' for name in missing)
+            raise HectoriteError(
+                [
+                    Diagnostic(
+                        f"the size `{name}` of `{self.signature.name}` is not known: no argument "
+                        "has it as a dimension",
+                        hint=f"compile with sizes={{{given}}}, or --size {name}=64",
+                    )
+                    for name in missing
+                ]
+            )
+        return sizes
+
+    def _outputs(
+        self, given: Any, binding: Binding, values: Mapping[str, Array], sizes: Mapping[str, int]
+    ) -> list[Array]:
+        """The arrays to write results to, checked."""
+        outs = list(given) if isinstance(given, tuple | list) else [given]
+        results = self.signature.results
+        if len(outs) != len(results):
+            raise fail(f"`out` holds {len(outs)} arrays", expected=f"{len(results)}")
+        return [
+            self._output(to_numpy(out), parameter, binding, values, sizes)
+            for out, parameter in zip(outs, results, strict=True)
+        ]
+
+    def _output(
+        self,
+        array: Array,
+        result: Parameter,
+        binding: Binding,
+        values: Mapping[str, Array],
+        sizes: Mapping[str, int],
+    ) -> Array:
+        shape = tuple(self._extent(dim, binding, sizes) for dim in result.dims)
+        storage = result.element.storage
+        if array.shape != shape or array.dtype != storage:
+            raise fail(
+                f"`out` is an array of {array.dtype.name} and shape {array.shape}",
+                expected=f"{storage.name} and shape {shape}",
+            )
+        if not (array.flags.c_contiguous and array.flags.writeable):
+            raise fail("`out` cannot be written in place", expected="C-contiguous, writable")
+        for name, value in values.items():
+            if np.may_share_memory(array, value):
+                raise fail(f"`out` overlaps the argument `{name}`", expected="memory of its own")
+        return array
+
+
+def _to_torch(torch: Any, array: Array) -> Any:
+    """A torch tensor that shares the memory of an array."""
+    if array.dtype.kind != "V":
+        return torch.from_numpy(array)
+    return torch.from_numpy(array.view(np.int16)).view(getattr(torch, array.dtype.name))

@@ -1,0 +1,173 @@
+"""The text of a program: where it comes from, which level it is, and its module.
+
+Enters: a path, or a text (anything with a newline). Leaves: the text and those of the files it
+imports, which together decide what is in the cache; and, when first asked for, the parsed module.
+
+A text is a program of the language, or IR of any level as `emit` prints it: the content decides.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, fail
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm")
+"""The levels that can be printed, in the order of compilation."""
+
+_PLAN = "hectorite plan"
+"""Begins the first comment of emitted LLVM IR and assembly."""
+
+_IMPORT = re.compile(r'^\s*import\s+"([^"\n]*)"', re.MULTILINE)
+_TILE = re.compile(r'^\s*"?tile\.(program|kernel)\b', re.MULTILINE)
+_MODULE = re.compile(r'^\s*"?(builtin\.module|graph\.\w+|tile\.\w+)\b', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ProgramText:
+    """A program as text. `form` is "source" for the language, else "graph", "tile", "llvm" or
+    "asm". `path` is None for a text that was given as such."""
+
+    name: str
+    text: str
+    form: str
+    path: Path | None = None
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Everything that the meaning of the program depends on."""
+        found: dict[str, str] = {}
+        if self.form == "source":
+            folder = Path() if self.path is None else self.path.parent
+            _gather_imports(self.text, folder, found)
+        return (self.form, self.text, *(part for item in found.items() for part in item))
+
+    @property
+    def module(self) -> ModuleOp:
+        """The verified module. Raises `HectoriteError` for every fault in the text, and for
+        machine code, which has no module."""
+        return self._loaded[0]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the checker warned of, rendered."""
+        return self._loaded[1]
+
+    @cached_property
+    def _loaded(self) -> tuple[ModuleOp, tuple[str, ...]]:
+        if self.form in ("llvm", "asm"):
+            raise fail(
+                f"{self.name} holds {self.form}, which is past the last level that has a module",
+                expected="a program, or IR of the levels graph, graph-opt or tile",
+            )
+        if self.form != "source":
+            return parse_ir(self.text, self.name), ()
+        from hectorite.frontend.build import load_source
+
+        return load_source(self.text if self.path is None else self.path), ()
+
+
+def read_program(path_or_text: str | os.PathLike[str]) -> ProgramText:
+    """The program in a file, or in a string that contains a newline.
+
+    Raises `HectoriteError` if the file cannot be read.
+    """
+    if isinstance(path_or_text, str) and "\n" in path_or_text:
+        return ProgramText("<text>", path_or_text, form_of(path_or_text))
+    try:
+        name = os.fspath(path_or_text)
+        text = Path(name).read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise fail(
+            f"{os.fspath(path_or_text)} is not text: byte {error.start} is not UTF-8",
+            expected="a program (.hec), or IR as `hectorite emit` prints it",
+        ) from error
+    except (OSError, TypeError, ValueError) as error:
+        raise _unreadable(path_or_text, error) from error
+    return ProgramText(str(name), text, form_of(text), Path(name))
+
+
+def form_of(text: str) -> str:
+    """What a text holds: "source", "graph", "tile", "llvm" or "asm"."""
+    if text.startswith(f"; {_PLAN}"):
+        return "llvm"
+    if text.startswith(f"# {_PLAN}"):
+        return "asm"
+    if _TILE.search(text):
+        return "tile"
+    return "graph" if _MODULE.search(text) else "source"
+
+
+def parse_ir(text: str, name: str) -> ModuleOp:
+    """Parse and verify IR of the graph or tile level; faults become diagnostics."""
+    from xdsl.parser import Parser
+    from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
+
+    from hectorite.dialects.context import make_context
+
+    source = Source(name, text)
+    try:
+        module = Parser(make_context(), text, name).parse_module()
+    except ParseError as error:
+        span = _span(text, error.span.start, error.span.end)
+        raise HectoriteError([Diagnostic(error.msg, span, source)]) from error
+    except HectoriteError:
+        raise
+    except (VerifyException, DiagnosticException) as error:
+        raise HectoriteError([Diagnostic(_first_line(error), source=source)]) from error
+    except Exception as error:  # what a broken text trips over inside a parser of attributes
+        said = f"this is not IR that can be read: {_first_line(error)}"
+        raise HectoriteError([Diagnostic(said, source=source)]) from error
+    try:
+        module.verify()
+    except (VerifyException, DiagnosticException) as error:
+        raise HectoriteError([Diagnostic(_first_line(error), source=source)]) from error
+    return module
+
+
+def _gather_imports(text: str, folder: Path, found: dict[str, str]) -> None:
+    """The texts of imported files by path, theirs included; a file that cannot be read counts as
+    empty, since parsing the program will tell."""
+    for name in _IMPORT.findall(text):
+        path = folder / name
+        key = str(path.absolute())
+        if key in found:
+            continue
+        try:
+            found[key] = path.read_text("utf-8")
+        except (OSError, ValueError):
+            found[key] = ""
+        _gather_imports(found[key], path.parent, found)
+
+
+def _unreadable(given: Any, error: Exception) -> HectoriteError:
+    reason = getattr(error, "strerror", None) or str(error)
+    hint = None
+    if isinstance(error, FileNotFoundError):
+        from hectorite.ir.diagnostics import did_you_mean
+
+        folder = Path(given).parent
+        beside = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+        hint = did_you_mean(Path(given).name, beside)
+        hint = hint or "a program given as text contains a newline"
+    return fail(f"cannot read {given}: {reason}", expected="the path of a program", hint=hint)
+
+
+def _span(text: str, start: int, end: int) -> Span:
+    line = text.count("\n", 0, start) + 1
+    column = start - (text.rfind("\n", 0, start) + 1) + 1
+    stop = min(end, text.find("\n", start) if "\n" in text[start:end] else end)
+    return Span(line, column, line, column + max(1, stop - start))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

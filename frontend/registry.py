@@ -1,0 +1,46 @@
+"""What xDSL's tools find of hectorite: its dialects and passes, each imported when first used.
+
+The entry point `xdsl.universe` names `UNIVERSE`, so that `xdsl-opt` and every other tool built on
+xDSL lists and runs them. A new pass is a row of `PASSES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from xdsl.universe import Universe
+
+DIALECTS = {
+    "hec": ("hectorite.ir.space", "Hec"),
+    "scalar": ("hectorite.ir.scalar", "Scalar"),
+    "graph": ("hectorite.dialects.graph", "Graph"),
+    "tile": ("hectorite.dialects.tile", "Tile"),
+}
+"""Each dialect: the module that defines it, and its name there."""
+
+PASSES = {
+    "canonicalize-graph": ("hectorite.lowering.canonicalize_graph", "CanonicalizeGraph"),
+    "compose-gathers": ("hectorite.lowering.compose_gathers", "ComposeGathers"),
+    "expand-softmax": ("hectorite.lowering.expand_softmax", "ExpandSoftmax"),
+    "factor-through-maps": ("hectorite.lowering.factor_through_maps", "FactorThroughMaps"),
+    "inline-elementwise": ("hectorite.lowering.inline_elementwise", "InlineElementwise"),
+    "merge-statements": ("hectorite.lowering.merge_statements", "MergeStatements"),
+    "optimise-graph": ("hectorite.lowering.optimise_graph", "OptimiseGraph"),
+    "simplify-access": ("hectorite.lowering.simplify_access", "SimplifyAccess"),
+    "specialize-sizes": ("hectorite.lowering.specialize_sizes", "SpecializeSizes"),
+    "split-contraction": ("hectorite.lowering.split_contraction", "SplitContraction"),
+    "split-sum": ("hectorite.lowering.split_sum", "SplitSum"),
+}
+"""Each pass, in the same way."""
+
+
+def _lazily(module: str, name: str) -> Callable[[], Any]:
+    return lambda: getattr(import_module(module), name)
+
+
+UNIVERSE = Universe(
+    all_dialects={name: _lazily(*place) for name, place in DIALECTS.items()},
+    all_passes={name: _lazily(*place) for name, place in PASSES.items()},
+)
