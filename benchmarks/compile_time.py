@@ -77,8 +77,8 @@ def sampled(peer: Peer, threads: int, scratch: Path, cache: str) -> tuple[float,
     except EOFError:
         return "its process died"
     finally:
+        process.join(10)  # a compiler may have helpers of its own to end
         process.kill()
-        process.join()
 
 
 def race_compilers(screen: Console, threads: int, quick: bool, scratch: Path) -> list[Row]:
