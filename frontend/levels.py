@@ -99,7 +99,7 @@ def complete_sizes(facts: Facts, signature: Signature, sizes: Sizes, level: str)
 def module_text(module: ModuleOp, generic: bool = False) -> str:
     """A module as it is printed, with a final newline."""
     if not generic:
-        return f"{module}\n"
+        return str(module) + "\n"
     from io import StringIO
 
     from xdsl.printer import Printer

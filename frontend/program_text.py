@@ -19,6 +19,7 @@ from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, f
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
+    from xdsl.utils.exceptions import ParseError
 
 LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm")
 """The levels that can be printed, in the order of compilation."""
@@ -117,8 +118,7 @@ def parse_ir(text: str, name: str) -> ModuleOp:
     try:
         module = Parser(make_context(), text, name).parse_module()
     except ParseError as error:
-        span = _span(text, error.span.start, error.span.end)
-        raise HectoriteError([Diagnostic(error.msg, span, source)]) from error
+        raise parse_fault(error, source) from error
     except HectoriteError:
         raise
     except (VerifyException, DiagnosticException) as error:
@@ -131,6 +131,14 @@ def parse_ir(text: str, name: str) -> ModuleOp:
     except (VerifyException, DiagnosticException) as error:
         raise HectoriteError([Diagnostic(_first_line(error), source=source)]) from error
     return module
+
+
+def parse_fault(error: ParseError, source: Source | None = None) -> HectoriteError:
+    """A fault that xDSL's parser found, as a diagnostic."""
+    text = error.span.input
+    source = source or Source(text.name, text.content)
+    span = _span(source.text, error.span.start, error.span.end)
+    return HectoriteError([Diagnostic(error.msg, span, source)])
 
 
 def _gather_imports(text: str, folder: Path, found: dict[str, str]) -> None:
