@@ -5,16 +5,11 @@ every value are used, NaN, infinities and the sign of zero included: `x + 0` goe
 for floats only `x + -0.0`. Index variables stay even if nothing depends on them, because a variable
 that is reduced counts how often the value is combined.
 
-    %0 = graph.read %x[e] : f32
-    %1 = scalar.constant 4.0 : f32
-    %2 = scalar.sqrt %1 : f32
-    %3 = scalar.div %0, %2 : f32
+    y[e] = x[e] / sqrt(4.0)
 
 becomes
 
-    %0 = graph.read %x[e] : f32
-    %1 = scalar.constant 0.5 : f32
-    %2 = scalar.mul %0, %1 : f32
+    y[e] = x[e] * 0.5
 """
 
 import math

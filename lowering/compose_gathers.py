@@ -4,12 +4,13 @@ Enters: the `graph` dialect. Leaves: the same, where no statement reads a tensor
 statement only copied: it reads the original at the composed access. Copies that nothing reads any
 more are left to `dce`. A copy into a padded tensor stays, since reads outside of it mean its pad.
 
-    %t = graph.statement assign [e, o] for (e: edge, o: O) : ... { x[e.src, o] }
-    %y = graph.statement add [p.e.dst, o] for (p: pair, o: O) : ... { t[p.e, o] }
+    t[e, o] = x[e.src, o]
+    y[p.e.dst, o] += t[p.e, o]
 
 becomes
 
-    %y = graph.statement add [p.e.dst, o] for (p: pair, o: O) : ... { x[p.e.src, o] }
+    t[e, o] = x[e.src, o]
+    y[p.e.dst, o] += x[p.e.src, o]
 """
 
 from dataclasses import dataclass

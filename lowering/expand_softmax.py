@@ -6,14 +6,14 @@ group without elements gets a maximum and a sum that nothing reads. Several keys
 of one set become one path, into the set of their distinct tuples: a table over all combinations of
 two sets could be far larger than the data.
 
-    %a = graph.softmax %s[e] by [e.dst] for (e: edge) : !hec.tensor<f32[edge]>
+    a[e] = softmax(s[e] by e.dst)
 
-becomes, in short,
+becomes
 
-    %a_max = graph.statement max [e.dst] for (e: edge) : ... { s[e] }
-    %a_exp = graph.statement assign [e] for (e: edge) : ... { exp(s[e] - a_max[e.dst]) }
-    %a_sum = graph.statement add [e.dst] for (e: edge) : ... { a_exp[e] }
-    %a = graph.statement assign [e] for (e: edge) : ... { a_exp[e] / a_sum[e.dst] }
+    a_max[e.dst] max= s[e]
+    a_exp[e] = exp(s[e] - a_max[e.dst])
+    a_sum[e.dst] += a_exp[e]
+    a[e] = a_exp[e] / a_sum[e.dst]
 """
 
 from collections.abc import Sequence

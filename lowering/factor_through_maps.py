@@ -7,12 +7,14 @@ the derived set of their distinct tuples, `u.src, u.type`; if not at all, withou
 gives `t` its elements, and `compose-gathers` moves that into the readers. This one rule is node
 hoisting, weight hoisting and compact materialisation.
 
-    %z = graph.statement add [e, o] for (e: edge, o: 8, i: 4) { h[e.src, i] * W[e.type, i, o] }
+    z[e, o] += h[e.src, i] * W[e.type, i, o]
+    y[e.dst, o] += z[e, o]
 
-becomes, with `graph.derive @edge_src_type ... = distinct [e.src, e.type] for (e: edge) as src_type`
+becomes, with `set edge_src_type {src: node, type: etype} = distinct(e.src, e.type) for e: edge`,
 
-    %z_0 = graph.statement add [u, o] for (u: edge_src_type, o: 8, i: 4) { h[u.src, i] * ... }
-    %z = graph.statement assign [e, o] for (e: edge, o: 8) { z_0[e.src_type, o] }
+    z_src_type[u, o] += h[u.src, i] * W[u.type, i, o]
+    z[e, o] = z_src_type[e.src_type, o]
+    y[e.dst, o] += z[e, o]
 
 Only statements that do work for each element are moved: a reduction or a function that costs more
 than reading it back. Where sizes are known (`cardinalities`) the side with fewer elements is taken.
@@ -170,7 +172,7 @@ def _hoist(op: StatementOp, variable: str) -> StatementOp:
         if index.variable != variable
     ]
     type = temporary(op.type.element, dims)
-    name = hint(op.result, "0")
+    name = hint(op.result, "once")
     moved = body.statement(op.kind.data, left, kept, type, body.copy(op.value), name=name)
     _gather(op, moved, left)
     return moved

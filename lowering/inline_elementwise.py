@@ -5,12 +5,12 @@ tensor from its own place is part of the one statement that reads it. That happe
 reader visits each element exactly once, so that nothing is computed twice; the value is rounded to
 the element type of the tensor as before.
 
-    %s = graph.statement assign [e] for (e: edge) { a[e.src] + b[e.dst] }
-    %l = graph.statement assign [e] for (e: edge) { leaky_relu(s[e], 0.2) }
+    s[e] = a[e.src] + b[e.dst]
+    l[q] = leaky_relu(s[q], 0.2)
 
 becomes
 
-    %l = graph.statement assign [e] for (e: edge) { leaky_relu(a[e.src] + b[e.dst], 0.2) }
+    l[q] = leaky_relu(a[q.src] + b[q.dst], 0.2)
 """
 
 from dataclasses import dataclass

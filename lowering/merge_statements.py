@@ -5,14 +5,14 @@ their bodies, that repeat an earlier one. Two statements are alike if they diffe
 of index variables, in the order of the operands of commutative functions, and in the order of
 independent operations.
 
-    %a = graph.statement add [n] for (n: node, i: 8) : ... { x[n, i] * w[i] }
-    %b = graph.statement add [m] for (m: node, j: 8) : ... { w[j] * x[m, j] }
+    a[n] += x[n, i] * w[i]
+    b[m] += w[j] * x[m, j]
+    c[n] = a[n] - b[n]
 
 becomes
 
-    %a = graph.statement add [n] for (n: node, i: 8) : ... { x[n, i] * w[i] }
-
-and %a stands for %b.
+    a[n] += x[n, i] * w[i]
+    c[n] = a[n] - a[n]
 """
 
 from dataclasses import dataclass
@@ -37,15 +37,18 @@ class MergeStatements(ModulePass):
     name = "merge-statements"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        cse(op)
-        for func in op.ops:
-            if isinstance(func, FuncOp):
-                _merge(func)
+        merged = True
+        while merged:
+            # Merged statements leave equal reads behind, which may make more statements alike.
+            cse(op)
+            merged = any([_merge(func) for func in op.ops if isinstance(func, FuncOp)])
 
 
-def _merge(func: FuncOp) -> None:
+def _merge(func: FuncOp) -> bool:
+    """Whether any statement was like another."""
     known = dict[str, StatementOp]()
     numbers = dict[SSAValue, int]()
+    merged = False
     for op in statements(func):
         text = spelling(op, numbers)
         earlier = known.setdefault(text, op)
@@ -53,6 +56,8 @@ def _merge(func: FuncOp) -> None:
             op.result.replace_all_uses_with(earlier.result)
             op.detach()
             op.erase()
+            merged = True
+    return merged
 
 
 def spelling(op: StatementOp, numbers: dict[SSAValue, int]) -> str:

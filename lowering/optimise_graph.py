@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.transforms.dead_code_elimination import DeadCodeElimination
 
 from hectorite.lowering.canonicalize_graph import CanonicalizeGraph
 from hectorite.lowering.compose_gathers import ComposeGathers
+from hectorite.lowering.drop_dead_statements import DropDeadStatements
 from hectorite.lowering.factor_through_maps import FactorThroughMaps
 from hectorite.lowering.inline_elementwise import InlineElementwise
 from hectorite.lowering.merge_statements import MergeStatements
@@ -53,7 +53,7 @@ class OptimiseGraph(ModulePass):
             # The gathers that factoring leaves go into their readers before the next round.
             SimplifyAccess(),
             ComposeGathers(),
-            DeadCodeElimination(),
+            DropDeadStatements(),
             MergeStatements(),
         )
 

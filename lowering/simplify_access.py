@@ -4,13 +4,13 @@ Enters: the `graph` dialect. Leaves: the same, with shorter index expressions: a
 set that is reached through the position map into it is the key it was made from, and division by
 one is left out.
 
-    graph.derive @pair {src: node, type: etype} = distinct [e.src, e.type] for (e: edge) as pair
+With a set `pair {src: node, type: etype}` of the `distinct(e.src, e.type) for e: edge`
 
-    %0 = graph.read %h[e.pair.src, i floordiv 1] : f32
+    y[e, i] = h[e.pair.src, i // 1]
 
 becomes
 
-    %0 = graph.read %h[e.src, i] : f32
+    y[e, i] = h[e.src, i]
 """
 
 from dataclasses import dataclass

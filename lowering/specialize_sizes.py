@@ -4,13 +4,13 @@ Enters: the `graph` dialect. Leaves: the same, where the given sizes, and those 
 fixes, stand as integers in types, variables, index expressions and values. Sets keep their names:
 how many elements they have is data.
 
-    specialize-sizes{sizes="O=64"}
+With `specialize-sizes{sizes="O=64"}`
 
-    %y = graph.statement assign [n, o] for (n: node, o: O) : !hec.tensor<f32[node, O]> {
+    y[n, o] = x[n, -o + O - 1]
 
 becomes
 
-    %y = graph.statement assign [n, o] for (n: node, o: 64) : !hec.tensor<f32[node, 64]> {
+    y[n, o] = x[n, -o + 63]
 """
 
 from collections.abc import Mapping, Sequence

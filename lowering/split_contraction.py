@@ -5,14 +5,12 @@ over a set, has its dense contraction in a statement of its own, so that what do
 each element can be computed less often (`factor-through-maps`). Only contractions that depend on
 some set through maps alone are taken out: no other is computed less often.
 
-    %y = graph.statement add [e.dst, o] for (e: edge, o: 8, i: 4) {
-      h[e.src, i] * W[e.type, i, o] * norm[e]
-    }
+    y[e.dst, o] += h[e.src, i] * W[e.type, i, o] * norm[e]
 
 becomes
 
-    %y_part = graph.statement add [e, o] for (e: edge, o: 8, i: 4) { h[e.src, i] * W[e.type, i, o] }
-    %y = graph.statement add [e.dst, o] for (e: edge, o: 8) { y_part[e, o] * norm[e] }
+    y_part[e, o] += h[e.src, i] * W[e.type, i, o]
+    y[e.dst, o] += y_part[e, o] * norm[e]
 
 Floats are added in another order by this; `reassociate=false` forbids it.
 """

@@ -5,13 +5,13 @@ if one of them can then be computed on the image of a map (`factor-through-maps`
 on the kept variables alike stay together. Each part keeps all reduced variables, so that a part
 which does not depend on one is still added once for each of its values.
 
-    %s = graph.statement add [e] for (e: edge, o: 8) { z[e.src, o] * al[o] + z[e.dst, o] * ar[o] }
+    s[e] += z[e.src, o] * al[o] + z[e.dst, o] * ar[o]
 
 becomes
 
-    %s_1 = graph.statement add [e] for (e: edge, o: 8) { z[e.src, o] * al[o] }
-    %s_2 = graph.statement add [e] for (e: edge, o: 8) { z[e.dst, o] * ar[o] }
-    %s = graph.statement assign [e] for (e: edge) { s_1[e] + s_2[e] }
+    s_part1[e] += z[e.src, o] * al[o]
+    s_part2[e] += z[e.dst, o] * ar[o]
+    s[e] = s_part1[e] + s_part2[e]
 
 Floats are added in another order by this; `reassociate=false` forbids it.
 """
@@ -95,7 +95,7 @@ def _split(module: ModuleOp, op: StatementOp, known: Mapping[str, int]) -> None:
         body = Body()
         value = _sum(body, group)
         type = temporary(element, op.type.dims)
-        name = hint(op.result, str(number))
+        name = hint(op.result, f"part{number}")
         parts.append(
             body.statement("add", op.access.data, op.variables.data, type, value, name=name)
         )
