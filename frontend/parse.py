@@ -55,19 +55,23 @@ _EXPRESSION = {"NAME", "INT", "FLOAT", "LPAR", "SUM", "TRUE", "FALSE", "INF", "N
 _OPERATORS = {"SUM", "PRODUCT", "POWER", "COMPARE", "AND", "OR", "DOT"}
 
 
+_CONTINUES = ("SUM", "PRODUCT", "POWER", "COMPARE", "AND", "OR", "COMMA")
+
+
 class LineEnds:
-    """Drops the line ends inside ( ) and [ ], where a line end means nothing."""
+    """Drops the line ends that mean nothing: inside ( ) and [ ], after an operator or a comma."""
 
     always_accept = ("_NL",)
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
-        depth = 0
+        depth, before = 0, ""
         for token in stream:
             if token.type in ("LPAR", "LSQB"):
                 depth += 1
             elif token.type in ("RPAR", "RSQB"):
                 depth -= 1
-            if token.type != "_NL" or depth <= 0:
+            if token.type != "_NL" or not (depth > 0 or before in _CONTINUES):
+                before = token.type
                 yield token
 
 
