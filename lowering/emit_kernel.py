@@ -18,16 +18,19 @@ from xdsl.dialects.builtin import VectorType
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import StatementOp
-from hectorite.dialects.tile import LanesOp, LoadOp, PrefetchOp
+from hectorite.dialects.tile import LanesOp, LoadOp, PrefetchOp, ReduceOp, StoreOp
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit_nest import emit_nest, identity, over, strips, vector_lanes
 from hectorite.lowering.emit_product import Block, ProductEmitter, block_rows, is_wide
-from hectorite.lowering.emit_values import Frame, Scope
+from hectorite.lowering.emit_values import Frame, Lanes, Scope
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage, element_path
 from hectorite.lowering.kernel_plan import Kernel, Phase, Root, Visit
-from hectorite.lowering.place_tensors import Placement, is_regular, written_slice
+from hectorite.lowering.place_tensors import Placement, in_lanes, is_regular, written_slice
 from hectorite.lowering.tile_code import Code
+
+VISIT_LANES = 16
+"""Elements of a visit that are done together where none has a loop of its own."""
 
 PREFETCH_AHEAD = 8
 """Elements of a visit whose rows are asked for before they are read."""
@@ -192,14 +195,14 @@ class KernelEmitter:
         emit_nest(Scope.of(frame, statement, root), statement, start, target)
 
     def _visit(self, frame: Frame, phase: Phase, visit: Visit) -> None:
+        if in_lanes(self.kernel, phase):
+            self._lane_visit(frame, phase, visit)
+            return
         sums = [s for s in phase.statements if not self._element_level(s)]
         targets: dict[StatementOp, Storage] = {}
         for statement in sums:
             targets[statement] = self._begin_sum(frame, statement)
-        keys = (element_path(visit.key),)
-        pointers = self.builder.layout(Layout("segments", visit.set, keys))
-        lower = self._pointer(frame.code, pointers, frame.rows[0])
-        upper = self._pointer(frame.code, pointers, frame.code.plus(frame.rows[0], 1))
+        lower, upper = self._segment(frame, visit)
 
         def element(code: Code, place: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
             there = replace(frame, code=code, visit=visit, place=place)
@@ -211,6 +214,85 @@ class KernelEmitter:
         frame.code.loop(lower, upper, 1, (), element)
         for statement in sums:
             self._end_sum(frame, statement, targets[statement])
+
+    def _segment(self, frame: Frame, visit: Visit) -> tuple[SSAValue, SSAValue]:
+        """Places of the row's elements in the order of the visit."""
+        pointers = self.builder.layout(Layout("segments", visit.set, (element_path(visit.key),)))
+        after = frame.code.plus(frame.rows[0], 1)
+        lower = self._pointer(frame.code, pointers, frame.rows[0])
+        return lower, self._pointer(frame.code, pointers, after)
+
+    def _lane_visit(self, frame: Frame, phase: Phase, visit: Visit) -> None:
+        """A visit with elements in lanes: sums have one accumulator for each lane."""
+        code = frame.code
+        zero, count = code.constant(0), code.constant(VISIT_LANES)
+        sums: dict[StatementOp, Storage] = {}
+        for statement in phase.statements:
+            if not self._element_level(statement):
+                type = statement.value.type
+                memory = self.builder.local(TensorType.of(type, (VISIT_LANES,)))
+                start = code.constant(identity(statement.kind.data, type), type)
+                value = code.spread(start, VISIT_LANES)
+                code.block.add_op(StoreOp(value, memory, [zero], axis=0))
+                sums[statement] = Storage("local", memory)
+        lower, upper = self._segment(frame, visit)
+
+        def elements(inner: Code, place: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            valid = inner.scalar("min", inner.scalar("sub", upper, place), count)
+            there = replace(frame, code=inner, visit=visit, place=place)
+            for statement in phase.statements:
+                root = self.kernel.roots[statement]
+                lanes = Lanes(root.element or "", VISIT_LANES, valid)
+                scope = replace(Scope.of(there, statement, root), lanes=lanes)
+                self._lane_statement(scope, statement, sums.get(statement))
+            return ()
+
+        code.loop(lower, upper, VISIT_LANES, (), elements)
+        for statement, accumulators in sums.items():
+            self._lane_total(frame, statement, accumulators)
+
+    def _lane_statement(
+        self, scope: Scope, statement: StatementOp, accumulators: Storage | None
+    ) -> None:
+        value = scope.evaluate(statement.value)
+        if accumulators is None:
+            target = self.placement.storage(statement.result, self.builder)
+            if statement.kind.data != "assign":
+                # An element is reached once, so what it starts from has no effect but its type.
+                first = identity(statement.kind.data, statement.value.type)
+                start = scope.code.constant(first, statement.value.type)
+                value = scope.code.scalar(statement.kind.data, start, value)
+            scope.store(value, target, statement.access.data, statement.type.pad_value)
+            return
+        code, kind, type = scope.code, statement.kind.data, statement.value.type
+        assert scope.lanes is not None and scope.lanes.valid is not None
+        inside = code.scalar("lt", code.add(LanesOp(VISIT_LANES)), scope.lanes.valid)
+        neutral = code.spread(code.constant(identity(kind, type), type), VISIT_LANES)
+        value = code.scalar("select", inside, code.spread(value, VISIT_LANES), neutral)
+        zero = code.constant(0)
+        vector = VectorType(type, [VISIT_LANES])
+        total = code.add(LoadOp(accumulators.tensor, [zero], vector, axis=0))
+        total = code.scalar(kind, total, value)
+        code.block.add_op(StoreOp(total, accumulators.tensor, [zero], axis=0))
+
+    def _lane_total(self, frame: Frame, statement: StatementOp, accumulators: Storage) -> None:
+        """Combine the lanes with what the sum starts from, into the tensor."""
+        code, kind, type = frame.code, statement.kind.data, statement.value.type
+        vector = VectorType(type, [VISIT_LANES])
+        lanes = code.add(LoadOp(accumulators.tensor, [code.constant(0)], vector, axis=0))
+        total = code.add(ReduceOp(kind, lanes))
+        scope = Scope.of(frame, statement, self.kernel.roots[statement])
+        start = self.placement.start(statement, self.builder)
+        access, pad = statement.access.data, statement.type.pad_value
+        key_scope = replace(scope, frame=replace(frame, visit=self._visit_of(statement)))
+        if start is not None:
+            first = code.cast(key_scope.load(start, access, pad), type)
+            total = code.scalar(kind, first, total)
+        target = self.placement.storage(statement.result, self.builder)
+        key_scope.store(total, target, access, pad)
+
+    def _visit_of(self, statement: StatementOp) -> Visit | None:
+        return self.kernel.roots[statement].visit
 
     def _element_level(self, statement: StatementOp) -> bool:
         element = self.kernel.roots[statement].element

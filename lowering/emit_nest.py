@@ -54,6 +54,12 @@ def vector_lanes(type: Attribute) -> int:
     return VECTOR_BYTES // element_of(type).storage.itemsize
 
 
+def powers_of_two(number: int) -> list[int]:
+    """The powers of two that add up to a number, greatest first: vectors of other lengths are
+    slow on most machines."""
+    return [1 << bit for bit in reversed(range(number.bit_length())) if number >> bit & 1]
+
+
 def over(scope: Scope, variables: Sequence[str], body: Body) -> None:
     """Loops over variables, from the outermost in; short fixed ones are written out."""
     if not variables:
@@ -91,9 +97,10 @@ def strips(scope: Scope, variable: str, width: int, body: Body) -> None:
             return ()
 
         code.loop(code.constant(0), code.constant(whole * width), width, (), strip)
-    if extent % width:
-        start = code.constant(whole * width)
-        body(scope.with_lanes(Lanes(variable, extent % width), start))
+    start = whole * width
+    for count in powers_of_two(extent - start):
+        body(scope.with_lanes(Lanes(variable, count), code.constant(start)))
+        start += count
 
 
 def _dynamic_strips(scope: Scope, variable: str, width: int, body: Body) -> None:
@@ -218,12 +225,12 @@ def _reduce_across(
     assert isinstance(extent, int)
     code = scope.code
     total = first
-    for count, lower, upper in (
-        (width, 0, extent - extent % width),
-        (extent % width, extent - extent % width, extent),
-    ):
-        if upper == lower or count == 0:
-            continue
+    whole = extent - extent % width
+    parts = [(width, 0, whole)] if whole else []
+    for count in powers_of_two(extent % width):
+        parts.append((count, whole, whole + count))
+        whole += count
+    for count, lower, upper in parts:
         start = code.constant(identity(kind, type), VectorType(type, [count]))
 
         def strip(

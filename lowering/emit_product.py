@@ -19,11 +19,18 @@ from xdsl.dialects.builtin import VectorType
 from xdsl.ir import Attribute, SSAValue
 
 from hectorite.dialects.graph import StatementOp
-from hectorite.dialects.tile import LanesOp, LoadOp, ProductOp, StoreOp
+from hectorite.dialects.tile import LanesOp, LoadOp, PrefetchOp, ProductOp, StoreOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import TensorType
-from hectorite.lowering.emit_nest import VECTOR_BYTES, Body, over, strips, vector_lanes
+from hectorite.lowering.emit_nest import (
+    VECTOR_BYTES,
+    Body,
+    over,
+    powers_of_two,
+    strips,
+    vector_lanes,
+)
 from hectorite.lowering.emit_values import Frame, Scope
 from hectorite.lowering.kernel_builder import Storage
 from hectorite.lowering.kernel_plan import Product, Root
@@ -34,14 +41,14 @@ ACCUMULATORS = 24
 """Vector registers for the accumulators of a block; the others hold a row of weights."""
 
 REGISTER_BYTES = 64
-MOST_ROWS = 14
+MOST_ROWS = 8
 
 
 def lanes_of(product: Product, statement: StatementOp) -> int:
     """Lanes of one strip of the result."""
     extent = dict(statement.variables.data)[product.lanes]
     assert isinstance(extent, int)
-    return min(extent, vector_lanes(statement.value.type))
+    return min(powers_of_two(extent)[0], vector_lanes(statement.value.type))
 
 
 def block_rows(product: Product, statement: StatementOp) -> int:
@@ -86,7 +93,30 @@ class ProductEmitter:
     def emit(self, block: Block) -> None:
         """All strips and loops of the product for one block."""
         scope = Scope.of(block.frame, self.statement, self.root)
+        self._prefetch(scope, block)
         self.over_strips(scope, lambda at: self.emit_strip(at, block))
+
+    def _prefetch(self, scope: Scope, block: Block) -> None:
+        """Ask for the rows that the next block gathers: they come from anywhere in memory."""
+        direct, extent = self.product.direct, scope.dims[self.product.inner]
+        if direct is None or not isinstance(extent, int):
+            return
+        storage = scope.storage_of(direct.tensor)
+        row = self.root.row_variables[0]
+        gathered = [
+            p for i in direct.access.data for p in i.paths if p.variable == row and p.fields
+        ]
+        if storage.kind != "global" or not gathered:
+            return
+        code = scope.code
+        names = (*self.product.loops, *self.product.outer, self.product.inner)
+        for number in range(block.rows, 2 * block.rows):
+            next_row, _ = block.row_at(code, code.constant(number))
+            there = Scope.of(replace(block.frame, rows=(next_row,)), self.statement, self.root)
+            for name in names:
+                there = there.with_loop(name, code.constant(0))
+            indices, _, _ = there.address(storage, direct.access.data)
+            code.block.add_op(PrefetchOp(storage.tensor, indices, extent))
 
     def over_strips(self, scope: Scope, body: Body) -> None:
         """Run `body` for each strip of lanes at each point of the loops."""

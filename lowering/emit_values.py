@@ -105,27 +105,40 @@ class Scope:
 
     def _from_element(self, path: Path) -> SSAValue:
         visit, place = self.frame.visit, self.frame.place
-        assert visit is not None and place is not None
-        if path.fields == visit.key:
+        if visit is not None and path.fields == visit.key:
             return self.frame.rows[0]
+        assert visit is not None and place is not None
         keys = (element_path(visit.key),)
         if not path.fields:
-            return self._load_index(Layout("order", visit.set, keys), place)
-        return self._load_index(Layout("along", visit.set, keys, element_path(path.fields)), place)
+            return self._load_index(Layout("order", visit.set, keys), place, self._elements)
+        along = Layout("along", visit.set, keys, element_path(path.fields))
+        return self._load_index(along, place, self._elements)
 
-    def _load_index(self, layout: Layout, at: SSAValue) -> SSAValue:
+    @property
+    def _elements(self) -> Lanes | None:
+        """The lanes, if they are elements of the visit."""
+        in_lanes = self.lanes is not None and self.lanes.variable == self.root.element
+        return self.lanes if in_lanes else None
+
+    def _load_index(self, layout: Layout, at: SSAValue, lanes: Lanes | None = None) -> SSAValue:
+        """An index from a layout; with `lanes`, as many consecutive ones as there are lanes."""
         array = self.kernel.layout(layout)
-        lanes = at.type.get_shape() if isinstance(at.type, VectorType) else None
         element = scalar_type(array.type.element)  # pyright: ignore
-        type = element if lanes is None else VectorType(element, lanes)
-        return self.code.cast(self.code.add(LoadOp(array, [at], type)), index)
+        if lanes is not None:
+            type = VectorType(element, [lanes.count])
+            op = LoadOp(array, [at], type, axis=0, valid=lanes.valid)
+        else:
+            shape = at.type.get_shape() if isinstance(at.type, VectorType) else None
+            op = LoadOp(array, [at], element if shape is None else VectorType(element, shape))
+        return self.code.cast(self.code.add(op), index)
 
     def index_value(self, expression: IndexExpr, across: bool = False) -> SSAValue:
         """Value of an index expression at lane 0, or with `across` at every lane, as a vector."""
 
         def path_value(path: Path) -> SSAValue:
             value = self.follow(path)
-            if across and self.lanes is not None and path.variable == self.lanes.variable:
+            in_loop = self.lanes is not None and self._elements is None
+            if across and in_loop and self.lanes and path.variable == self.lanes.variable:
                 return self.code.scalar("add", value, self.code.add(LanesOp(self.lanes.count)))
             return value
 
@@ -160,6 +173,7 @@ class Scope:
                 continue
             if storage.kind == "element" and position == storage.position:
                 assert self.frame.place is not None
+                axis = axis if self._elements is None else len(indices)
                 indices.append(self.frame.place)
                 continue
             if exact is not None and position == exact[0]:
@@ -172,7 +186,7 @@ class Scope:
 
     def _lane_axis(self, access: Sequence[IndexExpr]) -> tuple[int, int] | None:
         """(dimension, step) if the lanes move along one dimension in equal steps."""
-        if self.lanes is None:
+        if self.lanes is None or self._elements is not None:
             return None
         places = [i for i, e in enumerate(access) if self.lanes.variable in e.variables]
         if len(places) != 1 or access[places[0]].division is not None:
@@ -182,10 +196,10 @@ class Scope:
             return None
         return places[0], terms[0].coefficient
 
-    def uses_lanes(self, access: Sequence[IndexExpr]) -> bool:
-        return self.lanes is not None and any(
-            self.lanes.variable in expression.variables for expression in access
-        )
+    def _vector(self, indices: Sequence[SSAValue], axis: int | None) -> Lanes | None:
+        """The lanes, if elements at these indices differ from lane to lane."""
+        moves = axis is not None or any(isinstance(i.type, VectorType) for i in indices)
+        return self.lanes if moves else None
 
     def load(
         self, storage: Storage, access: Sequence[IndexExpr], pad: float | int | None = None
@@ -193,7 +207,7 @@ class Scope:
         """Elements of a tensor at an access."""
         indices, axis, step = self.address(storage, access)
         type: Attribute = storage.tensor.type.element  # pyright: ignore
-        lanes = self.lanes if self.uses_lanes(access) else None
+        lanes = self._vector(indices, axis)
         if lanes is not None:
             type = VectorType(type, [lanes.count])
         valid = None if lanes is None else lanes.valid
@@ -210,7 +224,7 @@ class Scope:
         indices, axis, step = self.address(storage, access)
         type: TensorType = storage.tensor.type  # pyright: ignore
         value = self.code.cast(value, type.element)
-        lanes = self.lanes if self.uses_lanes(access) else None
+        lanes = self._vector(indices, axis)
         if lanes is not None:
             value = self.code.spread(value, lanes.count)
         valid = None if lanes is None else lanes.valid

@@ -19,7 +19,7 @@ from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim, TensorType
 from hectorite.lowering.emit_product import block_rows, is_wide
 from hectorite.lowering.kernel_builder import KernelBuilder, Storage
-from hectorite.lowering.kernel_plan import Kernel, Root
+from hectorite.lowering.kernel_plan import Kernel, Phase, Root
 
 LOCAL_BYTES = 1 << 16
 """The most local memory that one tensor may take."""
@@ -158,6 +158,24 @@ def fits_locally(element: object, dims: Sequence[Dim]) -> bool:
     return prod(int(dim) for dim in dims) * size <= LOCAL_BYTES
 
 
+def in_lanes(kernel: Kernel, phase: Phase) -> bool:
+    """Whether the elements of a visit are done several at a time: no statement has a loop of its
+    own, and each makes a value of the element or of the row."""
+    if phase.visit is None:
+        return False
+    return all(
+        len(statement.variables.data) == 1
+        and len(statement.access.data) == 1
+        and is_regular(statement, kernel.roots[statement])
+        and (statement.init is None or not _element_level(statement, kernel.roots[statement]))
+        for statement in phase.statements
+    )
+
+
+def _element_level(statement: StatementOp, root: Root) -> bool:
+    return any(index.variable == root.element for index in statement.access.data)
+
+
 def private_tensors(kernel: Kernel, returned: set[SSAValue]) -> dict[SSAValue, str]:
     """Tensors that live inside a kernel, and how."""
     inside = set(kernel.statements)
@@ -211,7 +229,12 @@ def _element_kind(kernel: Kernel, statement: StatementOp, root: Root) -> str | N
         for use in statement.result.uses
         if isinstance(owner := _statement_of(use.operation), StatementOp)
     }
-    if readers <= {place} and fits_locally(statement.type.element, rest):
+    phase = kernel.phases[place]
+    if (
+        readers <= {place}
+        and fits_locally(statement.type.element, rest)
+        and not in_lanes(kernel, phase)
+    ):
         return "local"
     return "element"
 
