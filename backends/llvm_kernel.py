@@ -8,13 +8,13 @@ Enters: a kernel, and which of its parameters overlap no other. Leaves: in an LL
 `slots` has 8 bytes for each parameter in order, the address of a tensor or the bits of a number,
 then one for each of the kernel's sizes (`kernel_sizes`), as i64. Tensors lie row major.
 
-A scalar becomes a number, a tile of rank 1 a vector, a tile of rank 2 a list of vectors, one for
-each row. Loops become blocks with phis; there is no choice to make here.
+A scalar becomes a number, and a tile a list of vectors (`llvm_tiles.pieces`), row after row. Loops
+become blocks with phis; there is no choice to make here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from llvmlite import ir
@@ -22,11 +22,13 @@ from xdsl.dialects import scf
 from xdsl.dialects.builtin import IndexType, VectorType
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
-from hectorite.backends import conversion, llvm_memory, llvm_product
+from hectorite.backends import conversion, llvm_memory
 from hectorite.backends.lanes import I64, constant
 from hectorite.backends.llvm_control import conditional, counted_loop
-from hectorite.backends.llvm_memory import POINTER, Memory, Positions, lane, numbered, splat
-from hectorite.backends.llvm_reduce import reduce_lanes
+from hectorite.backends.llvm_memory import POINTER, Memory, Positions
+from hectorite.backends.llvm_product import Factor, product
+from hectorite.backends.llvm_reduce import reduce_row
+from hectorite.backends.llvm_tiles import Piece, numbered, pick, pieces, splat
 from hectorite.backends.vector_math import emit
 from hectorite.dialects.tile import (
     EndOp,
@@ -45,8 +47,8 @@ from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.space import TensorType
 
-Tile = ir.Value | list[ir.Value]
-"""A number or vector; or the rows of a tile of rank 2."""
+Tile = list[ir.Value]
+"""A number; or the pieces of a row, or of several rows one after the other."""
 
 SLOT_BYTES = 8
 LOCAL_ALIGNMENT = 64
@@ -119,12 +121,12 @@ class _Body:
         *given, task = function.args
         count = len(kernel.parameters)
         self.sizes = dict(zip(sizes, given[count:], strict=True))
-        self.tiles[kernel.body.block.args[0]] = task
+        self.tiles[kernel.body.block.args[0]] = [task]
         for parameter, value in zip(kernel.parameters, given[:count], strict=True):
             if isinstance(parameter.type, TensorType):
                 self.memories[parameter] = self.memory(parameter.type, value)
             else:
-                self.tiles[parameter] = value
+                self.tiles[parameter] = [value]
 
     def emit(self) -> None:
         for op in self.kernel.walk():
@@ -153,34 +155,28 @@ class _Body:
     # Tiles.
 
     def value(self, operand: SSAValue) -> ir.Value:
-        """A number or a vector."""
-        tile = self.tiles[operand]
-        assert not isinstance(tile, list), "a tile of rank 2 where the verifier forbids it"
-        return tile
+        """A number."""
+        (number,) = self.tiles[operand]
+        return number
 
     def flat(self, operands: Sequence[SSAValue]) -> list[ir.Value]:
-        """The rows of several tiles, one after the other."""
-        rows: list[ir.Value] = []
-        for operand in operands:
-            tile = self.tiles[operand]
-            rows.extend(tile if isinstance(tile, list) else [tile])
-        return rows
+        """The values of several tiles, one after the other."""
+        return [value for operand in operands for value in self.tiles[operand]]
 
-    def define(self, results: Sequence[SSAValue], rows: Sequence[ir.Value]) -> None:
-        """The inverse of `flat`: name the tiles that these rows make up."""
-        remaining = iter(rows)
+    def define(self, results: Sequence[SSAValue], values: Sequence[ir.Value]) -> None:
+        """The inverse of `flat`: name the tiles that these values make up."""
+        remaining = iter(values)
         for result in results:
-            shape = shape_of(result.type)
-            count = shape[0] if len(shape) == 2 else 1
-            taken = [next(remaining) for _ in range(count)]
-            self.tiles[result] = taken if len(shape) == 2 else taken[0]
+            *rows, lanes = shape_of(result.type) or (None,)
+            count = (rows[0] if rows else 1) * len(_parts(lanes))
+            self.tiles[result] = [next(remaining) for _ in range(count)]
 
-    def by_row(
+    def each(
         self, result: SSAValue, operands: Sequence[SSAValue], make: Callable[..., ir.Value]
     ) -> None:
-        """Define `result` by `make` of the rows of the operands, row by row."""
-        rows = zip(*(self.flat([operand]) for operand in operands), strict=True)
-        self.define([result], [make(*row) for row in rows])
+        """Define `result` by `make` of the values of the operands, one by one."""
+        tiles = zip(*(self.tiles[operand] for operand in operands), strict=True)
+        self.tiles[result] = [make(*values) for values in tiles]
 
     def scalar(self, op: ScalarOp) -> None:
         element = _element(op.operands[-1])
@@ -189,34 +185,33 @@ class _Body:
         def make(*arguments: ir.Value) -> ir.Value:
             return emit(self.builder, name, arguments, element)
 
-        self.by_row(op.result, op.operands, make)
+        self.each(op.result, op.operands, make)
 
     def constant(self, op: ConstantOp) -> None:
-        shape = shape_of(op.result.type)
-        value = constant(_register(op.result.type), op.number)
-        self.tiles[op.result] = [value] * shape[0] if len(shape) == 2 else value
+        self.tiles[op.result] = [constant(type, op.number) for type in _types(op.result.type)]
 
     def cast(self, op: CastOp) -> None:
         source, target = _element(op.input), _element(op.result)
         convert = conversion.cast
-        self.by_row(op.result, [op.input], lambda x: convert(self.builder, x, source, target))
+        self.each(op.result, [op.input], lambda x: convert(self.builder, x, source, target))
 
     def splat(self, op: SplatOp) -> None:
-        *rows, lanes = shape_of(op.result.type)
-        value = splat(self.builder, self.value(op.input), lanes)
-        self.tiles[op.result] = [value] * rows[0] if rows else value
+        value = self.value(op.input)
+        self.tiles[op.result] = [
+            splat(self.builder, value, type.count) for type in _types(op.result.type)
+        ]
 
     def lanes(self, op: LanesOp) -> None:
         (lanes,) = shape_of(op.result.type)
-        self.tiles[op.result] = numbered(I64, lanes)
+        self.tiles[op.result] = [numbered(I64, part.lanes, part.first) for part in pieces(lanes)]
 
     def reduce(self, op: ReduceOp) -> None:
         valid = None if op.valid is None else self.value(op.valid)
-        vector, element = self.value(op.input), _element(op.input)
-        self.tiles[op.result] = reduce_lanes(self.builder, op.kind.data, vector, element, valid)
+        row, element = self.tiles[op.input], _element(op.input)
+        self.tiles[op.result] = [reduce_row(self.builder, op.kind.data, row, element, valid)]
 
     def size(self, op: SizeOp) -> None:
-        self.tiles[op.result] = self.sizes[op.of.data]
+        self.tiles[op.result] = [self.sizes[op.of.data]]
 
     # Memory.
 
@@ -252,29 +247,43 @@ class _Body:
         place.type = POINTER
         self.memories[op.result] = self.memory(type, place)
 
-    def positions(self, op: ElementAccess, row: int | None) -> Positions:
-        """The positions of an access; of one row of a tile of rank 2."""
-        indices = tuple(self.value(index) for index in op.indices)
-        if row is not None:
-            indices = tuple(lane(self.builder, index, row) for index in indices)
-        valid = None if op.valid is None else self.value(op.valid)
-        return Positions(indices, op.lane_axis, op.lane_step, op.pad_value, valid)
+    def positions(
+        self, op: ElementAccess, value: SSAValue
+    ) -> Iterator[tuple[Positions, int | None]]:
+        """For each piece of the tile `value`: which elements it stands for, and its lanes."""
+        *rows, lanes = shape_of(value.type) or (None,)
+        for row in range(rows[0]) if rows else (None,):
+            for number, part in enumerate(_parts(lanes)):
+                indices = [self.index(index, row, number) for index in op.indices]
+                valid = None if op.valid is None else self.value(op.valid)
+                if part.first:
+                    if op.lane_axis is not None:
+                        ahead = part.first * op.lane_step
+                        indices[op.lane_axis] = self.plus(indices[op.lane_axis], ahead)
+                    valid = None if valid is None else self.plus(valid, -part.first)
+                at = Positions(tuple(indices), op.lane_axis, op.lane_step, op.pad_value, valid)
+                yield at, None if lanes is None else part.lanes
+
+    def index(self, operand: SSAValue, row: int | None, piece: int) -> ir.Value:
+        """An index as a piece of a row needs it: a number, or one for each lane."""
+        tile = self.tiles[operand]
+        if not isinstance(operand.type, VectorType):
+            return tile[0]
+        return tile[piece] if row is None else pick(self.builder, tile, row)
+
+    def plus(self, index: ir.Value, number: int) -> ir.Value:
+        return self.builder.add(index, constant(index.type, number), flags=("nsw",))
 
     def load(self, op: LoadOp) -> None:
-        memory, shape = self.memories[op.tensor], shape_of(op.result.type)
-        numbers = range(shape[0]) if len(shape) == 2 else (None,)
-        lanes = shape[-1] if shape else None
-        rows = [
-            llvm_memory.load(self.builder, memory, self.positions(op, row), lanes)
-            for row in numbers
-        ]
-        self.define([op.result], rows)
+        memory, load = self.memories[op.tensor], llvm_memory.load
+        places = self.positions(op, op.result)
+        self.tiles[op.result] = [load(self.builder, memory, at, lanes) for at, lanes in places]
 
     def store(self, op: StoreOp) -> None:
-        memory, shape = self.memories[op.tensor], shape_of(op.value.type)
-        numbers = range(shape[0]) if len(shape) == 2 else (None,)
-        for row, value in zip(numbers, self.flat([op.value]), strict=True):
-            llvm_memory.store(self.builder, memory, self.positions(op, row), value)
+        memory = self.memories[op.tensor]
+        places = self.positions(op, op.value)
+        for value, (at, _) in zip(self.tiles[op.value], places, strict=True):
+            llvm_memory.store(self.builder, memory, at, value)
 
     def prefetch(self, op: PrefetchOp) -> None:
         indices = [self.value(index) for index in op.indices]
@@ -282,15 +291,13 @@ class _Body:
 
     def product(self, op: ProductOp) -> None:
         height, width = shape_of(op.result.type)
-        at_a = [self.value(index) for index in op.a_indices]
-        rows = [[lane(self.builder, index, m) for index in at_a] for m in range(height)]
-        at_b = [[self.value(index) for index in op.b_indices]]
-        a = llvm_product.Factor.at(self.builder, self.memories[op.a], rows, op.a_axis.data)
-        b = llvm_product.Factor.at(self.builder, self.memories[op.b], at_b, op.b_axis.data)
-        initial = None if op.init is None else self.flat([op.init])
+        rows = [[self.index(index, m, 0) for index in op.a_indices] for m in range(height)]
+        start = [self.value(index) for index in op.b_indices]
+        a = Factor.at(self.builder, self.memories[op.a], rows, op.a_axis.data)
+        b = Factor.at(self.builder, self.memories[op.b], [start], op.b_axis.data)
+        initial = None if op.init is None else self.tiles[op.init]
         extent, element = self.value(op.extent), _element(op.result)
-        sums = llvm_product.product(self.builder, a, b, extent, initial, element, width)
-        self.define([op.result], sums)
+        self.tiles[op.result] = product(self.builder, a, b, extent, initial, element, width)
 
     # Control.
 
@@ -300,7 +307,7 @@ class _Body:
 
         def body(counter: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
             first, *rest = op.body.block.args
-            self.tiles[first] = counter
+            self.tiles[first] = [counter]
             self.define(rest, carried)
             return self.block(op.body.block)
 
@@ -321,10 +328,19 @@ def _element(value: SSAValue) -> ElementType:
     return element_of(scalar_type(value.type))
 
 
-def _register(type: Attribute) -> ir.Type:
-    """The LLVM type of a scalar or of one row of a tile."""
+def _parts(lanes: int | None) -> list[Piece]:
+    """The pieces of a row; a number counts as one."""
+    return [Piece(0, 1)] if lanes is None else pieces(lanes)
+
+
+def _types(type: Attribute) -> list[ir.Type]:
+    """The LLVM types of the values that make up a scalar or a tile."""
     number = conversion.register_type(element_of(scalar_type(type)))
-    return ir.VectorType(number, shape_of(type)[-1]) if isinstance(type, VectorType) else number
+    if not isinstance(type, VectorType):
+        return [number]
+    *rows, lanes = shape_of(type)
+    row: list[ir.Type] = [ir.VectorType(number, part.lanes) for part in pieces(lanes)]
+    return row * (rows[0] if rows else 1)
 
 
 _EMITTERS: dict[type[Operation], Callable[[_Body, Any], None]] = {

@@ -17,6 +17,14 @@ from llvmlite import ir
 
 from hectorite.backends.conversion import from_storage, register_type, storage_type, to_storage
 from hectorite.backends.lanes import I1, I8, I32, I64, constant, declare, suffix
+from hectorite.backends.llvm_tiles import (
+    clamped,
+    is_vector,
+    lane,
+    lanes_below,
+    numbered,
+    splat,
+)
 from hectorite.ir.element import ElementType
 
 POINTER = ir.PointerType()
@@ -163,43 +171,6 @@ def scaled(builder: ir.IRBuilder, index: ir.Value, stride: Extent) -> ir.Value:
     if is_vector(index):
         stride = splat(builder, stride, index.type.count)
     return builder.mul(index, stride, flags=("nsw",))
-
-
-def is_vector(value: ir.Value) -> bool:
-    return isinstance(value.type, ir.VectorType)
-
-
-def lane(builder: ir.IRBuilder, value: ir.Value, number: int) -> ir.Value:
-    """One lane of a vector; a number itself."""
-    return builder.extract_element(value, ir.Constant(I32, number)) if is_vector(value) else value
-
-
-def splat(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
-    """A vector that repeats a number."""
-    type = ir.VectorType(value.type, lanes)
-    nothing = ir.Constant(type, ir.Undefined)
-    first = builder.insert_element(nothing, value, ir.Constant(I32, 0))
-    everywhere = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
-    return builder.shuffle_vector(first, nothing, everywhere)
-
-
-def numbered(type: ir.IntType, lanes: int) -> ir.Constant:
-    """The vector 0, 1, 2, ..."""
-    return ir.Constant(ir.VectorType(type, lanes), list(range(lanes)))
-
-
-def clamped(builder: ir.IRBuilder, value: ir.Value, greatest: int) -> ir.Value:
-    """An i64 kept within 0 to `greatest`, as an i32."""
-    for name, bound in (("smax", 0), ("smin", greatest)):
-        function = declare(builder.module, f"llvm.{name}.i64", I64, [I64, I64])
-        value = builder.call(function, [value, ir.Constant(I64, bound)])
-    return builder.trunc(value, I32)
-
-
-def lanes_below(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
-    """Which lanes have a number below an i64."""
-    limit = splat(builder, clamped(builder, count, lanes), lanes)
-    return builder.icmp_signed("<", numbered(I32, lanes), limit)
 
 
 def _is_zero(value: ir.Value) -> bool:

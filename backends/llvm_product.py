@@ -17,7 +17,8 @@ from llvmlite import ir
 from hectorite.backends.conversion import cast, from_storage, register_type
 from hectorite.backends.lanes import I64, constant
 from hectorite.backends.llvm_control import counted_loop
-from hectorite.backends.llvm_memory import Extent, Memory, address, scaled, splat, step
+from hectorite.backends.llvm_memory import Extent, Memory, address, scaled, step
+from hectorite.backends.llvm_tiles import Piece, pieces, splat
 from hectorite.backends.vector_math import emit
 from hectorite.ir.element import ElementType
 
@@ -42,14 +43,31 @@ class Factor:
         starts = [address(builder, memory, indices, False) for indices in rows]
         return Factor(memory, starts, memory.strides[axis])
 
-    def read(
-        self, builder: ir.IRBuilder, row: int, k: ir.Value, lanes: int | None, target: ElementType
-    ) -> ir.Value:
-        """Step k of a row: one number, or `lanes` of them side by side, as `target`."""
+    def one(self, builder: ir.IRBuilder, row: int, k: ir.Value, target: ElementType) -> ir.Value:
+        """Step k of a row, as `target`."""
+        return self.read(builder, self.place(builder, row, k), self.memory.storage, target)
+
+    def row(
+        self, builder: ir.IRBuilder, k: ir.Value, parts: Sequence[Piece], target: ElementType
+    ) -> list[ir.Value]:
+        """The elements side by side at step k of the first row, in pieces, as `target`."""
+        start = self.place(builder, 0, k)
+        values: list[ir.Value] = []
+        for part in parts:
+            first = ir.Constant(I64, part.first)
+            place = step(builder, start, first, self.memory.storage, True) if part.first else start
+            type = ir.VectorType(self.memory.storage, part.lanes)
+            values.append(self.read(builder, place, type, target))
+        return values
+
+    def place(self, builder: ir.IRBuilder, row: int, k: ir.Value) -> ir.Value:
         offset = scaled(builder, k, self.stride)
-        pointer = step(builder, self.starts[row], offset, self.memory.storage, True)
-        type = self.memory.storage if lanes is None else ir.VectorType(self.memory.storage, lanes)
-        stored = builder.load(pointer, align=self.memory.item_bytes, typ=type)
+        return step(builder, self.starts[row], offset, self.memory.storage, True)
+
+    def read(
+        self, builder: ir.IRBuilder, place: ir.Value, type: ir.Type, target: ElementType
+    ) -> ir.Value:
+        stored = builder.load(place, align=self.memory.item_bytes, typ=type)
         value = from_storage(builder, stored, self.memory.element)
         return cast(builder, value, self.memory.element, target)
 
@@ -63,22 +81,31 @@ def product(
     element: ElementType,
     lanes: int,
 ) -> list[ir.Value]:
-    """The rows of `initial` plus the sum over k below `extent` of a[m, k] * b[k, :]."""
-    type = ir.VectorType(register_type(element), lanes)
-    sums = list(initial or [constant(type, 0)] * len(a.starts))
+    """The rows of `initial` plus the sum over k below `extent` of a[m, k] * b[k, :], in pieces, one
+    row after the other."""
+    parts = pieces(lanes)
+    number = register_type(element)
+    zeros = [constant(ir.VectorType(number, part.lanes), 0) for part in parts]
+    sums = list(initial or zeros * len(a.starts))
 
-    def steps(k: ir.Value, sums: list[ir.Value], count: int) -> list[ir.Value]:
-        for offset in range(count):
-            here = k if not offset else builder.add(k, ir.Constant(I64, offset), flags=("nsw",))
-            row = b.read(builder, 0, here, lanes, element)
-            for m, total in enumerate(sums):
-                one = splat(builder, a.read(builder, m, here, None, element), lanes)
-                term = emit(builder, "mul", [one, row], element)
-                sums[m] = emit(builder, "add", [total, term], element)
+    def one_step(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        row = b.row(builder, k, parts, element)
+        for m in range(len(a.starts)):
+            factor = a.one(builder, m, k, element)
+            for n, part in enumerate(parts, m * len(parts)):
+                repeated = splat(builder, factor, part.lanes)
+                term = emit(builder, "mul", [repeated, row[n % len(parts)]], element)
+                sums[n] = emit(builder, "add", [sums[n], term], element)
+        return sums
+
+    def steps(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        for offset in range(UNROLL):
+            here = builder.add(k, ir.Constant(I64, offset), flags=("nsw",))
+            sums = one_step(here, sums)
         return sums
 
     rounds = builder.and_(extent, ir.Constant(I64, -UNROLL))
     zero = ir.Constant(I64, 0)
     several, one = ir.Constant(I64, UNROLL), ir.Constant(I64, 1)
-    sums = counted_loop(builder, zero, rounds, several, sums, lambda k, s: steps(k, s, UNROLL))
-    return counted_loop(builder, rounds, extent, one, sums, lambda k, s: steps(k, s, 1))
+    sums = counted_loop(builder, zero, rounds, several, sums, steps)
+    return counted_loop(builder, rounds, extent, one, sums, one_step)
