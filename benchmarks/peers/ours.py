@@ -8,8 +8,9 @@ from benchmarks.cases import Case, Data
 from benchmarks.peers.table import OURS, Call, peer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PROGRAMS = {kind: EXAMPLES / f"{kind}.hec" for kind in ("rgcn", "rgat", "hgt", "spmm", "sddmm")}
-PROGRAMS |= {"gat": EXAMPLES / "gat.hec", "gemm": Path(__file__).parents[1] / "gemm.hec"}
+OWN = Path(__file__).parents[1] / "programs"
+PROGRAMS = {kind: EXAMPLES / f"{kind}.hec" for kind in ("rgcn", "rgat", "spmm", "sddmm", "gat")}
+PROGRAMS |= {kind: OWN / f"{kind}.hec" for kind in ("hgt", "gemm")}
 
 TENSORS = {
     "rgcn": ("h", "W", "W0", "norm"),
@@ -37,18 +38,11 @@ def sets(kind: str, data: Data) -> dict[str, object]:
     return bound
 
 
-def output_sizes(kind: str, data: Data) -> dict[str, int]:
-    """Sizes that only the result of the program names."""
-    return {}
-
-
 @peer(OURS, OURS, "rgcn rgat hgt spmm sddmm gat gemm")
 def compiled(data: Data, case: Case) -> Call:
     import hectorite
 
-    program = hectorite.compile(
-        str(PROGRAMS[case.kind]), target=case.target, sizes=output_sizes(case.kind, data)
-    )
+    program = hectorite.compile(PROGRAMS[case.kind], target=case.target)
     graph = program.bind(**sets(case.kind, data))
     function = getattr(program, case.kind)
     tensors = {name: data[name] for name in TENSORS[case.kind]}
