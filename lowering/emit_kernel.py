@@ -12,7 +12,7 @@ strip of the weights stays near while rows pass by.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from xdsl.dialects.builtin import VectorType
 from xdsl.ir import SSAValue
@@ -27,6 +27,7 @@ from hectorite.lowering.emit_values import Frame, Lanes, Scope
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage, element_path
 from hectorite.lowering.kernel_plan import Kernel, Phase, Root, Visit
 from hectorite.lowering.place_tensors import Placement, in_lanes, is_regular, written_slice
+from hectorite.lowering.row_order import Place, RowOrder
 from hectorite.lowering.tile_code import Code
 
 VISIT_LANES = 16
@@ -34,15 +35,6 @@ VISIT_LANES = 16
 
 PREFETCH_AHEAD = 8
 """Elements of a visit whose rows are asked for before they are read."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of one task: positions `lower` to `upper`, and the row at a position."""
-
-    lower: SSAValue
-    upper: SSAValue
-    at: Callable[[Code, SSAValue], SSAValue]
 
 
 class KernelEmitter:
@@ -54,7 +46,7 @@ class KernelEmitter:
         self.placement = placement
         self.frame = Frame(builder.code, builder, placement.values)
 
-    def emit(self, rows: Rows | None) -> None:
+    def emit(self, rows: RowOrder | None) -> None:
         """All phases; without rows, the kernel is one task that has a single, nameless row."""
         code = self.builder.code
         if rows is None:
@@ -87,7 +79,7 @@ class KernelEmitter:
     def _row_loop(
         self,
         code: Code,
-        rows: Rows,
+        rows: RowOrder,
         lower: SSAValue,
         upper: SSAValue,
         phases: Sequence[Phase],
@@ -97,8 +89,9 @@ class KernelEmitter:
 
         def row(inner: Code, position: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
             slot = inner.constant(0) if block is None else inner.scalar("sub", position, block)
-            indices = self._split(inner, rows.at(inner, position))
-            frame = replace(self.frame, code=inner, rows=indices, slot=slot)
+            at = Place(position)
+            indices = self._split(inner, rows.row(inner, self.builder, at))
+            frame = replace(self.frame, code=inner, rows=indices, order=rows, at=at, slot=slot)
             for phase in phases:
                 self._phase(frame, phase)
             return ()
@@ -114,17 +107,18 @@ class KernelEmitter:
             row = code.scalar("floordiv", row, extent)
         return (row, *reversed(indices))
 
-    def _block(self, code: Code, rows: Rows, start: SSAValue, height: int) -> Block:
-        """The block of rows that begins at a position; past the end it repeats the last row."""
-        last = code.scalar("sub", rows.upper, code.constant(1))
+    def _block(self, code: Code, rows: RowOrder, start: SSAValue, height: int) -> Block:
+        """The block of rows that begins at a place."""
+        place = rows.block(code, start, height)
 
-        def row_at(inner: Code, number: SSAValue) -> tuple[SSAValue, SSAValue]:
-            position = inner.scalar("min", inner.scalar("add", start, number), last)
-            return rows.at(inner, position), inner.scalar("sub", position, start)
+        def single(inner: Code, number: SSAValue) -> Frame:
+            at, slot = rows.one_of(inner, place, number)
+            row = rows.row(inner, self.builder, at)
+            return replace(frame, code=inner, rows=(row,), at=at, slot=slot)
 
-        row, slot = row_at(code, code.add(LanesOp(height)))
-        frame = replace(self.frame, code=code, rows=(row,), slot=slot)
-        return Block(frame, height, row_at)
+        row, slots = rows.row(code, self.builder, place), rows.slots(code, place)
+        frame = replace(self.frame, code=code, rows=(row,), order=rows, at=place, slot=slots)
+        return Block(frame, height, single)
 
     def _product(self, phase: Phase) -> ProductEmitter:
         statement = phase.statements[0]
@@ -134,7 +128,7 @@ class KernelEmitter:
         target = self.placement.storage(statement.result, self.builder)
         return ProductEmitter(statement, root, phase.product, start, target)
 
-    def _blocks(self, rows: Rows, phases: Sequence[Phase]) -> None:
+    def _blocks(self, rows: RowOrder, phases: Sequence[Phase]) -> None:
         """Do products for a block of rows, then the other phases for each of its rows."""
         height = self.placement.block_height
 
@@ -155,7 +149,7 @@ class KernelEmitter:
 
         self.builder.code.loop(rows.lower, rows.upper, height, (), block)
 
-    def _wide_product(self, rows: Rows, phase: Phase) -> None:
+    def _wide_product(self, rows: RowOrder, phase: Phase) -> None:
         assert phase.product is not None
         emitter = self._product(phase)
         height = block_rows(phase.product, phase.statements[0])
@@ -434,20 +428,3 @@ class KernelEmitter:
 def _is_large(storage: Storage) -> bool:
     type = storage.tensor.type
     return isinstance(type, TensorType) and isinstance(type.dims[0], str)
-
-
-def natural_rows(builder: KernelBuilder, lower: SSAValue, upper: SSAValue) -> Rows:
-    """Rows in the order of their numbers."""
-    return Rows(lower, upper, lambda code, position: position)
-
-
-def ordered_rows(builder: KernelBuilder, order: SSAValue, lower: SSAValue, upper: SSAValue) -> Rows:
-    """Rows in the order of a layout."""
-
-    def at(code: Code, position: SSAValue) -> SSAValue:
-        element = order.type.element  # pyright: ignore
-        lanes = position.type.get_shape() if isinstance(position.type, VectorType) else None
-        type = element if lanes is None else VectorType(element, lanes)
-        return code.cast(code.add(LoadOp(order, [position], type)), builder.task.type)
-
-    return Rows(lower, upper, at)

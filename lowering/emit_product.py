@@ -67,11 +67,11 @@ def is_wide(product: Product, statement: StatementOp) -> bool:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of rows: `frame` has a vector of rows, `row_at` gives (row, slot) of one of them."""
+    """A block of rows: `frame` has a vector of rows, `single` gives the frame of one of them."""
 
     frame: Frame
     rows: int
-    row_at: Callable[[Code, SSAValue], tuple[SSAValue, SSAValue]]
+    single: Callable[[Code, SSAValue], Frame]
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class ProductEmitter:
         code = scope.code
         names = (*self.product.loops, *self.product.outer, self.product.inner)
         for number in range(block.rows, 2 * block.rows):
-            next_row, _ = block.row_at(code, code.constant(number))
-            there = Scope.of(replace(block.frame, rows=(next_row,)), self.statement, self.root)
+            next_row = block.single(code, code.constant(number))
+            there = Scope.of(next_row, self.statement, self.root)
             for name in names:
                 there = there.with_loop(name, code.constant(0))
             indices, _, _ = there.address(storage, direct.access.data)
@@ -187,8 +187,7 @@ class ProductEmitter:
             a_indices, a_axis = [scope.code.add(LanesOp(block.rows)), zero], 1
         weights = scope.storage_of(product.weights.tensor)
         access = product.weights.access.data
-        row, _ = block.row_at(scope.code, zero)
-        uniform = replace(at_zero, frame=replace(scope.frame, rows=(row,)), cache={})
+        uniform = replace(at_zero, frame=block.single(scope.code, zero), cache={})
         b_indices, _, _ = uniform.address(weights, access)
         b_axis = self._place(access, product.inner, weights)
         extent = scope.kernel.size(scope.dims[product.inner])
@@ -213,8 +212,7 @@ class ProductEmitter:
         others = [f for f in factors(self.statement.value) if plain_read(f) is not weights]
 
         def row(code: Code, number: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            at, slot = block.row_at(code, number)
-            frame = replace(scope.frame, code=code, rows=(at,), slot=slot)
+            frame = block.single(code, number)
             there = replace(scope, frame=frame, lanes=None, cache={})
 
             def lanes(point: Scope) -> None:

@@ -21,6 +21,7 @@ from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.space import Dim, TensorType
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage, element_path
 from hectorite.lowering.kernel_plan import Root, Visit
+from hectorite.lowering.row_order import Place, RowOrder
 from hectorite.lowering.tile_code import Code
 
 
@@ -36,9 +37,10 @@ class Lanes:
 
 @dataclass(frozen=True)
 class Frame:
-    """One row (its index in each row domain) or a vector of rows, and within a visit one element.
+    """One row (its index in each row domain) or a block of rows, and within a visit one element.
 
-    `slot` is the place of the row in local storage, `place` that of the element in its order.
+    `order` and `at` say where the row stands among the rows of the task, `slot` is its place in
+    local storage, `place` that of the element in the order of the visit.
     """
 
     code: Code
@@ -46,6 +48,8 @@ class Frame:
     values: Mapping[SSAValue, SSAValue]
     """Host value of each value of the graph: buffers and scalar arguments."""
     rows: tuple[SSAValue, ...] = ()
+    order: RowOrder | None = None
+    at: Place | None = None
     slot: SSAValue | None = None
     visit: Visit | None = None
     place: SSAValue | None = None
@@ -95,6 +99,10 @@ class Scope:
         if path.variable == self.root.element:
             return self._from_element(path)
         if path.variable in self.root.row_variables:
+            frame = self.frame
+            is_set = frame.order is not None and frame.order.owner is not None
+            if path.fields and is_set and frame.order and frame.at:
+                return frame.order.follow(self.code, self.kernel, frame.at, path.fields)
             start = self.frame.rows[self.root.row_variables.index(path.variable)]
         else:
             start = self.loops[path.variable]

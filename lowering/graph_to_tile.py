@@ -2,9 +2,9 @@
 
     graph.func @copy(%x: f32[node, 64])         tile.program @copy(%x: f32[node, 64]) {
       %y = graph.statement add [e.dst, o] ...     %y = tile.allocate : f32[node, 64]
-                                          ~>      %segments = tile.layout segments of edge by [e.dst]
-                                                  tile.launch @copy_0(%y, %x, ...) tasks %n
-                                                tile.kernel @copy_0(%task, %y, %x, ...) { ... }
+                                          ~>      %s = tile.layout segments of edge by [e.dst]
+                                                  tile.launch @copy_0(%y, %x, %s) tasks %n
+                                                tile.kernel @copy_0(%task, %y, %x, %s) { ... }
 
 Enters: graph IR without softmax, every size that is not a set's fixed. Leaves: the declarations of
 sets, one `tile.program` and its `tile.kernel`s.
@@ -29,11 +29,12 @@ from hectorite.dialects.tile_program import (
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
-from hectorite.lowering.emit_kernel import KernelEmitter, Rows, natural_rows, ordered_rows
+from hectorite.lowering.emit_kernel import KernelEmitter
 from hectorite.lowering.kernel_builder import LAYOUT_TYPE, KernelBuilder, Layout
 from hectorite.lowering.kernel_plan import Kernel
 from hectorite.lowering.place_tensors import Placement, private_tensors
 from hectorite.lowering.plan_kernels import plan_kernels
+from hectorite.lowering.row_order import RowOrder
 from hectorite.lowering.tile_code import Code
 
 VISIT_TASKS = 128
@@ -135,21 +136,21 @@ class _ProgramWriter:
 
     # Rows and tasks -----------------------------------------------------------------------------
 
-    def _rows(self, plan: Kernel, builder: KernelBuilder) -> tuple[Rows | None, SSAValue]:
+    def _rows(self, plan: Kernel, builder: KernelBuilder) -> tuple[RowOrder | None, SSAValue]:
         """The rows of a task, written into the kernel, and the number of tasks."""
         if not plan.rows:
             return None, self.code.constant(1)
         if plan.groups:
             keys = tuple(IndexExpr.of("e", *path.fields) for path in plan.groups)
             owner = str(plan.rows[0])
-            rows = self._bounds(builder, Layout("runs", owner, keys, None, GROUP_ROWS))
-            order = builder.layout(Layout("order", owner, keys))
-            return ordered_rows(builder, order, *rows[0]), rows[1]
+            bounds, tasks = self._bounds(builder, Layout("runs", owner, keys, None, GROUP_ROWS))
+            return RowOrder(*bounds, owner, keys), tasks
         visit = next((phase.visit for phase in plan.phases if phase.visit is not None), None)
         if visit is not None:
             keys = (IndexExpr.of("e", *visit.key),)
-            rows = self._bounds(builder, Layout("cuts", visit.set, keys, None, VISIT_TASKS))
-            return natural_rows(builder, *rows[0]), rows[1]
+            cuts = Layout("cuts", visit.set, keys, None, VISIT_TASKS)
+            bounds, tasks = self._bounds(builder, cuts)
+            return RowOrder(*bounds, self._owner(plan)), tasks
         return self._chunks(plan, builder)
 
     def _bounds(
@@ -164,7 +165,7 @@ class _ProgramWriter:
         length = self.code.add(LengthOp(self._layout(request)))
         return (lower, upper), self.code.plus(length, -1)
 
-    def _chunks(self, plan: Kernel, builder: KernelBuilder) -> tuple[Rows, SSAValue]:
+    def _chunks(self, plan: Kernel, builder: KernelBuilder) -> tuple[RowOrder, SSAValue]:
         """Equal parts of the rows."""
         code = builder.code
         count = builder.size(plan.rows[0])
@@ -176,4 +177,9 @@ class _ProgramWriter:
         upper = code.scalar("min", code.plus(lower, CHUNK_ROWS), count)
         rounded = self.code.plus(host, CHUNK_ROWS - 1)
         tasks = self.code.scalar("floordiv", rounded, self.code.constant(CHUNK_ROWS))
-        return natural_rows(builder, lower, upper), tasks
+        return RowOrder(lower, upper, self._owner(plan)), tasks
+
+    def _owner(self, plan: Kernel) -> str | None:
+        """The set that rows are elements of."""
+        dim = plan.rows[0]
+        return dim if len(plan.rows) == 1 and isinstance(dim, str) else None
