@@ -64,7 +64,7 @@ class CallChecker:
             )
         for target in node.targets:
             if target.indices is not None:
-                hint = f"write `{target.tensor.text} = {name}(...)`"
+                hint = f"write {target.tensor.text} = {name}(...)"
                 message = f"`{name}` gives whole tensors"
                 self.place.error(message, target.span, "a name without brackets", hint)
             if self.state.tensors[target.tensor.text].is_parameter:
@@ -224,6 +224,6 @@ class CallChecker:
             f"`{spec.name}` is {spec.element.name}, but this is {typed.type.name}",
             expr.span,
             spec.element.name,
-            f"write `{spec.element.name}({text})`",
+            f"write {spec.element.name}({text})",
         )
         return None

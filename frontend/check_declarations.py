@@ -46,7 +46,7 @@ def declare(programs: Sequence[syntax.Program], report: Report) -> Scope:
         Place(source, report).error(
             "schedules are not implemented yet",
             Span(node.span.line, node.span.column, node.span.line, node.span.column + 8),
-            "no schedule: the compiler chooses tiles, pipelining and work split",
+            "none: the compiler chooses tiles, pipelining and work split",
         )
     return scope
 
@@ -155,10 +155,11 @@ def _bound(reader: IndexReader, binders: dict[str, str], scope: Scope, place: Pl
             try:
                 scope.schema.follow(start, chain)
             except KeyError:
-                known = scope.schema.fields_of(start) if start in scope.schema.sets else ()
-                fields = ", ".join(known) or "none"
-                place.error(f"set `{start}` has no such field", span, f"one of {fields}")
                 good = False
+                if start in scope.schema.sets:
+                    fields = ", ".join(scope.schema.fields_of(start))
+                    expected = f"one of {fields}" if fields else "no field"
+                    place.error(f"set `{start}` has no such field", span, expected)
     return good
 
 

@@ -45,6 +45,8 @@ class Work:
     access: tuple[IndexExpr, ...] | None
     indices: Indices
     keys: Keys
+    broken: bool
+    """Whether an index expression had an error."""
 
     @property
     def target(self) -> syntax.Target:
@@ -67,6 +69,7 @@ class FunctionChecker:
         self.calls = CallChecker(self.state)
         self.piecewise: dict[str, set[int]] = {}
         """Dimensions of tensors that `=` writes in affine pieces."""
+        self._has_scan = False
 
     def check(self) -> CheckedFunction | None:
         """The checked function, or None after errors."""
@@ -109,6 +112,7 @@ class FunctionChecker:
                 self.place.error("nothing runs after `return`", node.span)
                 break
             if isinstance(node, syntax.Scan):
+                self._has_scan = True
                 self.place.error(
                     "`scan` is not implemented yet",
                     node.variable.span,
@@ -181,11 +185,12 @@ class FunctionChecker:
         known = tuple(index for index in access if index is not None)
         left = known if len(known) == len(access) else None
         indices = Indices(found.accesses, found.positions, {})
-        return Work(node, Frame(self.place, reader.variables), left, indices, found.keys)
+        frame = Frame(self.place, reader.variables, failed=reader.failed)
+        return Work(node, frame, left, indices, found.keys, reader.failed)
 
     def _unknown_name(self, ref: syntax.NameRef) -> None:
         if self.state.is_size(ref.name):
-            hint = f"write `size({ref.name})`"
+            hint = f"write size({ref.name})"
             self.place.error(f"`{ref.name}` is a size, not a value", ref.span, hint=hint)
             return
         name = syntax.Name(ref.span, ref.name)
@@ -304,7 +309,7 @@ class FunctionChecker:
             message = f"`{local.name}` is a parameter, which cannot be written"
             self.place.error(message, item.target.span, "a local", "write to a new name")
             return False
-        if item.access is None or len(item.access) != len(local.shape):
+        if item.broken or item.access is None or len(item.access) != len(local.shape):
             return False
         if item.node.operator == "mean=" and local.written:
             self.place.error(
@@ -347,10 +352,10 @@ class FunctionChecker:
         for spec, name in self._results(returned):
             local = self.state.tensors[name.text]
             have = local.declared
-            if not local.written:
+            if not local.written and not self._has_scan:
                 known = [local.name for local in self.state.tensors.values() if local.written]
                 self.place.unknown("tensor", name, known, "a tensor that a statement wrote")
-            elif have and (have.element, have.dims) != (spec.element, spec.dims):
+            elif local.written and have and (have.element, have.dims) != (spec.element, spec.dims):
                 self.place.error(
                     f"`{name.text}` is {type_text(have)}, but the result is {type_text(spec)}",
                     name.span,

@@ -39,6 +39,8 @@ class IndexReader:
     is_scalar: Callable[[str], bool]
     """Whether a name is a scalar, which an index variable may not share."""
     variables: dict[str, Variable] = field(default_factory=dict[str, Variable])
+    failed: bool = False
+    """Whether some index expression had an error, so that variables may be missing a place."""
 
     def read(self, expr: syntax.Expr) -> IndexExpr | None:
         """The canonical form of an index expression, or None after an error."""
@@ -48,6 +50,7 @@ class IndexReader:
                 raise self._wrong("this integer is too large", expr.span, f"up to {MAX_SIZE}")
             return index
         except _NotAffine:
+            self.failed = True
             return None
 
     def variable(self, name: str, span: Span) -> Variable:
@@ -170,7 +173,7 @@ class IndexReader:
 
     def _size_hint(self, expr: syntax.Expr) -> str | None:
         if isinstance(expr, syntax.NameRef) and self.is_size(expr.name):
-            return f"inside brackets a bare name is an index variable: write `size({expr.name})`"
+            return f"inside brackets a bare name is an index variable: write size({expr.name})"
         return None
 
     def _wrong(

@@ -35,7 +35,7 @@ def check_assignment(
                 f"`=` through the map `{index}` may write one point several times",
                 expr.span,
                 "plain index variables on the left of `=`",
-                f"write `+=` to reduce over `{index.path.variable}`",
+                f"write += to reduce over {index.path.variable}",
             )
             return False
         if index.variable in plain:
@@ -43,7 +43,7 @@ def check_assignment(
                 f"`{index}` stands twice, so `=` does not write all of `{target.tensor.text}`",
                 expr.span,
                 "distinct index variables on the left of `=`",
-                "write `+=` to write only these points",
+                "write += to write only these points",
             )
             return False
         if index.variable is not None:
@@ -53,7 +53,7 @@ def check_assignment(
                 f"`{place.quote(expr.span)}` is not an index variable",
                 expr.span,
                 "plain index variables on the left of `=`",
-                "write `+=` to write only some points",
+                "write += to write only some points",
             )
             return False
         else:
@@ -65,7 +65,7 @@ def check_assignment(
             f"`{name}` is written once, but the right side varies with {names}",
             node.operator_span,
             "`=` only where the left side has every index variable",
-            f"write `+=` to reduce over {names}",
+            f"write += to reduce over {' and '.join(missing)}",
         )
     return not missing
 
@@ -187,7 +187,7 @@ def _not_tiled(
         f"the pieces written with `=` do not tile `{tensor}`",
         indices[dimension].span,
         expected or "pieces end to end from 0, or interleaved",
-        "write `+=` for pieces that overlap or leave gaps",
+        "write += for pieces that overlap or leave gaps",
     )
 
 

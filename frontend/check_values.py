@@ -109,7 +109,15 @@ class ValueChecker:
         if isinstance(value, int) and abs(value) >= HUGE:
             self.place.error("this integer is too large", expr.span, "at most 64 bits")
             return None
-        return weak_literal(value)
+        place, span = self.place, expr.span
+
+        def check(type: ElementType) -> None:
+            least, greatest = type.bounds
+            if not least <= value <= greatest:
+                expected = f"an integer from {least} to {greatest}"
+                place.error(f"{value} is too large for {type.name}", span, expected)
+
+        return weak_literal(value, check)
 
     def _name(self, expr: syntax.NameRef) -> Value | None:
         if self._environment is not None:
@@ -156,7 +164,7 @@ class ValueChecker:
                 return None
             if not isinstance(value, Typed) or value.type != BOOL:
                 what = value.type.name if isinstance(value, Typed) else "a number"
-                hint = f"write `{self.place.quote(expr.span)} != 0`"
+                hint = f"write {self.place.quote(expr.span)} != 0"
                 self.place.error(f"`{name}` takes bool, not {what}", expr.span, "bool", hint)
                 return None
             arguments.append(value.expr)
@@ -208,7 +216,7 @@ class ValueChecker:
         if not type.is_float:
             text = self.place.quote(operands[0][1].span)
             self.place.error(
-                f"`{name}` takes floats, not {type.name}", at, "a float", f"write `f32({text})`"
+                f"`{name}` takes floats, not {type.name}", at, "a float", f"write f32({text})"
             )
             return None
         return _apply(name, type, values)
@@ -226,7 +234,7 @@ class ValueChecker:
                 continue
             own = value.type.compute if value.type.is_integer else value.type
             if numbers and own == BOOL:
-                hint = f"write `i32({self.place.quote(expr.span)})`"
+                hint = f"write i32({self.place.quote(expr.span)})"
                 self.place.error(f"`{name}` takes numbers, not bool", expr.span, "a number", hint)
                 return None
             if type is not None and own != type:
@@ -257,7 +265,7 @@ class ValueChecker:
             f"`{name}` mixes {left.name} and {other}",
             at,
             "operands of one type",
-            f"cast one: write `{target}({self.place.quote(fix.span)})`",
+            f"cast one: write {target}({self.place.quote(fix.span)})",
         )
 
     def _grouped(self, expr: syntax.Grouped) -> Value | None:
@@ -280,7 +288,7 @@ class ValueChecker:
         if typed.type == BOOL or (kind == "softmax" and not typed.type.is_float):
             text = self.place.quote(expr.value.span)
             message = f"`{kind}` takes floats, not {typed.type.name}"
-            self.place.error(message, expr.value.span, "a float", f"write `f32({text})`")
+            self.place.error(message, expr.value.span, "a float", f"write f32({text})")
             return None
         result = mean_type(typed.type) if kind == "mean" else typed.type
         return Typed(Grouped(result.compute, kind, typed.computed, *keys), result)

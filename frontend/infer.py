@@ -230,7 +230,7 @@ class Inference:
                 return typo
         if self.scope.is_set(have):
             fields = self.scope.schema.fields_of(str(have)).items()
-            ways = [f"`{path}.{name}`" for name, target in fields if target == want]
+            ways = [f"{path}.{name}" for name, target in fields if target == want]
             return f"write {' or '.join(ways)}" if ways else None
         return one_name(self.scope, have, want)
 
@@ -243,14 +243,15 @@ class Inference:
                 f"nothing tells what `{name}` ranges over",
                 span,
                 "a position of its own in some tensor, or a binder",
-                f"for the size itself write `size({name})`"
+                f"for the size itself write size({name})"
                 if declared
-                else f"write `{name}: S` with the set or size S it ranges over",
+                else f"write {name}: S with the set or size S that it ranges over",
             )
         elif sets:
             choice = f"{', '.join(sets[:-1])} or {sets[-1]}"
-            hint = f"write `{name}: {sets[0]}`"
-            frame.place.error(f"`{name}` could be in {choice}", span, "one set", hint)
+            hint = f"{name} could be in {choice}: write {name}: {sets[0]}"
+            message = f"nothing tells which set `{name}` is in"
+            frame.place.error(message, span, "one set that has the fields it uses", hint)
         else:
             chain, where = next(
                 ((c, s) for c, s in variable.paths.items() if not self.scope.sets_with(c[0])),

@@ -215,7 +215,7 @@ def _validate(program: syntax.Program, report: Report) -> None:
 
 
 def _wrong_assignment(source: Source, node: syntax.Assign) -> Diagnostic:
-    hint = {"-=": "write `+= -(...)`", "/=": "write `*= 1 / (...)`"}.get(node.operator)
+    hint = {"-=": "write += -(...)", "/=": "write *= 1 / (...)"}.get(node.operator)
     return Diagnostic(
         f"`{node.operator}` is not a way to assign",
         node.operator_span,

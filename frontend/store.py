@@ -38,7 +38,7 @@ def stored_value(value: Value, node: syntax.Assign, local: Local, place: Place) 
             f"`{local.name}` is {local.element.name}, but this is {result.name}",
             node.value.span,
             local.element.name,
-            f"write `{local.element.name}({place.quote(node.value.span)})`",
+            f"write {local.element.name}({place.quote(node.value.span)})",
         )
         return None
     if node.operator in ("+=", "*=", "mean="):
@@ -67,5 +67,5 @@ def _warn_narrow(node: syntax.Assign, type: ElementType, place: Place) -> None:
     if node.operator in ("+=", "*=") and type.is_integer and type.bits < 32:
         text = place.quote(node.value.span)
         name = node.targets[0].tensor.text
-        hint = f"write `i32({text})` to accumulate in i32"
+        hint = f"to accumulate in i32 write i32({text})"
         place.warning(f"`{name}` is {type.name} and wraps", node.value.span, hint)

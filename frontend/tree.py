@@ -79,7 +79,7 @@ class TreeBuilder(Transformer[Token, Any]):
     """Callbacks of the parser; the names are those of the grammar's rules and aliases."""
 
     start = set_tail = fields = bindings = orders = params = results = dimensions = _several
-    word_arguments = body = targets = indices = arguments = _several
+    body = targets = indices = arguments = _several
     condition = format = pad = _optional
     true, false = _literal(True), _literal(False)
     infinity, nan = _literal(float("inf")), _literal(float("nan"))
@@ -135,7 +135,7 @@ class TreeBuilder(Transformer[Token, Any]):
     def place(self, span: Span, *name: Token) -> Any:
         return name_of(name[0]) if name else None
 
-    def word(self, span: Span, name: Token, arguments: Any) -> Any:
+    def word(self, span: Span, name: Token, *arguments: Any) -> Any:
         return syntax.Word(span, name_of(name), arguments)
 
     def word_argument(self, span: Span, value: syntax.Word | syntax.Literal) -> Any:

@@ -63,9 +63,16 @@ def cast(expr: Scalar, type: ElementType) -> Scalar:
     return expr if expr.type == type else Cast(type, expr)
 
 
-def weak_literal(value: int | float) -> Weak:
-    kind: Kind = "int" if isinstance(value, int) else "float"
-    return Weak(kind, lambda type: Constant(type, float(value) if type.is_float else value))
+def weak_literal(value: int | float, check: Callable[[ElementType], None]) -> Weak:
+    """A number; `check` reports one that is too large for the integer type it takes."""
+
+    def recipe(type: ElementType) -> Scalar:
+        if type.is_float:
+            return Constant(type, float(value))
+        check(type)
+        return Constant(type, value)
+
+    return Weak("int" if isinstance(value, int) else "float", recipe)
 
 
 def weak_position(index: IndexExpr) -> Weak:
