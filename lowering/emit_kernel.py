@@ -19,6 +19,7 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, PrefetchOp, ReduceOp, StoreOp
+from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit_nest import emit_nest, identity, over, strips, vector_lanes
@@ -33,8 +34,11 @@ from hectorite.lowering.tile_code import Code
 VISIT_LANES = 16
 """Elements of a visit that are done together where none has a loop of its own."""
 
-PREFETCH_AHEAD = 8
-"""Elements of a visit whose rows are asked for before they are read."""
+PREFETCH_BYTES = 8192
+"""Bytes of rows that are asked for ahead of the element of a visit that reads them."""
+
+LEAST_AHEAD = 4
+"""Elements to be ahead at the least."""
 
 
 class KernelEmitter:
@@ -413,12 +417,14 @@ class KernelEmitter:
         code = frame.code
         last = code.plus(self.builder.size(visit.set), -1)
         assert frame.place is not None
-        ahead = code.scalar("min", code.plus(frame.place, PREFETCH_AHEAD), last)
         keys = (element_path(visit.key),)
         for (tensor, path), count in wanted.items():
             storage = self.placement.storage(tensor, self.builder)
             if storage.kind != "global" or not _is_large(storage):
                 continue
+            size = count * element_of(storage.tensor.type.element).storage.itemsize  # pyright: ignore
+            distance = max(LEAST_AHEAD, PREFETCH_BYTES // size)
+            ahead = code.scalar("min", code.plus(frame.place, distance), last)
             along = self.builder.layout(Layout("along", visit.set, keys, element_path(path.fields)))
             row = self._pointer(code, along, ahead)
             zeros = [code.constant(0)] * (len(storage.tensor.type.dims) - 1)  # pyright: ignore

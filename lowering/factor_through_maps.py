@@ -24,6 +24,7 @@ that agree in all their maps are few.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -122,10 +123,23 @@ def _moved(
     paths = [path.fields for path in paths_of(variable, op.value)]
     if not paths:
         return _hoist(op, variable)
+    # Sorted by the path that selects the largest slices, elements come in runs that share one.
+    paths.sort(key=lambda fields: -_slice(op, Path(variable, fields)))
     factor = factor_of(module, over, paths, known)
     if factor is None or not _stays_inside(op, variable):
         return None
     return _onto(module, op, variable, factor)
+
+
+def _slice(op: StatementOp, path: Path) -> int:
+    """The most elements that a path selects from a tensor; a set counts as one element."""
+    sizes = [1]
+    for read in op.reads:
+        at = [i for i, index in enumerate(read.access.data) if path in index.paths]
+        rest = [dim for i, dim in enumerate(read.type.dims) if i not in at]
+        if at:
+            sizes.append(prod(dim for dim in rest if isinstance(dim, int)))
+    return max(sizes)
 
 
 def _stays_inside(op: StatementOp, variable: str) -> bool:
