@@ -90,17 +90,30 @@ class BodyBuilder:
 
     def value(self, scalar: Scalar, environment: Environment) -> SSAValue:
         """The value of a scalar, computed at the end of the block unless it has been."""
-        key = (id(environment), scalar)
-        if key not in self._done:
-            self._done[key] = self._compute(scalar, environment)
-        return self._done[key]
+        pending = [(scalar, environment)]
+        while pending:  # not recursive, since casts make expressions deeper than the source is
+            part, inner = pending[-1]
+            below = [item for item in _parts(part, inner) if self._key(*item) not in self._done]
+            if self._key(part, inner) in self._done or not below:
+                pending.pop()
+                if self._key(part, inner) not in self._done:
+                    self._done[self._key(part, inner)] = self._compute(part, inner)
+            else:
+                pending += reversed(below)
+        return self._done[self._key(scalar, environment)]
+
+    @staticmethod
+    def _key(scalar: Scalar, environment: Environment) -> tuple[int, Scalar]:
+        return id(environment), scalar
 
     def _compute(self, scalar: Scalar, environment: Environment) -> SSAValue:
+        """One operation; the parts of the scalar have been computed."""
+        done = [self._done[self._key(*part)] for part in _parts(scalar, environment)]
         match scalar:
             case Constant():
                 return self._add(ConstantOp(scalar.value, scalar.type.xdsl))
             case Read():
-                return self._read(scalar, environment)
+                return done[0] if done else self._read(scalar, environment)
             case Position():
                 return self._add(IndexOp(environment.index(scalar.index), scalar.type.xdsl))
             case Size():
@@ -109,19 +122,16 @@ class BodyBuilder:
                     return self._add(ConstantOp(size, scalar.type.xdsl))
                 return self._add(SizeOp(size, scalar.type.xdsl))
             case Apply():
-                arguments = [self.value(part, environment) for part in scalar.arguments]
-                return self._add(OPERATIONS[scalar.function](*arguments))
+                return self._add(OPERATIONS[scalar.function](*done))
             case Cast():
-                return self._add(CastOp(self.value(scalar.argument, environment), scalar.type.xdsl))
+                return self._add(CastOp(done[0], scalar.type.xdsl))
             case Grouped():
-                return self.value(environment.grouped[scalar], environment)
+                return done[0]
             case _:
                 raise AssertionError(scalar)
 
     def _read(self, scalar: Read, environment: Environment) -> SSAValue:
-        value = environment.values[scalar.tensor]
-        if isinstance(value, Argument):
-            return self.value(value.scalar, value.environment)
+        value = environment.value(scalar.tensor)
         if not isinstance(value.type, TensorType):
             return value
         return self._add(ReadOp(value, environment.access(scalar.access)))
@@ -129,3 +139,19 @@ class BodyBuilder:
     def _add(self, op: Operation) -> SSAValue:
         self.block.add_op(op)
         return op.results[0]
+
+
+def _parts(scalar: Scalar, environment: Environment) -> list[tuple[Scalar, Environment]]:
+    """What has to be computed before a scalar, each with its environment."""
+    match scalar:
+        case Apply():
+            return [(part, environment) for part in scalar.arguments]
+        case Cast():
+            return [(scalar.argument, environment)]
+        case Grouped():
+            return [(environment.grouped[scalar], environment)]
+        case Read():
+            value = environment.values[scalar.tensor]
+            return [(value.scalar, value.environment)] if isinstance(value, Argument) else []
+        case _:
+            return []

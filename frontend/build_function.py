@@ -16,7 +16,6 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from hectorite.dialects.graph import FuncOp, ReturnOp, SoftmaxOp, StatementOp, YieldOp
 from hectorite.frontend.build_body import Argument, BodyBuilder, Environment
-from hectorite.frontend.check_values import mean_type
 from hectorite.frontend.typed import (
     Apply,
     Cast,
@@ -30,6 +29,7 @@ from hectorite.frontend.typed import (
     Scalar,
     TensorSpec,
 )
+from hectorite.frontend.typing_rules import mean_type
 from hectorite.frontend.weak import BOOL, I32
 from hectorite.ir.diagnostics import Source, Span
 from hectorite.ir.index import IndexExpr

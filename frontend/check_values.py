@@ -1,10 +1,9 @@
-"""Expressions: types and casts of the right side of a statement.
+"""Expressions: the value of the right side of a statement, node by node.
 
 Enters: a `syntax.Expr` whose index expressions have been read. Leaves: a `typed.Scalar` with every
 cast explicit. An error yields None, which passes upwards silently, so that each is told once.
 
-Rules: operands have one type; integers below 32 bits widen to i32 in arithmetic; weak values take
-the type they meet; `/` of integers is f32 (f64 for i64); everything else needs a cast.
+How the types of operands combine is in `typing_rules.py`.
 """
 
 from __future__ import annotations
@@ -25,25 +24,23 @@ from hectorite.frontend.intrinsics import (
 )
 from hectorite.frontend.scope import Place
 from hectorite.frontend.tree import HUGE
-from hectorite.frontend.typed import Apply, Constant, Dim, Grouped, Read, Scalar
+from hectorite.frontend.typed import Constant, Dim, Grouped, Read
+from hectorite.frontend.typing_rules import Rules, mean_type, takes
 from hectorite.frontend.weak import (
     BOOL,
-    F32,
-    I32,
     Typed,
     Value,
     Weak,
     cast,
-    weak_apply,
     weak_literal,
     weak_position,
     weak_size,
 )
-from hectorite.ir.diagnostics import Span, did_you_mean
+from hectorite.ir.diagnostics import did_you_mean
 from hectorite.ir.element import ELEMENTS, ElementType
 from hectorite.ir.index import IndexExpr
 
-MAX_INLINED_DEPTH = 150
+MAX_INLINED_DEPTH = 120
 """How deep an expression may be once its scalar functions are put in."""
 
 
@@ -62,12 +59,17 @@ class ValueChecker:
     def __init__(self, state: FunctionState, indices: Indices, grouped_allowed: bool):
         self.state = state
         self.scope = state.scope
-        self.place = state.place
+        self.rules = Rules(state.place)
         self.indices = indices
         self.grouped_allowed = grouped_allowed
         self._environment: dict[str, Value | None] | None = None
         """The arguments of the scalar function whose body is being typed."""
         self._depth = 0
+
+    @property
+    def place(self) -> Place:
+        """Where messages point: into the function, or the `fn` whose body is being typed."""
+        return self.rules.place
 
     def value(self, expr: syntax.Expr) -> Value | None:
         """The value of an expression, or None after an error."""
@@ -141,132 +143,21 @@ class ValueChecker:
             return self._literal(expr, -operand.value)
         value = self.value(operand)
         if expr.operator == "not":
-            return self._logic("not", "not", [(value, operand)])
+            return self.rules.logic("not", "not", [(value, operand)])
         if expr.operator == "+":
             return value
-        return self._arithmetic("-", "neg", [(value, operand)], expr.span)
+        return self.rules.arithmetic("-", "neg", [(value, operand)], expr.span)
 
     def _binary(self, expr: syntax.Binary, left: Value | None, right: Value | None) -> Value | None:
         function = OPERATORS[expr.operator]
         operands = [(left, expr.left), (right, expr.right)]
         if expr.operator in ("and", "or"):
-            return self._logic(expr.operator, function, operands)
+            return self.rules.logic(expr.operator, function, operands)
         if expr.operator in COMPARISONS:
-            return self._comparison(expr.operator, function, operands, expr.at)
+            return self.rules.comparison(expr.operator, function, operands, expr.at)
         if expr.operator == "/":
-            return self._division(operands, expr.at)
-        return self._arithmetic(expr.operator, function, operands, expr.at)
-
-    def _logic(self, name: str, function: str, operands: Operands) -> Value | None:
-        arguments: list[Scalar] = []
-        for value, expr in operands:
-            if value is None:
-                return None
-            if not isinstance(value, Typed) or value.type != BOOL:
-                what = value.type.name if isinstance(value, Typed) else "a number"
-                hint = f"write {self.place.quote(expr.span)} != 0"
-                self.place.error(f"`{name}` takes bool, not {what}", expr.span, "bool", hint)
-                return None
-            arguments.append(value.expr)
-        return Typed(Apply(BOOL, function, tuple(arguments)), BOOL)
-
-    def _comparison(self, name: str, function: str, operands: Operands, at: Span) -> Value | None:
-        common = self._common(name, operands, at)
-        if common is None:
-            return None
-        type, values = common
-        if type is None:
-            whole = all(isinstance(value, Weak) and value.kind == "int" for value in values)
-            type = I32 if whole else F32
-        arguments = tuple(_computed(value, type.compute) for value in values)
-        return Typed(Apply(BOOL, function, arguments), BOOL)
-
-    def _division(self, operands: Operands, at: Span) -> Value | None:
-        common = self._common("/", operands, at, numbers=True)
-        if common is None:
-            return None
-        type, values = common
-        if type is None:
-            return weak_apply("div", [v for v in values if isinstance(v, Weak)], "float")
-        if type.is_float:
-            return _apply("div", type, values)
-        quotient = ELEMENTS["f64"] if type.bits == 64 else F32
-        parts = tuple(cast(_computed(value, type), quotient) for value in values)
-        return Typed(Apply(quotient, "div", parts), quotient)
-
-    def _arithmetic(self, name: str, function: str, operands: Operands, at: Span) -> Value | None:
-        common = self._common(name, operands, at, numbers=function not in EXTREMES)
-        if common is None:
-            return None
-        type, values = common
-        if type is None:
-            weak = [value for value in values if isinstance(value, Weak)]
-            whole = all(value.kind == "int" for value in weak)
-            return weak_apply(function, weak, "int" if whole else "float")
-        return _apply(function, type, values)
-
-    def _float(self, name: str, operands: Operands, at: Span) -> Value | None:
-        """A function that is defined on floats only."""
-        common = self._common(name, operands, at, numbers=True)
-        if common is None:
-            return None
-        type, values = common
-        if type is None:
-            return weak_apply(name, [v for v in values if isinstance(v, Weak)], "float")
-        if not type.is_float:
-            text = self.place.quote(operands[0][1].span)
-            self.place.error(
-                f"`{name}` takes floats, not {type.name}", at, "a float", f"write f32({text})"
-            )
-            return None
-        return _apply(name, type, values)
-
-    def _common(
-        self, name: str, operands: Operands, at: Span, numbers: bool = False
-    ) -> tuple[ElementType | None, list[Value]] | None:
-        """The one type of the operands, None if all are weak; nothing after an error."""
-        values = [value for value, _ in operands if value is not None]
-        if len(values) < len(operands):
-            return None
-        type: ElementType | None = None
-        for value, expr in operands:
-            if not isinstance(value, Typed):
-                continue
-            own = value.type.compute if value.type.is_integer else value.type
-            if numbers and own == BOOL:
-                hint = f"write i32({self.place.quote(expr.span)})"
-                self.place.error(f"`{name}` takes numbers, not bool", expr.span, "a number", hint)
-                return None
-            if type is not None and own != type:
-                return self._mix(name, type, own, operands, at)
-            type = own
-        for value in values:
-            if isinstance(value, Weak) and type is not None and not _takes(type, value):
-                what = "a fraction" if value.kind == "float" else "an integer"
-                return self._mix(name, type, what, operands, at)
-        return type, values
-
-    def _mix(
-        self, name: str, left: ElementType, right: ElementType | str, operands: Operands, at: Span
-    ) -> None:
-        other = right if isinstance(right, str) else right.name
-        target = "f32"
-        if isinstance(right, ElementType):
-            target = max(left, right, key=lambda type: (type.is_float, type.bits)).name
-        fix = next(
-            (
-                expr
-                for value, expr in operands
-                if isinstance(value, Typed) and value.type.name != target
-            ),
-            operands[0][1],
-        )
-        self.place.error(
-            f"`{name}` mixes {left.name} and {other}",
-            at,
-            "operands of one type",
-            f"cast one: write {target}({self.place.quote(fix.span)})",
-        )
+            return self.rules.division(operands, expr.at)
+        return self.rules.arithmetic(expr.operator, function, operands, expr.at)
 
     def _grouped(self, expr: syntax.Grouped) -> Value | None:
         kind = expr.kind.text
@@ -315,14 +206,18 @@ class ValueChecker:
         if name in ELEMENTS:
             return self._cast(ELEMENTS[name], arguments[0][0], expr)
         if name in FLOAT_FUNCTIONS:
-            return self._float(name, arguments, expr.span)
+            return self.rules.float(name, arguments, expr.span)
         if name in NUMBER_FUNCTIONS:
-            return self._arithmetic(name, name, arguments, expr.span)
+            return self.rules.arithmetic(name, name, arguments, expr.span)
         if name in ROUNDING_FUNCTIONS:
-            return self._rounding(name, arguments, expr.span)
+            return self.rules.rounding(name, arguments, expr.span)
         if name in EXTREMES:
-            return self._extreme(name, arguments, expr.span)
-        return self._where(arguments, expr.span) if name == "where" else self._dequantize(arguments)
+            return self.rules.extreme(name, arguments, expr.span)
+        return (
+            self.rules.where(arguments, expr.span)
+            if name == "where"
+            else self.rules.dequantize(arguments)
+        )
 
     def _counted(self, expr: syntax.Call) -> bool:
         """Whether a function of the language has as many arguments as it takes."""
@@ -367,14 +262,14 @@ class ValueChecker:
             message = f"`{node.name.text}` takes {takes} arguments, not {len(arguments)}"
             self.place.error(message, expr.span)
             return None
-        saved = self._environment, self.place
+        saved = self._environment, self.rules
         names = (parameter.text for parameter in node.parameters)
         self._environment = dict(zip(names, arguments, strict=True))
-        self.place = Place(source, self.place.report)
+        self.rules = Rules(Place(source, self.place.report))
         try:
             return self.value(node.body)
         finally:
-            self._environment, self.place = saved
+            self._environment, self.rules = saved
 
     def _size(self, expr: syntax.Call) -> Value | None:
         argument = expr.arguments[0] if len(expr.arguments) == 1 else None
@@ -394,116 +289,16 @@ class ValueChecker:
         if value is None:
             return None
         if isinstance(value, Weak):
-            value = _typed(value, type.compute) if _takes(type, value) else value.default
+            made = value.make(type.compute) if takes(type, value) else value.default.expr
+            return Typed(cast(made, type), type)
         return Typed(cast(value.expr, type), type)
 
-    def _rounding(self, name: str, operands: Operands, at: Span) -> Value | None:
-        common = self._common(name, operands, at, numbers=True)
-        if common is None:
-            return None
-        type, (value,) = common
-        if type is None and isinstance(value, Weak):
-            return value if value.kind == "int" else weak_apply(name, [value], "float")
-        if type is None or not type.is_float:
-            return value
-        return _apply(name, type, [value])
-
-    def _extreme(self, name: str, operands: Operands, at: Span) -> Value | None:
-        result = operands[0]
-        for operand in operands[1:]:
-            result = (self._arithmetic(name, name, [result, operand], at), operand[1])
-        return result[0]
-
-    def _where(self, operands: Operands, at: Span) -> Value | None:
-        condition = self._logic("where", "not", operands[:1])
-        common = self._common("where", operands[1:], at)
-        if condition is None or common is None:
-            return None
-        chosen = operands[0][0]
-        assert isinstance(chosen, Typed)
-        type, values = common
-        if type is None:
-            weak = [value for value in values if isinstance(value, Weak)]
-            whole = all(value.kind == "int" for value in weak)
-            return Weak(
-                "int" if whole else "float",
-                lambda t: Apply(t, "select", (chosen.expr, *(value.make(t) for value in weak))),
-            )
-        names = {value.type.name for value in values if isinstance(value, Typed)}
-        if len(names) == 1 and not type.is_float:  # choosing is not arithmetic: nothing widens
-            type = ELEMENTS[names.pop()]
-        parts = (_computed(v, type.compute if type.is_float else type) for v in values)
-        scalar = Apply(type.compute if type.is_float else type, "select", (chosen.expr, *parts))
-        return Typed(scalar, type)
-
     def _quantize(self, expr: syntax.Call) -> Value | None:
-        """round(x / scale) + zero, saturated: a cast from float to integer saturates."""
         target = expr.arguments[3] if len(expr.arguments) == 4 else None
         name = target.name if isinstance(target, syntax.NameRef) else ""
         if name not in ELEMENTS or not ELEMENTS[name].is_integer:
             message = "`quantize` takes a value, a scale, a zero and an integer type"
             self.place.error(message, expr.span, "`quantize(x, scale, zero, i8)`")
             return None
-        x, scale, zero = ((self.value(a), a) for a in expr.arguments[:3])
-        scaled = self._division([x, scale], expr.span)
-        if scaled is None or zero[0] is None:
-            return None
-        typed = scaled.default if isinstance(scaled, Weak) else scaled
-        compute = typed.type.compute
-        rounded = Apply(compute, "round", (typed.computed,))
-        shifted = Apply(compute, "add", (rounded, _converted(zero[0], compute)))
-        type = ELEMENTS[name]
-        return Typed(cast(shifted, type), type)
-
-    def _dequantize(self, operands: Operands) -> Value | None:
-        """(q - zero) * scale, the difference exact if both are integers."""
-        q, scale, zero = (value for value, _ in operands)
-        if q is None or scale is None or zero is None:
-            return None
-        step = scale.default if isinstance(scale, Weak) else scale
-        whole = step.type if step.type.is_float else F32
-        q_typed = q.default if isinstance(q, Weak) else q
-        exact = q_typed.type.is_integer and (
-            zero.kind == "int" if isinstance(zero, Weak) else zero.type.is_integer
-        )
-        work = I32 if exact else whole.compute
-        difference = Apply(work, "sub", (_converted(q_typed, work), _converted(zero, work)))
-        parts = (cast(difference, whole.compute), _converted(step, whole.compute))
-        return Typed(Apply(whole.compute, "mul", parts), whole)
-
-
-Operands = list[tuple[Value | None, syntax.Expr]]
-
-
-def mean_type(type: ElementType) -> ElementType:
-    """The type of a mean: that of its argument, for integers as for `/`."""
-    if type.is_float:
-        return type
-    return ELEMENTS["f64"] if type.bits == 64 else F32
-
-
-def _takes(type: ElementType, value: Weak) -> bool:
-    """Whether a weak value can take a type."""
-    return type.is_float or (type.is_integer and value.kind == "int")
-
-
-def _typed(value: Weak, type: ElementType) -> Typed:
-    return Typed(value.make(type), type)
-
-
-def _computed(value: Value, type: ElementType) -> Scalar:
-    """An operand in the type that an operation works in."""
-    return value.make(type) if isinstance(value, Weak) else cast(value.expr, type)
-
-
-def _converted(value: Value, type: ElementType) -> Scalar:
-    """An operand converted to a type by a cast of the operation's own."""
-    if isinstance(value, Weak) and not _takes(type, value):
-        value = value.default
-    return _computed(value, type)
-
-
-def _apply(function: str, type: ElementType, values: Sequence[Value]) -> Typed:
-    compute = type.compute
-    parts = tuple(_computed(value, compute) for value in values)
-    return Typed(Apply(compute, function, parts), type)
+        operands = [(self.value(argument), argument) for argument in expr.arguments[:3]]
+        return self.rules.quantize(operands, ELEMENTS[name], expr.span)

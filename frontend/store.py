@@ -9,10 +9,10 @@ into an integer (all up to 32 bits); anything else needs a cast.
 from __future__ import annotations
 
 from hectorite.frontend import syntax
-from hectorite.frontend.check_values import mean_type
 from hectorite.frontend.function_state import Local
 from hectorite.frontend.scope import Place
 from hectorite.frontend.typed import Scalar
+from hectorite.frontend.typing_rules import mean_type
 from hectorite.frontend.weak import BOOL, Typed, Value, Weak, cast
 from hectorite.ir.element import ElementType
 
