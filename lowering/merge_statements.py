@@ -41,7 +41,8 @@ class MergeStatements(ModulePass):
         while merged:
             # Merged statements leave equal reads behind, which may make more statements alike.
             cse(op)
-            merged = any([_merge(func) for func in op.ops if isinstance(func, FuncOp)])
+            found = [_merge(func) for func in op.ops if isinstance(func, FuncOp)]
+            merged = any(found)
 
 
 def _merge(func: FuncOp) -> bool:
