@@ -121,9 +121,9 @@ def _graph(
     module = text.module if function is None else only(text.module, function)
     if level == "graph":
         return module
-    from hectorite.lowering.pipelines import optimise
+    from hectorite.lowering.pipelines import Options, optimise
 
-    return optimise(module, sizes, reassociate, observe)
+    return optimise(module, sizes, Options(reassociate), observe)
 
 
 def _code_of(module: ModuleOp, facts: Facts, name: str, level: str) -> str:

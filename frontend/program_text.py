@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, fail
+from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, fail, render
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -73,7 +73,9 @@ class ProgramText:
             return parse_ir(self.text, self.name), ()
         from hectorite.frontend.build import load_source
 
-        return load_source(self.text if self.path is None else self.path), ()
+        found: list[Diagnostic] = []
+        module = load_source(self.text if self.path is None else self.path, found)
+        return module, tuple(render(warning) for warning in found)
 
 
 def read_program(path_or_text: str | os.PathLike[str]) -> ProgramText:

@@ -60,13 +60,13 @@ def tile_module(
     request: Request, observe: Callable[[str, ModuleOp], None] | None = None
 ) -> ModuleOp:
     """The tile module of a function: lowered, or the program itself if that is its level."""
-    from hectorite.lowering.pipelines import optimise, to_tile
+    from hectorite.lowering.pipelines import Options, optimise, to_tile
 
     if request.text.form == "tile":
         return request.text.module
     module = only(request.text.module, request.function)
-    module = optimise(module, request.sizes, request.reassociate, observe)
-    return to_tile(module, request.function, observe)
+    module = optimise(module, request.sizes, Options(request.reassociate), observe)
+    return to_tile(module, request.function)
 
 
 def only(module: ModuleOp, function: str) -> ModuleOp:
