@@ -77,6 +77,8 @@ def extent(maps: Maps, over: str, expr: IndexExpr) -> int:
 
     For a path, the size of the set that it ends in. Raises `ValueError` if a value is negative.
     """
+    if expr.path is not None:
+        return maps.size(maps.target(over, expr.path.fields))
     low, high = _bounds(maps, dict.fromkeys(expr.variables, over), expr)
     if low >= 0:
         return high + 1

@@ -81,7 +81,8 @@ class Plan:
     @property
     def schema(self) -> Schema:
         """The sets and sizes that the program declares."""
-        return schema_of(Parser(make_context(), "\n".join(self.sets)).parse_module())
+        text = "\n".join(("builtin.module {", *self.sets, "}"))
+        return schema_of(Parser(make_context(), text).parse_module())
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON holds it."""
