@@ -108,6 +108,6 @@ def note(entry: Entry, sample: tuple[float, float] | str) -> None:
         entry.reason = sample
         return
     seconds, entry.error = sample
-    entry.samples.append((seconds, 0))
+    entry.samples.append((seconds, 0.0))
     if not entry.error <= MEASURED.tolerance:
         entry.reason = f"wrong result (relative error {entry.error:.1e})"

@@ -3,7 +3,8 @@
 Enters: a case, its data and the expected result. Leaves: an `Entry` for each peer. Every peer is
 prepared and its result checked before anybody is timed; only peers whose result is right compete.
 A round gives each a short turn, so that a busy minute of the machine hits all of them. The median
-is over calls that the system did not interrupt, where there are three or more.
+is over the calls that no other process disturbed; whoever has fewer than three of them gets more
+rounds, and if that does not help, its three least disturbed calls count.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ import numpy as np
 
 from benchmarks.cases import Case, Data
 from benchmarks.peers.table import OURS, Peer, environment
-from benchmarks.worker import SLOW, Sample, serve
+from benchmarks.worker import SLOW, Sample, count_undisturbed, serve
 
+LOAD = Path("/proc/loadavg")
 PATIENCE = 600.0
 """Seconds that a peer may take to answer."""
+
+EXTRA = 3
+"""Up to this many times the rounds, for peers that have been disturbed."""
 
 HOPELESS = 40.0
 """A peer this many times slower than the fastest gets one round."""
@@ -45,10 +50,15 @@ class Entry:
         return min(seconds for seconds, _ in self.samples)
 
     @property
+    def undisturbed(self) -> int:
+        """How many calls had their cores to themselves."""
+        return count_undisturbed(self.samples)
+
+    @property
     def counted(self) -> list[float]:
-        """The calls that count: the undisturbed ones, where there are three or more."""
-        undisturbed = [seconds for seconds, interrupted in self.samples if not interrupted]
-        return undisturbed if len(undisturbed) >= 3 else [seconds for seconds, _ in self.samples]
+        """The calls that count: the undisturbed ones, or the three that waited least."""
+        by_wait = sorted(self.samples, key=lambda sample: sample[1] / sample[0])
+        return [seconds for seconds, _ in by_wait[: max(3, self.undisturbed)]]
 
     @property
     def median(self) -> float:
@@ -104,11 +114,25 @@ class Worker:
             self.process.kill()
 
 
+def wait_for_quiet(seconds: float) -> None:
+    """Returns when no other process of the machine is running, or after `seconds`."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            running = int(LOAD.read_text().split()[3].split("/")[0])
+        except (OSError, IndexError, ValueError):
+            return
+        if running <= 1:  # this process
+            return
+        time.sleep(0.02)
+
+
 class Arena:
     """The workers of a run, and how long to race. A context manager: leaving it ends the workers.
 
-    `rounds` and `turn` (seconds of each peer in each round) set the length of a race; `limit` is
-    the address space of each worker in bytes; `watch` is told what is going on.
+    `rounds` and `turn` (seconds of each peer in each round) set the length of a race; `wait` is how
+    many seconds a turn may wait for other processes to leave the machine alone; `limit` is the
+    address space of each worker in bytes; `watch` is told what is going on.
     """
 
     def __init__(
@@ -118,11 +142,12 @@ class Arena:
         threads: int,
         rounds: int,
         turn: float,
+        wait: float,
         limit: int,
         watch: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.folder, self.threads, self.rounds, self.turn = folder, threads, rounds, turn
-        self.limit, self.watch = limit, watch
+        self.wait, self.limit, self.watch = wait, limit, watch
         self.workers: dict[str, Worker] = {}
 
     def __enter__(self) -> Arena:
@@ -148,16 +173,23 @@ class Arena:
         np.save(self.folder / "reference.npy", reference)
         entries = [self.prepared(case, peer) for peer in peers]
         running = [entry for entry in entries if not entry.reason]
-        for number in range(self.rounds):
+        for number in range(EXTRA * self.rounds):
             fastest = min((e.best for e in running if e.samples), default=0.0)
             for entry in running:
-                if entry.samples and (number == 0 or entry.best > HOPELESS * fastest):
-                    continue
-                self.watch(f"{case.name}: round {number + 1} of {self.rounds}, {entry.peer.name}")
-                self.take_turn(entry)
+                if self.takes_part(entry, number, fastest):
+                    self.watch(f"{case.name}: round {number + 1}, {entry.peer.name}")
+                    self.take_turn(entry)
             running = [entry for entry in running if not entry.reason]
         self.clear()
         return entries
+
+    def takes_part(self, entry: Entry, number: int, fastest: float) -> bool:
+        """Whether a peer has a turn in this round."""
+        if not entry.samples:
+            return True
+        if number == 0 or entry.best > HOPELESS * fastest:
+            return False
+        return number < self.rounds or entry.undisturbed < 3
 
     def prepared(self, case: Case, peer: Peer) -> Entry:
         """A peer whose result has been checked, or the reason why it does not compete."""
@@ -170,11 +202,12 @@ class Arena:
         if not entry.error <= case.tolerance:
             entry.reason = f"wrong result (relative error {entry.error:.1e})"
         if answer["first"] > SLOW and not peer.slow_start:
-            entry.samples.append((answer["first"], 0))
+            entry.samples.append((answer["first"], 0.0))
         return entry
 
     def take_turn(self, entry: Entry) -> None:
         time.sleep(0.02)  # the threads of the last peer stop spinning
+        wait_for_quiet(self.wait)
         answer = self.worker(entry.peer.runtime).ask("time", entry.peer.name, self.turn)
         if "error" in answer:
             entry.reason = answer["error"]

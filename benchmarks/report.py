@@ -24,6 +24,7 @@ class Row:
 
     Seconds and MiB; `spread` is the interquartile range over the median, `error` the largest
     difference from the reference over its largest magnitude. A case without a bound has None.
+    `undisturbed` of the `calls` had the cores to themselves.
     """
 
     suite: str
@@ -34,6 +35,8 @@ class Row:
     error: float
     bound_s: float | None
     peak_mb: float | None
+    calls: int
+    undisturbed: int
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -66,6 +69,7 @@ def rows_of(
     rows: list[Row] = []
     for entry in sorted(timed, key=lambda e: e.median):
         facts = (entry.median, entry.spread, entry.error, bound, entry.peak_mb)
+        facts += (len(entry.samples), entry.undisturbed)
         if entry.peer.name == OURS:
             ratios = (divided(public, entry.median), divided(expert, entry.median))
             rows.append(OurRow(case.suite, case.name, OURS, *facts, *ratios))
@@ -91,7 +95,7 @@ def show_case(console: Console, rows: list[Row], skipped: list[Skipped], experts
         title += f"   bound {milliseconds(rows[0].bound_s)} ms"
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("who")
-    for heading in ("median ms", "spread", "x bound", "peak MiB", "error", "we are"):
+    for heading in ("median ms", "spread", "calls", "x bound", "peak MiB", "error", "we are"):
         table.add_column(heading, justify="right")
     ours = next((row for row in rows if isinstance(row, OurRow)), None)
     for row in rows:
@@ -106,13 +110,19 @@ def show_case(console: Console, rows: list[Row], skipped: list[Skipped], experts
 def cells(row: Row, ours: OurRow | None) -> list[str]:
     against = "" if ours is None or row is ours else f"{row.median_s / ours.median_s:.2f}x"
     return [
-        milliseconds(row.median_s),
+        ("" if settled(row) else "~") + milliseconds(row.median_s),
         f"{row.spread:.0%}",
+        f"{row.undisturbed}/{row.calls}",
         f"{row.median_s / row.bound_s:.1f}" if row.bound_s else "",
         "n/a" if row.peak_mb is None else f"{row.peak_mb:.1f}",
         f"{row.error:.0e}",
         against,
     ]
+
+
+def settled(row: Row) -> bool:
+    """Whether the median stands on calls that no other process disturbed."""
+    return row.undisturbed >= min(3, row.calls)
 
 
 def milliseconds(seconds: float) -> str:
@@ -125,7 +135,16 @@ def show_summary(console: Console, rows: Sequence[Row]) -> None:
     """One line for each case: ours against the best, the bound and the leanest."""
     table = Table(title="hectorite against the best of each case", title_justify="left")
     table.add_column("case")
-    headings = ("ours ms", "best public", "ratio", "ratio expert", "x bound", "peak MiB", "leanest")
+    headings = (
+        "ours ms",
+        "best public",
+        "ratio",
+        "ratio expert",
+        "x bound",
+        "peak MiB",
+        "leanest",
+        "unsettled",
+    )
     for heading in headings:
         table.add_column(heading, justify="right")
     for ours in rows:
@@ -144,6 +163,7 @@ def show_summary(console: Console, rows: Sequence[Row]) -> None:
                 "-" if peak is None else f"{peak:.1f}"
                 for peak in (ours.peak_mb, min(peaks, default=None))
             ),
+            ", ".join(row.who for row in same_case if not settled(row)),
         )
     if table.row_count:
         console.print(table)

@@ -103,6 +103,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
             threads=chosen.threads,
             rounds=chosen.rounds or (2 if chosen.quick else 5),
             turn=0.05 if chosen.quick else 0.2,
+            wait=0.2 if chosen.quick else 1.0,
             limit=physical_memory() * 2 // 3,
             watch=status.update,
         ) as arena:
