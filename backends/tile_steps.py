@@ -225,7 +225,7 @@ class KernelSteps:
         (start,) = (s for _, s in ARITHMETIC.folds(op.kind.data, element))
 
         def run(slots: Slots) -> None:
-            lanes = slots[source] if valid is None else slots[source][: slots[valid]]
+            lanes = slots[source] if valid is None else slots[source][: max(0, slots[valid])]
             total = function.reduce(lanes, dtype=lanes.dtype, initial=start)
             slots[output] = wrap(total, element)
 

@@ -11,11 +11,16 @@ from hectorite.backends.cpu import build
 from hectorite.dialects.context import make_context
 
 
-def program_text(
+@pytest.fixture
+def program_text() -> Callable[..., str]:
+    """`program_text(body, inputs, outputs, tasks=1)`: a program that launches one kernel with this
+    body; types are given as `f32[n, 4]`, those of numbers as `f32`."""
+    return one_kernel
+
+
+def one_kernel(
     body: str, inputs: Mapping[str, str], outputs: Mapping[str, str], tasks: int = 1
 ) -> str:
-    """A program that launches one kernel with this body; types are given as `f32[n, 4]`, those of
-    numbers as `f32`."""
     types = {
         name: f"!hec.tensor<{type}>" if "[" in type else type
         for name, type in {**inputs, **outputs}.items()
@@ -54,7 +59,7 @@ def run_kernel() -> Callable[..., tuple[Any, ...]]:
         **sets: int,
     ) -> tuple[Any, ...]:
         declarations = "".join(f"graph.set @{name}\n" for name in sets)
-        text = declarations + program_text(body, inputs, outputs, tasks)
+        text = declarations + one_kernel(body, inputs, outputs, tasks)
         module = Parser(make_context(), text).parse_module()
         module.verify()
         executable = build(module)
