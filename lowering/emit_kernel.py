@@ -329,7 +329,7 @@ class KernelEmitter:
         dims = [d for i, d in enumerate(statement.type.dims) if i != position]
         memory = self.builder.local(TensorType.of(statement.value.type, (1, *dims)))
         total = Storage("local", memory, position)
-        self._fill(replace(frame, slot=frame.code.constant(0)), statement, root, start, total)
+        self._fill(frame, statement, root, start, total)
         return total
 
     def _end_sum(self, frame: Frame, statement: StatementOp, total: Storage) -> None:
@@ -365,10 +365,8 @@ class KernelEmitter:
     def _copy(
         self, frame: Frame, statement: StatementOp, root: Root, source: Storage, target: Storage
     ) -> None:
-        local = replace(frame, slot=frame.code.constant(0))
-
         def point(scope: Scope, access: Sequence[IndexExpr]) -> None:
-            value = replace(scope, frame=replace(local, code=scope.code)).load(source, access)
+            value = scope.load(source, access)
             scope.store(value, target, access)
 
         self._over_slice(frame, statement, root, point)

@@ -220,7 +220,8 @@ class ProductEmitter:
                 for other in others[1:]:
                     value = point.code.scalar("mul", value, point.evaluate(other))
                 place = replace(point, frame=replace(frame, code=point.code, slot=number))
-                place.store(value, Storage("local", memory), (IndexExpr.of(product.inner),))
+                memory_of_rows = Storage("local", memory, None, block.rows)
+                place.store(value, memory_of_rows, (IndexExpr.of(product.inner),))
 
             strips(there, product.inner, vector_lanes(self.type), lanes)
             return ()

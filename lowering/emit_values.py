@@ -174,7 +174,9 @@ class Scope:
     ) -> tuple[list[SSAValue], int | None, int]:
         """Indices into a storage, with the axis and step of the lanes."""
         exact = self._lane_axis(access)
-        indices: list[SSAValue] = [] if storage.kind != "local" else [self._slot()]
+        indices: list[SSAValue] = []
+        if storage.kind == "local":
+            indices.append(self._slot(storage))
         axis: int | None = None
         for position, expression in enumerate(access):
             if storage.kind == "local" and position == storage.position:
@@ -189,8 +191,10 @@ class Scope:
             indices.append(self.index_value(expression, across=exact is None))
         return indices, axis, 1 if exact is None else exact[1]
 
-    def _slot(self) -> SSAValue:
-        return self.code.constant(0) if self.frame.slot is None else self.frame.slot
+    def _slot(self, storage: Storage) -> SSAValue:
+        if storage.slots == 1 or self.frame.slot is None:
+            return self.code.constant(0)
+        return self.frame.slot
 
     def _lane_axis(self, access: Sequence[IndexExpr]) -> tuple[int, int] | None:
         """(dimension, step) if the lanes move along one dimension in equal steps."""

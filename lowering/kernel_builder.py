@@ -30,13 +30,14 @@ class Storage:
 
     `kind` is `global` (its own buffer, indexed as in the graph), `element` (a buffer whose
     dimension `position` is the place of the element in the order of the visit) or `local`
-    (private memory, whose first dimension is the slot of the row and which lacks dimension
-    `position`; position None: it has no such dimension).
+    (private memory, whose first dimension is one of `slots` for the rows at hand and which lacks
+    dimension `position`; position None: it has no such dimension).
     """
 
     kind: str
     tensor: SSAValue
     position: int | None = None
+    slots: int = 1
 
 
 @dataclass

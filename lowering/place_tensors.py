@@ -126,7 +126,7 @@ class Placement:
         dims = [d for i, d in enumerate(statement.type.dims) if i != position]
         height = self.block_height
         type = TensorType.of(statement.type.element, (height, *dims))
-        return Storage("local", builder.local(type), position)
+        return Storage("local", builder.local(type), position, height)
 
     def start(self, statement: StatementOp, builder: KernelBuilder) -> Storage | None:
         """Where a statement's accumulators start from."""
