@@ -3,7 +3,8 @@
 Sets, maps and sizes are declared by the operations of `graph_sets.py`, part of this dialect.
 
     func      ::= "graph.func" @name "(" (%arg ":" type)* ")" "->" types region
-    statement ::= "graph.statement" kind (%init)? access "for" vars ":" tensor region
+    statement ::= "graph.statement" kind (%init)? access "for" vars ":" tensor
+                  ("attributes" dict)? region
     softmax   ::= "graph.softmax" %x access "by" access "for" vars ":" tensor
     read      ::= "graph.read" %tensor access ":" type        inside a statement
     index     ::= "graph.index" index-expression ":" type     inside a statement
@@ -267,7 +268,11 @@ class StatementOp(IRDLOperation):
         access = parse_access(parser)
         variables, type = _parse_variables_and_type(parser)
         operand = None if init is None else parser.resolve_operand(init, type)
-        return cls(kind, access, variables.data, type, parser.parse_region(), operand)
+        attributes = parser.parse_optional_attr_dict_with_keyword()
+        op = cls(kind, access, variables.data, type, parser.parse_region(), operand)
+        if attributes is not None:
+            op.attributes.update(attributes.data)
+        return op
 
     def print(self, printer: Printer) -> None:
         printer.print_string(f" {self.kind.data} ")
@@ -275,6 +280,7 @@ class StatementOp(IRDLOperation):
             printer.print_ssa_value(self.init)
         printer.print_string(access_text(self.access.data))
         _print_variables_and_type(self, printer)
+        printer.print_op_attributes(self.attributes, print_keyword=True)
         printer.print_string(" ")
         printer.print_region(self.body)
 

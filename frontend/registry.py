@@ -21,8 +21,13 @@ DIALECTS = {
 """Each dialect: the module that defines it, and its name there."""
 
 PASSES = {
+    "annotate-forms": ("hectorite.lowering.annotate_forms", "AnnotateForms"),
     "canonicalize-graph": ("hectorite.lowering.canonicalize_graph", "CanonicalizeGraph"),
     "compose-gathers": ("hectorite.lowering.compose_gathers", "ComposeGathers"),
+    "drop-dead-statements": (
+        "hectorite.lowering.drop_dead_statements",
+        "DropDeadStatements",
+    ),
     "expand-softmax": ("hectorite.lowering.expand_softmax", "ExpandSoftmax"),
     "factor-through-maps": ("hectorite.lowering.factor_through_maps", "FactorThroughMaps"),
     "inline-elementwise": ("hectorite.lowering.inline_elementwise", "InlineElementwise"),

@@ -15,6 +15,7 @@ becomes
     c[n] = a[n] - a[n]
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -68,6 +69,14 @@ def spelling(op: StatementOp, numbers: dict[SSAValue, int]) -> str:
     order = list(dict.fromkeys([*left, *(name for name, _ in op.variables.data)]))
     names = {name: f"v{position}" for position, name in enumerate(order)}
     over = dict(op.variables.data)
+    extents = [over[name] for name in order]
+    init = "" if op.init is None else value_spelling(op.init, names, numbers)
+    head = f"{op.kind.data} {init} {_attributes(op, names)} {extents} {op.type}"
+    return f"{head} {value_spelling(op.value, names, numbers)}"
+
+
+def value_spelling(value: SSAValue, names: Mapping[str, str], numbers: dict[SSAValue, int]) -> str:
+    """A text that is equal for values that are computed alike, with index variables renamed."""
     texts = dict[SSAValue, str]()
 
     def text_of(value: SSAValue) -> str:
@@ -75,20 +84,17 @@ def spelling(op: StatementOp, numbers: dict[SSAValue, int]) -> str:
             return f"%{numbers.setdefault(value, len(numbers))}"
         return texts[value]
 
-    for inner in operations_of(op.value):
-        operands = [text_of(operand) for operand in inner.operands]
-        if inner.has_trait(Commutative):
+    for op in operations_of(value):
+        operands = [text_of(operand) for operand in op.operands]
+        if op.has_trait(Commutative):
             operands.sort()
-        line = f"{inner.name} {operands} {_attributes(inner, names)} {inner.results[0].type}"
+        line = f"{op.name} {operands} {_attributes(op, names)} {op.results[0].type}"
         # A digest keeps the text short where a value is used many times.
-        texts[inner.results[0]] = blake2b(line.encode(), digest_size=16).hexdigest()
-    extents = [over[name] for name in order]
-    init = "" if op.init is None else text_of(op.init)
-    head = f"{op.kind.data} {init} {_attributes(op, names)} {extents} {op.type}"
-    return f"{head} {text_of(op.value)}"
+        texts[op.results[0]] = blake2b(line.encode(), digest_size=16).hexdigest()
+    return text_of(value)
 
 
-def _attributes(op: Operation, names: dict[str, str]) -> str:
+def _attributes(op: Operation, names: Mapping[str, str]) -> str:
     found = list[str]()
     for name, attribute in sorted(op.properties.items()):
         if isinstance(attribute, AccessAttr):

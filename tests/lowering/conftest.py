@@ -202,31 +202,31 @@ def check(module: ModuleOp, rewrite: ModulePass, tolerance: float = 1e-9) -> Mod
     return after
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def program() -> Callable[..., ModuleOp]:
     """`build`, as a fixture."""
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ir() -> Callable[[str], ModuleOp]:
     """`parse`, as a fixture."""
     return parse
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def lines_of() -> Callable[[ModuleOp], list[str]]:
     """`notation_of`, as a fixture."""
     return notation_of
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def documented() -> Callable[..., tuple[list[str], list[str]]]:
     """`example_of`, as a fixture."""
     return example_of
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rewritten() -> Callable[..., list[str]]:
     """Apply a pass, check it, and give the lines of the result."""
 
@@ -236,7 +236,7 @@ def rewritten() -> Callable[..., list[str]]:
     return apply
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def as_documented() -> Callable[..., None]:
     """Check that a module and what a pass makes of it are the example of the pass's file."""
 

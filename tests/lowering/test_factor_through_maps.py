@@ -5,14 +5,14 @@ import pytest
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.lowering.factor_through_maps import FactorThroughMaps
 
-TYPED = "z[e, o] += h[e.src, i] * W[e.type, i, o] | e: edge, o: 3, i: 2 | f32[edge, 3]"
-ARGUMENTS = "h: f32[node, 2], W: f32[etype, 2, 3]"
+TYPED = "z[e, o] += h[e.src, i] * W[e.type, i, o] | e: edge, o: M, i: N | f32[edge, M]"
+ARGUMENTS = "h: f32[node, N], W: f32[etype, N, M]"
 
 
 def test_example(program, as_documented):
     lines = f"""
         {TYPED}
-        y[e.dst, o] += z[e, o] | e: edge, o: 3 | f32[node, 3]
+        y[e.dst, o] += z[e, o] | e: edge, o: M | f32[node, M]
     """
     as_documented(program(ARGUMENTS, lines, "y"), FactorThroughMaps())
 
@@ -182,3 +182,9 @@ def test_options(program):
     assert str(module) == before
     with pytest.raises(HectoriteError, match="is not a cardinality"):
         FactorThroughMaps(("edge",)).apply(None, module)
+
+
+def test_the_largest_slices_come_first(program, rewritten):
+    lines = TYPED.replace("N", "2").replace("M", "3")
+    module = program("h: f32[node, 2], W: f32[etype, 2, 3]", lines, "z")
+    assert rewritten(module, FactorThroughMaps())[1] == "z[e, o] = z_type_src[e.type_src, o]"

@@ -1,0 +1,97 @@
+"""`optimise-graph`: whole programs."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hectorite.lowering.optimise_graph import OptimiseGraph
+
+RGAT = """
+    zs[e, o] += h[e.src, i] * W[e.type, i, o] | e: edge, o: M, i: N | f32[edge, M]
+    zd[e, o] += h[e.dst, i] * W[e.type, i, o] | e: edge, o: M, i: N | f32[edge, M]
+    s[e] += zs[e, o] * al[e.type, o] + zd[e, o] * ar[e.type, o] | e: edge, o: M | f32[edge]
+    l[e] = leaky_relu(s[e], 0.2) | e: edge | f32[edge]
+    a = softmax l[e] by [e.dst] | e: edge | f32[edge]
+    y[e.dst, o] += a[e] * zs[e, o] | e: edge, o: M | f32[node, M]
+"""
+RGAT_PARAMETERS = "h: f32[node, N], W: f32[etype, N, M], al: f32[etype, M], ar: f32[etype, M]"
+
+
+def test_rgat(program, rewritten):
+    assert rewritten(program(RGAT_PARAMETERS, RGAT, "y"), OptimiseGraph()) == [
+        "zs_src_type[u, o] += h[u.src, i] * W[u.type, i, o]",
+        "zd_dst_type[u, o] += h[u.dst, i] * W[u.type, i, o]",
+        "s_part1_src_type[u] += zs_src_type[u, o] * al[u.type, o]",
+        "s_part2_dst_type[u] += zd_dst_type[u, o] * ar[u.type, o]",
+        "l[e] = leaky_relu(s_part1_src_type[e.src_type] + s_part2_dst_type[e.dst_type], 0.2)",
+        "a_max[e.dst] max= l[e]",
+        "a_exp[e] = exp(l[e] - a_max[e.dst])",
+        "a_sum[e.dst] += a_exp[e]",
+        "a[e] = a_exp[e] / a_sum[e.dst]",
+        "y[e.dst, o] += a[e] * zs_src_type[e.src_type, o]",
+    ]
+
+
+def test_rgat_as_written_without_reassociation(program, rewritten):
+    lines = rewritten(program(RGAT_PARAMETERS, RGAT, "y"), OptimiseGraph(reassociate=False))
+    assert lines[2] == (
+        "s[e] += zs_src_type[e.src_type, o] * al[e.type, o]"
+        " + zd_dst_type[e.dst_type, o] * ar[e.type, o]"
+    )
+
+
+def test_rgat_where_pairs_are_no_fewer_than_edges(program, rewritten):
+    known = ("edge=100", "edge_src_type=99", "edge_dst_type=40")
+    lines = rewritten(program(RGAT_PARAMETERS, RGAT, "y"), OptimiseGraph(cardinalities=known))
+    assert lines[:2] == [
+        "zs[e, o] += h[e.src, i] * W[e.type, i, o]",
+        "zd_dst_type[u, o] += h[u.dst, i] * W[u.type, i, o]",
+    ]
+
+
+def test_projection_before_aggregation(program, rewritten):
+    line = "y[e.dst, o] += x[e.src, i] * W[i, o] * w[e] | e: edge, o: M, i: N | f32[node, M]"
+    module = program("x: f32[node, N], W: f32[N, M], w: f32[edge]", line, "y")
+    assert rewritten(module, OptimiseGraph()) == [
+        "y_part_src[u, o] += x[u, i] * W[i, o]",
+        "y[e.dst, o] += y_part_src[e.src, o] * w[e]",
+    ]
+
+
+ACCESSES = ("x[e.src, i]", "x[e.dst, i]", "v[e.type, i]", "w[e]", "u[i]", "x[e.src, 0]")
+FACTOR = st.sampled_from(ACCESSES)
+PRODUCT = st.lists(FACTOR, min_size=1, max_size=3).map(" * ".join)
+TERM = st.one_of(PRODUCT, PRODUCT.map("-({})".format), PRODUCT.map("abs({})".format))
+SUM = st.lists(TERM, min_size=1, max_size=3).map(" + ".join)
+LEFT = st.sampled_from(("t[e]", "t[e, i]", "t[e.dst]", "t[e.dst, i]", "t[i, e]", "t[e.type]"))
+DIMS = {"e": "edge", "i": "N", "e.dst": "node", "e.type": "etype"}
+
+
+@st.composite
+def programs(draw, element):
+    """Several statements, each on what those before it made."""
+    lines = list[str]()
+    accesses = list(ACCESSES)
+    for number in range(draw(st.integers(1, 4))):
+        left = draw(LEFT).replace("t", f"t{number}", 1)
+        keys = left.split("[")[1].rstrip("]").split(", ")
+        kind = draw(st.sampled_from(("+=", "+=", "max=")))
+        body = draw(SUM)
+        if lines and draw(st.booleans()):
+            body += " + " + draw(st.sampled_from(accesses[len(ACCESSES) :]))
+        dims = ", ".join(DIMS[key] for key in keys)
+        lines.append(f"{left} {kind} {body} | e: edge, i: N | {element}[{dims}]")
+        accesses.append(left)
+    return "\n".join(lines), [f"t{number}" for number in range(len(lines))]
+
+
+@pytest.mark.parametrize("element", ["f64", "i32"])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_random_programs_keep_their_meaning(element, data, program, rewritten):
+    lines, names = data.draw(programs(element))
+    results = data.draw(st.sampled_from((names[-1], " ".join(names))))
+    parameters = (
+        f"x: {element}[node, N], v: {element}[etype, N], w: {element}[edge], u: {element}[N]"
+    )
+    rewritten(program(parameters, lines, results), OptimiseGraph(), 1e-8)
