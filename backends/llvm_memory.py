@@ -163,11 +163,11 @@ def step(
 def scaled(builder: ir.IRBuilder, index: ir.Value, stride: Extent) -> ir.Value:
     """index * stride."""
     if isinstance(stride, int):
-        return (
-            index
-            if stride == 1
-            else builder.mul(index, constant(index.type, stride), flags=("nsw",))
-        )
+        if stride == 1:
+            return index
+        if isinstance(index, ir.Constant) and isinstance(index.constant, int):
+            return ir.Constant(index.type, index.constant * stride)
+        return builder.mul(index, constant(index.type, stride), flags=("nsw",))
     if is_vector(index):
         stride = splat(builder, stride, index.type.count)
     return builder.mul(index, stride, flags=("nsw",))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from llvmlite import ir
 
@@ -55,8 +56,7 @@ def splat(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
     type = ir.VectorType(value.type, lanes)
     nothing = ir.Constant(type, ir.Undefined)
     first = builder.insert_element(nothing, value, ir.Constant(I32, 0))
-    everywhere = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
-    return builder.shuffle_vector(first, nothing, everywhere)
+    return builder.shuffle_vector(first, nothing, _first_lane(lanes))
 
 
 def numbered(type: ir.IntType, lanes: int, first: int = 0) -> ir.Constant:
@@ -76,3 +76,9 @@ def lanes_below(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
     """Which lanes have a number below an i64."""
     limit = splat(builder, clamped(builder, count, lanes), lanes)
     return builder.icmp_signed("<", numbered(I32, lanes), limit)
+
+
+@cache
+def _first_lane(lanes: int) -> ir.Constant:
+    """The shuffle that repeats the first lane."""
+    return ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
