@@ -1,13 +1,14 @@
 """What tests of several backends share: one kernel written as text, run on the CPU."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import pytest
 from xdsl.parser import Parser
 
 from hectorite.backends.binding import Binding
-from hectorite.backends.cpu import build
+from hectorite.backends.cpu import CpuExecutable, build
 from hectorite.dialects.context import make_context
 
 
@@ -46,6 +47,14 @@ def one_kernel(
     """
 
 
+@cache
+def compiled(text: str) -> CpuExecutable:
+    """The executable of a tile module; each text is compiled once."""
+    module = Parser(make_context(), text).parse_module()
+    module.verify()
+    return build(module)
+
+
 @pytest.fixture
 def run_kernel() -> Callable[..., tuple[Any, ...]]:
     """`run_kernel(body, inputs, outputs, arguments, tasks=1, **sets)` gives the outputs."""
@@ -59,10 +68,7 @@ def run_kernel() -> Callable[..., tuple[Any, ...]]:
         **sets: int,
     ) -> tuple[Any, ...]:
         declarations = "".join(f"graph.set @{name}\n" for name in sets)
-        text = declarations + one_kernel(body, inputs, outputs, tasks)
-        module = Parser(make_context(), text).parse_module()
-        module.verify()
-        executable = build(module)
+        executable = compiled(declarations + one_kernel(body, inputs, outputs, tasks))
         return executable.run(Binding(executable.schema, sets), arguments)
 
     return run
