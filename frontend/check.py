@@ -21,6 +21,8 @@ from hectorite.ir.diagnostics import Report
 MAX_STATEMENTS = 10_000
 """How many statements a function may have once the functions it calls are put in."""
 
+MAX_CALL_DEPTH = 100
+
 
 def check_program(
     program: syntax.Program, imports: Sequence[syntax.Program] = ()
@@ -73,22 +75,29 @@ def _reject_recursion(scope: Scope) -> None:
 
 
 def _reject_explosion(functions: dict[str, CheckedFunction], scope: Scope) -> None:
-    """Calls that double at each level would never end."""
-    sizes: dict[str, int] = {}
+    """Calls that double at each level would never end; nor may they nest without bound."""
+    grown: dict[str, tuple[int, int]] = {}
     pending = list(functions)
     while pending:
         name = pending[-1]
         calls = [s.function for s in functions[name].statements if isinstance(s, CheckedCall)]
-        missing = [callee for callee in calls if callee not in sizes]
+        missing = [callee for callee in calls if callee not in grown]
         if missing:
             pending += missing
             continue
         pending.pop()
-        sizes[name] = len(functions[name].statements) + sum(sizes[callee] for callee in calls)
-        if sizes[name] > MAX_STATEMENTS:
-            signature = scope.signatures[name]
-            Place(signature.source, scope.report).error(
-                f"`{name}` grows to more than {MAX_STATEMENTS} statements with its calls",
-                signature.declaration.name.span,
+        if name in grown:
+            continue
+        statements = len(functions[name].statements) + sum(grown[callee][0] for callee in calls)
+        depth = 1 + max((grown[callee][1] for callee in calls), default=0)
+        grown[name] = statements, depth
+        if statements > MAX_STATEMENTS or depth > MAX_CALL_DEPTH:
+            limit = (
+                f"has more than {MAX_STATEMENTS} statements with all it calls"
+                if statements > MAX_STATEMENTS
+                else f"calls through more than {MAX_CALL_DEPTH} functions"
             )
-            sizes[name] = 0
+            signature = scope.signatures[name]
+            span = signature.declaration.name.span
+            Place(signature.source, scope.report).error(f"`{name}` {limit}", span)
+            return

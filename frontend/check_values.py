@@ -36,12 +36,15 @@ from hectorite.frontend.weak import (
     weak_position,
     weak_size,
 )
-from hectorite.ir.diagnostics import did_you_mean
+from hectorite.ir.diagnostics import Span, did_you_mean
 from hectorite.ir.element import ELEMENTS, ElementType
 from hectorite.ir.index import IndexExpr
 
 MAX_INLINED_DEPTH = 120
 """How deep an expression may be once its scalar functions are put in."""
+
+MAX_INLINED_SIZE = 20_000
+"""How large it may be; functions that call each other twice would never end."""
 
 
 @dataclass
@@ -64,7 +67,9 @@ class ValueChecker:
         self.grouped_allowed = grouped_allowed
         self._environment: dict[str, Value | None] | None = None
         """The arguments of the scalar function whose body is being typed."""
-        self._depth = 0
+        self._outermost: tuple[Place, Span] | None = None
+        """The call in the statement that brought it in."""
+        self._depth = self._size = 0
 
     @property
     def place(self) -> Place:
@@ -74,13 +79,22 @@ class ValueChecker:
     def value(self, expr: syntax.Expr) -> Value | None:
         """The value of an expression, or None after an error."""
         self._depth += 1
+        self._size += 1
         try:
-            if self._depth > MAX_INLINED_DEPTH:
-                self.place.error("this expression nests too deeply", expr.span)
-                return None
+            if self._depth > MAX_INLINED_DEPTH or self._size > MAX_INLINED_SIZE:
+                return self._too_large(expr)
             return self._value(expr)
         finally:
             self._depth -= 1
+
+    def _too_large(self, expr: syntax.Expr) -> None:
+        """One error for the statement, at the call that brought the functions in."""
+        if self._size < 2 * MAX_INLINED_SIZE:
+            what = "nests too deeply" if self._depth > MAX_INLINED_DEPTH else "grows too large"
+            message = f"this expression {what} with its `fn`s put in"
+            place, span = self._outermost or (self.place, expr.span)
+            place.error(message, span, hint="compute a part of it in a statement of its own")
+        self._size = 2 * MAX_INLINED_SIZE
 
     def _value(self, expr: syntax.Expr) -> Value | None:
         match expr:
@@ -88,6 +102,8 @@ class ValueChecker:
                 return self._literal(expr, expr.value)
             case syntax.NameRef():
                 return self._name(expr)
+            case syntax.Access() | syntax.Grouped() if self._environment is not None:
+                return None  # a `fn` with these was refused where it is declared
             case syntax.Access():
                 return self._read(expr.tensor, self.indices.accesses.get(expr))
             case syntax.Binder() | syntax.Path():
@@ -123,7 +139,7 @@ class ValueChecker:
 
     def _name(self, expr: syntax.NameRef) -> Value | None:
         if self._environment is not None:
-            return self._environment[expr.name]
+            return self._environment.get(expr.name)
         if self.state.is_tensor(expr.name):
             element = self.state.read(expr.name, expr.span, in_brackets=False)
             return None if element is None else Typed(Read(element, expr.name, ()), element)
@@ -195,7 +211,7 @@ class ValueChecker:
             self.place.error(message, expr.keywords[0].span)
             return None
         if name == "size":
-            return self._size(expr)
+            return self._size_of(expr)
         if name == "quantize":
             return self._quantize(expr)
         arguments = [(self.value(argument), argument) for argument in expr.arguments]
@@ -262,16 +278,17 @@ class ValueChecker:
             message = f"`{node.name.text}` takes {takes} arguments, not {len(arguments)}"
             self.place.error(message, expr.span)
             return None
-        saved = self._environment, self.rules
+        saved = self._environment, self.rules, self._outermost
+        self._outermost = self._outermost or (self.place, expr.span)
         names = (parameter.text for parameter in node.parameters)
         self._environment = dict(zip(names, arguments, strict=True))
         self.rules = Rules(Place(source, self.place.report))
         try:
             return self.value(node.body)
         finally:
-            self._environment, self.rules = saved
+            self._environment, self.rules, self._outermost = saved
 
-    def _size(self, expr: syntax.Call) -> Value | None:
+    def _size_of(self, expr: syntax.Call) -> Value | None:
         argument = expr.arguments[0] if len(expr.arguments) == 1 else None
         if not isinstance(argument, syntax.NameRef):
             self.place.error("`size` takes one name", expr.span, "a set or a size")
