@@ -30,6 +30,7 @@ PASSES = {
     ),
     "expand-softmax": ("hectorite.lowering.expand_softmax", "ExpandSoftmax"),
     "factor-through-maps": ("hectorite.lowering.factor_through_maps", "FactorThroughMaps"),
+    "hoist-factors": ("hectorite.lowering.hoist_factors", "HoistFactors"),
     "inline-elementwise": ("hectorite.lowering.inline_elementwise", "InlineElementwise"),
     "merge-statements": ("hectorite.lowering.merge_statements", "MergeStatements"),
     "optimise-graph": ("hectorite.lowering.optimise_graph", "OptimiseGraph"),
@@ -37,6 +38,7 @@ PASSES = {
     "specialize-sizes": ("hectorite.lowering.specialize_sizes", "SpecializeSizes"),
     "split-contraction": ("hectorite.lowering.split_contraction", "SplitContraction"),
     "split-sum": ("hectorite.lowering.split_sum", "SplitSum"),
+    "widen-accumulators": ("hectorite.lowering.widen_accumulators", "WidenAccumulators"),
 }
 """Each pass, in the same way."""
 

@@ -42,7 +42,7 @@ POINTS = 300_000
 ELEMENTS = 3000
 """Elements that are kept of a set that is cut down."""
 
-FULL_POINTS = 100_000_000
+FULL_POINTS = 40_000_000
 """Points of the largest statement on data as it was given."""
 
 SIZE_PROFILES = ((6, 3, 5, 4, 2, 7), (19, 34, 9, 17, 3, 5))

@@ -1,0 +1,96 @@
+"""The shape of the code: imports go one way, files stay short, the packages are the folders."""
+
+import ast
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = ("ir", "dialects", "lowering", "backends", "frontend")
+FILES = sorted(file for layer in LAYERS for file in (ROOT / layer).glob("*.py"))
+ALL_FILES = [
+    *FILES,
+    *sorted(file for folder in ("tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")),
+]
+
+MOST_LINES = 600
+COMPILER_LINES = 120
+
+
+def imported(file: Path) -> list[str]:
+    """Every module that a file imports, at its top or inside."""
+    modules: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file.name}:{node.lineno}: a relative import"
+            modules += [f"{node.module}.{alias.name}" for alias in node.names]
+    return modules
+
+
+def name_of(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_imports_go_one_way(file):
+    rank = LAYERS.index(file.parent.name)
+    for module in imported(file):
+        first, _, rest = module.partition(".")
+        assert first not in LAYERS, f"{module} is imported as a bare folder"
+        if first == "hectorite" and rest:
+            layer = rest.split(".")[0]
+            assert layer in LAYERS, f"{module} is no layer"
+            assert LAYERS.index(layer) <= rank, f"{name_of(file)} imports {module}, a later layer"
+
+
+def test_every_file_says_what_it_is_for():
+    texts = {name_of(file): file.read_text("utf-8") for file in FILES}
+    assert not [name for name, text in texts.items() if not text.startswith('"""')]
+
+
+def test_files_are_short():
+    lines = {name_of(file): len(file.read_text("utf-8").splitlines()) for file in ALL_FILES}
+    assert not {name: count for name, count in lines.items() if count > MOST_LINES}
+
+
+def test_the_compiler_fits_on_a_page():
+    text = (ROOT / "lowering" / "pipelines.py").read_text("utf-8")
+    assert len(text.splitlines()) <= COMPILER_LINES
+    assert "lowering/pipelines.py" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_no_file_hides_a_standard_module():
+    hidden = [file for file in FILES if file.stem in sys.stdlib_module_names]
+    assert not hidden
+
+
+def test_the_packages_are_the_folders():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    listed = project["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted(["hectorite", *(f"hectorite.{layer}" for layer in LAYERS)])
+    for layer in LAYERS:
+        assert (ROOT / layer / "__init__.py").exists()
+        assert (ROOT / layer / "py.typed").exists()
+        below = [d for d in (ROOT / layer).iterdir() if d.is_dir() and d.name != "__pycache__"]
+        assert not below, f"{layer} is flat"
+
+
+def test_every_pass_is_registered():
+    from hectorite.frontend.registry import PASSES, UNIVERSE
+
+    defined = {
+        (f"hectorite.lowering.{file.stem}", node.name)
+        for file in FILES
+        if file.parent.name == "lowering"
+        for node in ast.parse(file.read_text("utf-8")).body
+        if isinstance(node, ast.ClassDef) and "ModulePass" in map(ast.unparse, node.bases)
+    }
+    assert defined == set(PASSES.values())
+    for name, make in UNIVERSE.all_passes.items():
+        assert make().name == name
+    for name, make in UNIVERSE.all_dialects.items():
+        assert make().name == name
