@@ -10,10 +10,10 @@ hoisting, weight hoisting and compact materialisation.
     z[e, o] += h[e.src, i] * W[e.type, i, o]
     y[e.dst, o] += z[e, o]
 
-becomes, with `set edge_src_type {src: node, type: etype} = distinct(e.src, e.type) for e: edge`,
+becomes, with `set edge_type_src {type: etype, src: node} = distinct(e.type, e.src) for e: edge`,
 
-    z_src_type[u, o] += h[u.src, i] * W[u.type, i, o]
-    z[e, o] = z_src_type[e.src_type, o]
+    z_type_src[u, o] += h[u.src, i] * W[u.type, i, o]
+    z[e, o] = z_type_src[e.type_src, o]
     y[e.dst, o] += z[e, o]
 
 Only statements that do work for each element are moved: a reduction or a function that costs more
@@ -58,6 +58,9 @@ from hectorite.lowering.statement_body import (
 
 COSTLY = ("exp", "log", "sin", "cos", "tanh", "sigmoid", "gelu", "silu", "erf", "pow")
 """Functions that cost more than reading their value from memory."""
+
+USUAL_SIZE = 64
+"""What a size that is not known is taken for."""
 
 WORTHWHILE = 0.9
 """A derived set with more than this share of the elements is not worth building."""
@@ -132,13 +135,14 @@ def _moved(
 
 
 def _slice(op: StatementOp, path: Path) -> int:
-    """The most elements that a path selects from a tensor; a set counts as one element."""
+    """The most elements that a path selects from a tensor, sizes that are not known yet taken for
+    equal."""
     sizes = [1]
     for read in op.reads:
         at = [i for i, index in enumerate(read.access.data) if path in index.paths]
         rest = [dim for i, dim in enumerate(read.type.dims) if i not in at]
         if at:
-            sizes.append(prod(dim for dim in rest if isinstance(dim, int)))
+            sizes.append(prod(dim if isinstance(dim, int) else USUAL_SIZE for dim in rest))
     return max(sizes)
 
 

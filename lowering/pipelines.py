@@ -21,6 +21,7 @@ from hectorite.lowering.compose_gathers import ComposeGathers
 from hectorite.lowering.expand_softmax import ExpandSoftmax
 from hectorite.lowering.factor_through_maps import FactorThroughMaps
 from hectorite.lowering.graph_to_tile import graph_to_tile
+from hectorite.lowering.hoist_factors import HoistFactors
 from hectorite.lowering.inline_elementwise import InlineElementwise
 from hectorite.lowering.merge_statements import MergeStatements
 from hectorite.lowering.simplify_access import SimplifyAccess
@@ -65,6 +66,7 @@ def rewrite_round(options: Options) -> tuple[ModulePass, ...]:
         # What is split is worth splitting only for the factoring after it.
         SplitSum(reassociate, known),
         SplitContraction(reassociate, known),
+        HoistFactors(reassociate),
         FactorThroughMaps(known),
         # The gathers that factoring leaves go into their readers before the next round.
         SimplifyAccess(),

@@ -100,8 +100,8 @@ def test_a_statement_that_goes_on_stays(program, rewritten):
 @pytest.mark.parametrize(
     ("cardinalities", "moves"),
     [
-        (("edge=100", "edge_src_type=90"), True),
-        (("edge=100", "edge_src_type=91"), False),
+        (("edge=100", "edge_type_src=90"), True),
+        (("edge=100", "edge_type_src=91"), False),
         (("edge=100",), True),
     ],
 )
@@ -124,9 +124,9 @@ def test_sets_are_shared_and_names_are_new(program, rewritten):
     sets = """
 graph.set @node
 graph.set @etype
-graph.set @src_type
-graph.set @edge {src: node, dst: node, type: etype, src_type: src_type}
-graph.dim @edge_src_type
+graph.set @type_src
+graph.set @edge {src: node, dst: node, type: etype, type_src: type_src}
+graph.dim @edge_type_src
 """
     module = program(
         ARGUMENTS,
@@ -138,8 +138,8 @@ graph.dim @edge_src_type
     FactorThroughMaps().apply(None, after)
     assert str(after).count("graph.derive") == 1
     assert (
-        "graph.derive @edge_src_type_2 {src: node, type: etype} = "
-        "distinct [e.src, e.type] for (e: edge) as src_type_2" in str(after)
+        "graph.derive @edge_type_src_2 {type: etype, src: node} = "
+        "distinct [e.type, e.src] for (e: edge) as type_src_2" in str(after)
     )
 
 

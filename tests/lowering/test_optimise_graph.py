@@ -19,33 +19,33 @@ RGAT_PARAMETERS = "h: f32[node, N], W: f32[etype, N, M], al: f32[etype, M], ar: 
 
 def test_rgat(program, rewritten):
     assert rewritten(program(RGAT_PARAMETERS, RGAT, "y"), OptimiseGraph()) == [
-        "zs_src_type[u, o] += h[u.src, i] * W[u.type, i, o]",
-        "zd_dst_type[u, o] += h[u.dst, i] * W[u.type, i, o]",
-        "s_part1_src_type[u] += zs_src_type[u, o] * al[u.type, o]",
-        "s_part2_dst_type[u] += zd_dst_type[u, o] * ar[u.type, o]",
-        "l[e] = leaky_relu(s_part1_src_type[e.src_type] + s_part2_dst_type[e.dst_type], 0.2)",
+        "zs_type_src[u, o] += h[u.src, i] * W[u.type, i, o]",
+        "zd_type_dst[u, o] += h[u.dst, i] * W[u.type, i, o]",
+        "s_part1_type_src[u] += zs_type_src[u, o] * al[u.type, o]",
+        "s_part2_type_dst[u] += zd_type_dst[u, o] * ar[u.type, o]",
+        "l[e] = leaky_relu(s_part1_type_src[e.type_src] + s_part2_type_dst[e.type_dst], 0.2)",
         "a_max[e.dst] max= l[e]",
         "a_exp[e] = exp(l[e] - a_max[e.dst])",
         "a_sum[e.dst] += a_exp[e]",
         "a[e] = a_exp[e] / a_sum[e.dst]",
-        "y[e.dst, o] += a[e] * zs_src_type[e.src_type, o]",
+        "y[e.dst, o] += a[e] * zs_type_src[e.type_src, o]",
     ]
 
 
 def test_rgat_as_written_without_reassociation(program, rewritten):
     lines = rewritten(program(RGAT_PARAMETERS, RGAT, "y"), OptimiseGraph(reassociate=False))
     assert lines[2] == (
-        "s[e] += zs_src_type[e.src_type, o] * al[e.type, o]"
-        " + zd_dst_type[e.dst_type, o] * ar[e.type, o]"
+        "s[e] += zs_type_src[e.type_src, o] * al[e.type, o]"
+        " + zd_type_dst[e.type_dst, o] * ar[e.type, o]"
     )
 
 
 def test_rgat_where_pairs_are_no_fewer_than_edges(program, rewritten):
-    known = ("edge=100", "edge_src_type=99", "edge_dst_type=40")
+    known = ("edge=100", "edge_type_src=99", "edge_type_dst=40")
     lines = rewritten(program(RGAT_PARAMETERS, RGAT, "y"), OptimiseGraph(cardinalities=known))
     assert lines[:2] == [
         "zs[e, o] += h[e.src, i] * W[e.type, i, o]",
-        "zd_dst_type[u, o] += h[u.dst, i] * W[u.type, i, o]",
+        "zd_type_dst[u, o] += h[u.dst, i] * W[u.type, i, o]",
     ]
 
 
