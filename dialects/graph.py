@@ -69,6 +69,7 @@ from hectorite.ir.space import (
     VariablesAttr,
     access_text,
     parse_access,
+    parse_defined,
     parse_index,
 )
 
@@ -391,7 +392,7 @@ class ReadOp(IRDLOperation):
 
     @classmethod
     def parse(cls, parser: Parser) -> "ReadOp":
-        tensor = parser.parse_operand("a tensor")
+        tensor = parse_defined(parser, "a tensor")
         access = parse_access(parser)
         parser.parse_punctuation(":")
         parser.parse_type()

@@ -70,7 +70,7 @@ from hectorite.dialects.tile_memory import (
 )
 from hectorite.dialects.tile_program import PROGRAM_OPERATIONS
 from hectorite.ir.scalar import scalar_type
-from hectorite.ir.space import TensorType
+from hectorite.ir.space import TensorType, parse_defined
 
 REDUCTIONS = ("add", "mul", "max", "min")
 
@@ -309,16 +309,16 @@ class ProductOp(IRDLOperation):
 
     @classmethod
     def parse(cls, parser: Parser) -> "ProductOp":
-        first = parser.parse_operand("a tensor or an initial tile")
+        first = parse_defined(parser, "a tensor or an initial tile")
         init = None
         if parser.parse_optional_punctuation("+") is not None:
-            init, first = first, parser.parse_operand("a tensor")
+            init, first = first, parse_defined(parser, "a tensor")
         a_indices, a_axis = _parse_product_operand(parser)
         parser.parse_punctuation(",")
-        b = parser.parse_operand("a tensor")
+        b = parse_defined(parser, "a tensor")
         b_indices, b_axis = _parse_product_operand(parser)
         parser.parse_keyword("to")
-        extent = parser.parse_operand("an extent")
+        extent = parse_defined(parser, "an extent")
         parser.parse_punctuation(":")
         parser.parse_type()
         parser.parse_punctuation(",")
@@ -345,7 +345,7 @@ class ProductOp(IRDLOperation):
 
 def _parse_product_operand(parser: Parser) -> tuple[list[SSAValue], int]:
     indices = parser.parse_comma_separated_list(
-        parser.Delimiter.SQUARE, lambda: parser.parse_operand("an index")
+        parser.Delimiter.SQUARE, lambda: parse_defined(parser, "an index")
     )
     parser.parse_keyword("k")
     return indices, parser.parse_integer()

@@ -33,7 +33,7 @@ from xdsl.traits import MemoryReadEffect, MemoryWriteEffect
 from xdsl.utils.exceptions import VerifyException
 
 from hectorite.ir.scalar import scalar_type
-from hectorite.ir.space import TensorType
+from hectorite.ir.space import TensorType, parse_defined
 
 index = IndexType()
 
@@ -56,9 +56,9 @@ def print_indices(printer: Printer, tensor: SSAValue, indices: Sequence[SSAValue
 
 
 def parse_indices(parser: Parser) -> tuple[SSAValue, list[SSAValue]]:
-    tensor = parser.parse_operand("a tensor")
+    tensor = parse_defined(parser, "a tensor")
     indices = parser.parse_comma_separated_list(
-        parser.Delimiter.SQUARE, lambda: parser.parse_operand("an index")
+        parser.Delimiter.SQUARE, lambda: parse_defined(parser, "an index")
     )
     return tensor, indices
 
@@ -142,7 +142,7 @@ def _parse_access_tail(
         if word is None:
             return properties, valid
         if word == "valid":
-            valid = parser.parse_operand("a lane count")
+            valid = parse_defined(parser, "a lane count")
         elif word == "pad":
             properties[word] = _pad_attribute(parser.parse_number(), element_is_float)
         else:
@@ -242,7 +242,7 @@ class StoreOp(ElementAccess):
 
     @classmethod
     def parse(cls, parser: Parser) -> "StoreOp":
-        value = parser.parse_operand("a value")
+        value = parse_defined(parser, "a value")
         parser.parse_punctuation(",")
         tensor, indices = parse_indices(parser)
         is_float = cast(TensorType, tensor.type).element_type.is_float

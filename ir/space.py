@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import FloatAttr, IntegerAttr, NoneAttr, StringAttr
-from xdsl.ir import Attribute, Data, Dialect, ParametrizedAttribute, TypeAttribute
+from xdsl.ir import Attribute, Data, Dialect, ParametrizedAttribute, SSAValue, TypeAttribute
 from xdsl.irdl import irdl_attr_definition
 from xdsl.parser import AttrParser, Parser
 from xdsl.printer import Printer
@@ -28,6 +28,15 @@ Dim = int | str
 
 _NOTHING = NoneAttr()
 _OPERATORS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+
+def parse_defined(parser: Parser, what: str) -> SSAValue:
+    """An operand that stands before the types of its operation: a value defined above."""
+    name = parser.parse_unresolved_operand(f"expected {what}")
+    values = parser.ssa_values.get(name.operand_name, ())
+    if name.index >= len(values):
+        parser.raise_error(f"expected {what} that is defined above", name.span)
+    return values[name.index]
 
 
 def parse_dim(parser: AttrParser) -> Dim:
