@@ -41,6 +41,9 @@ def arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", default="", help="peers with one of these in their name")
     parser.add_argument("--rounds", type=int, help="turns of each peer (default 5, quick 2)")
     parser.add_argument("--threads", type=int, default=available_cores(), help="of every peer")
+    parser.add_argument(
+        "--clock", default="wall", choices=["wall", "cpu"], help="cpu: with --threads 1, when busy"
+    )
     chosen = parser.parse_args(command_line)
     if chosen.data_dir is not None and not chosen.data_dir.is_dir():
         parser.error(f"--data-dir {chosen.data_dir}: no such folder")
@@ -103,8 +106,9 @@ def main(command_line: Sequence[str] | None = None) -> int:
             threads=chosen.threads,
             rounds=chosen.rounds or (2 if chosen.quick else 5),
             turn=0.05 if chosen.quick else 0.2,
-            wait=0.2 if chosen.quick else 1.0,
+            wait=0.0 if chosen.clock == "cpu" else 0.2 if chosen.quick else 1.0,
             limit=physical_memory() * 2 // 3,
+            clock=chosen.clock,
             watch=status.update,
         ) as arena:
             for case in cases:
