@@ -8,12 +8,13 @@ level, which is a program again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hectorite.frontend.program import Facts, Sizes
 from hectorite.frontend.program_text import LEVELS, ProgramText
+from hectorite.frontend.range_checks import Check
 from hectorite.frontend.signature import Signature
 from hectorite.frontend.targets import Request, only, tile_module
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, fail
@@ -61,7 +62,8 @@ def level_text(
     module = tile_module(Request(text, facts, name, known, reassociate), listing)
     if level == "tile":
         return _joined(listing, module_text(module, generic))
-    return _joined(listing, _code_of(module, facts, name, level))
+    checks = [check.with_sizes(known) for check in facts.checks.get(name, ())]
+    return _joined(listing, _code_of(module, checks, name, level))
 
 
 def check_level(text: ProgramText, level: str) -> None:
@@ -126,7 +128,7 @@ def _graph(
     return optimise(module, sizes, Options(reassociate), observe)
 
 
-def _code_of(module: ModuleOp, facts: Facts, name: str, level: str) -> str:
+def _code_of(module: ModuleOp, checks: Sequence[Check], name: str, level: str) -> str:
     from hectorite.backends.llvm_module import compile_tile
     from hectorite.frontend.emitted_code import emitted
 
@@ -135,7 +137,7 @@ def _code_of(module: ModuleOp, facts: Facts, name: str, level: str) -> str:
         from hectorite.backends.jit import compile_assembly
 
         code = compile_assembly(code, f"{name}.ll")
-    return emitted(level, plan, facts.checks.get(name, ()), code)
+    return emitted(level, plan, checks, code)
 
 
 def _assembly_of(text: ProgramText) -> str:

@@ -8,7 +8,7 @@ tensor. Binding checks the values of maps, so paths need no check; sums such as 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hectorite.backends.access import check_access
@@ -34,6 +34,12 @@ class Check:
     index: IndexExpr
     variables: tuple[tuple[str, Dim], ...]
     dim: Dim
+
+    def with_sizes(self, sizes: Mapping[str, int]) -> Check:
+        """The same for known sizes."""
+        variables = tuple((name, _known(over, sizes)) for name, over in self.variables)
+        index, dim = self.index.with_sizes(sizes), _known(self.dim, sizes)
+        return replace(self, index=index, variables=variables, dim=dim)
 
 
 def find_checks(func: FuncOp, schema: Schema) -> tuple[Check, ...]:
@@ -80,10 +86,9 @@ def _stays_inside(index: IndexExpr, over: Mapping[str, Dim], dim: Dim, schema: S
 def run_checks(checks: Sequence[Check], binding: Binding, sizes: Mapping[str, int]) -> None:
     """Raises `HectoriteError` naming every access that leaves its tensor."""
     report = Report()
-    for check in checks:
-        variables = {name: _known(over, sizes) for name, over in check.variables}
-        limit = _extent(check.dim, binding, sizes)
-        violation = check_access(binding, check.index.with_sizes(sizes), variables, limit)
+    for check in (check.with_sizes(sizes) for check in checks):
+        limit = check.dim if isinstance(check.dim, int) else binding.size(check.dim)
+        violation = check_access(binding, check.index, dict(check.variables), limit)
         if violation is not None:
             may_be = "is" if violation.exact else "may be"
             report.add(
@@ -107,9 +112,3 @@ def _text(index: IndexExpr) -> str:
 
 def _known(over: Dim, sizes: Mapping[str, int]) -> Dim:
     return sizes.get(over, over) if isinstance(over, str) else over
-
-
-def _extent(dim: Dim, binding: Binding, sizes: Mapping[str, int]) -> int:
-    if isinstance(dim, int):
-        return dim
-    return sizes[dim] if dim in sizes else binding.size(dim)
