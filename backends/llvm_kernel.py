@@ -118,6 +118,7 @@ class _Body:
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
         self.tiles: dict[SSAValue, Tile] = {}
         self.memories: dict[SSAValue, Memory] = {}
+        self.alone: dict[tuple[SSAValue, int], ir.Value] = {}
         *given, task = function.args
         count = len(kernel.parameters)
         self.sizes = dict(zip(sizes, given[count:], strict=True))
@@ -145,6 +146,7 @@ class _Body:
         return []
 
     def operation(self, op: Operation) -> None:
+        self.alone.clear()  # they are known to be computed only where this operation stands
         if isinstance(op, ScalarOp):
             self.scalar(op)
         elif type(op) in _EMITTERS:
@@ -269,7 +271,28 @@ class _Body:
         tile = self.tiles[operand]
         if not isinstance(operand.type, VectorType):
             return tile[0]
-        return tile[piece] if row is None else pick(self.builder, tile, row)
+        return tile[piece] if row is None else self.lane(operand, row)
+
+    def lane(self, operand: SSAValue, number: int) -> ir.Value:
+        """One lane of a vector of indices, computed alone if it is no load: rows that follow each
+        other then have addresses that LLVM knows to be a constant apart."""
+        key = operand, number
+        if key not in self.alone:
+            self.alone[key] = self.computed_lane(operand, number)
+        return self.alone[key]
+
+    def computed_lane(self, operand: SSAValue, number: int) -> ir.Value:
+        op = operand.owner
+        if isinstance(op, LanesOp):
+            return ir.Constant(I64, number)
+        if isinstance(op, SplatOp):
+            return self.value(op.input)
+        if isinstance(op, ScalarOp):
+            arguments = [self.lane(value, number) for value in op.operands]
+            return emit(self.builder, op.FUNCTION.name, arguments, _element(op.operands[-1]))
+        if isinstance(op, ConstantOp):
+            return constant(conversion.register_type(_element(op.result)), op.number)
+        return pick(self.builder, self.tiles[operand], number)
 
     def plus(self, index: ir.Value, number: int) -> ir.Value:
         return self.builder.add(index, constant(index.type, number), flags=("nsw",))

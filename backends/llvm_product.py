@@ -22,8 +22,10 @@ from hectorite.backends.llvm_tiles import Piece, pieces, splat
 from hectorite.backends.vector_math import emit
 from hectorite.ir.element import ElementType
 
-UNROLL = 4
-"""Steps in one round of the loop: it hides the loop's own instructions."""
+ROUND = 128
+"""Most vector instructions in one round of the loop, which hide those of the loop itself."""
+
+REGISTER_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def product(
     number = register_type(element)
     zeros = [constant(ir.VectorType(number, part.lanes), 0) for part in parts]
     sums = list(initial or zeros * len(a.starts))
+    registers = -(-lanes * element.compute.storage.itemsize // REGISTER_BYTES)
+    unroll = 1 << (max(1, ROUND // (len(a.starts) * registers)).bit_length() - 1)
 
     def one_step(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         row = b.row(builder, k, parts, element)
@@ -99,13 +103,13 @@ def product(
         return sums
 
     def steps(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-        for offset in range(UNROLL):
+        for offset in range(unroll):
             here = builder.add(k, ir.Constant(I64, offset), flags=("nsw",))
             sums = one_step(here, sums)
         return sums
 
-    rounds = builder.and_(extent, ir.Constant(I64, -UNROLL))
+    rounds = builder.and_(extent, ir.Constant(I64, -unroll))
     zero = ir.Constant(I64, 0)
-    several, one = ir.Constant(I64, UNROLL), ir.Constant(I64, 1)
+    several, one = ir.Constant(I64, unroll), ir.Constant(I64, 1)
     sums = counted_loop(builder, zero, rounds, several, sums, steps)
     return counted_loop(builder, rounds, extent, one, sums, one_step)
