@@ -13,6 +13,7 @@ go either way; what depends on it has an infinite bound, as has what overflows. 
 checked with `run_reference(..., own_types=True)` instead.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from hectorite.backends.error_rules import COMPARISONS, EXACT, RULES
 from hectorite.backends.reference import Evaluator, bind, find_function, value_element
-from hectorite.backends.reference_arithmetic import Arithmetic, Fold, Lanes, identity
+from hectorite.backends.reference_arithmetic import Arithmetic, Axes, Fold, Lanes, dot, identity
 from hectorite.ir.element import ElementType
 from hectorite.ir.scalar import Array, apply, convert, wrap
 
@@ -144,6 +145,20 @@ class ErrorAnalysis(Arithmetic):
         if kind == "mul" and v.dtype.kind == "f":
             error = magnitude + error
         return v, error, magnitude, np.ones(v.shape)
+
+    def dot(self, one: Lanes, other: Lanes, axes: Axes, shape: Axes, element: ElementType) -> Lanes:
+        def summed(a: int, b: int) -> Array:
+            # Data without errors is common, and then there is nothing to add up.
+            if not (one[a].any() and other[b].any()):
+                return np.zeros(())
+            return dot(one[a], other[b], axes, shape)
+
+        magnitude = summed(2, 2)
+        error = summed(2, 1) + summed(1, 2) + summed(1, 1) + _unit(element) * magnitude
+        value = dot(one[0], other[0], axes, shape)
+        count = math.prod(shape[axis] for axis in axes)
+        lanes = (value, error, magnitude, np.asarray(float(count)))
+        return tuple(np.broadcast_to(lane, value.shape) for lane in lanes)
 
     def settle(self, kind: str, lanes: Lanes, element: ElementType, stored: ElementType) -> Lanes:
         v, error, magnitude, count = lanes

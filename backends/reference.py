@@ -11,11 +11,11 @@ statements are visited a box of points at a time, which bounds the memory and no
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from hectorite.backends.reference_arithmetic import Arithmetic, Lanes
 from hectorite.backends.reference_data import Data, Grid
@@ -32,7 +32,7 @@ from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.diagnostics import did_you_mean, fail
 from hectorite.ir.element import ELEMENTS, ElementType, element_of
 from hectorite.ir.index import IndexExpr
-from hectorite.ir.scalar import Array, CastOp, ConstantOp, ScalarOp
+from hectorite.ir.scalar import OPERATIONS, Array, CastOp, ConstantOp, ScalarOp
 from hectorite.ir.space import Dim, TensorType
 
 POINTS = 1 << 22
@@ -173,13 +173,7 @@ class Evaluator:
         gone = tuple(axis for axis, (name, _) in enumerate(variables) if name not in left)
         for box in boxes(self.shape([dim for _, dim in variables]), POINTS):
             grid = Grid(self.data, variables, box)
-            lanes = self.arithmetic.spread(kind, self._body(op.body.block, grid))
-            lanes = tuple(np.broadcast_to(lane, grid.shape) for lane in lanes)
-            if kind != "assign":
-                lanes = tuple(
-                    fold.reduce(lane, axis=gone, dtype=lane.dtype, keepdims=True)
-                    for (fold, _), lane in zip(folds, lanes, strict=True)
-                )
+            lanes = self._reduced(op, grid, gone)
             where, inside = self._positions(op, grid, shape, lanes[0].shape)
             for (fold, _), out, lane in zip(folds, total, lanes, strict=True):
                 if kind == "assign":
@@ -201,12 +195,26 @@ class Evaluator:
         keep = np.broadcast_to(inside, points).ravel()
         return np.broadcast_to(flat, points).ravel()[keep], keep
 
-    def _body(self, block: Block, grid: Grid) -> Lanes:
-        """The value that a statement's body yields, at every point of the grid."""
-        for op in block.ops:
-            if op is not block.last_op:
-                self.values[op.results[0]] = self.scalar(op, grid)
-        return self.values[cast(Operation, block.last_op).operands[0]]
+    def _reduced(self, op: StatementOp, grid: Grid, gone: tuple[int, ...]) -> Lanes:
+        """What accumulates: the value of the body, reduced along the axes in `gone`."""
+        kind, element, last = op.kind.data, element_of(op.value.type), op.value.owner
+        is_dot = kind == "add" and gone and element.is_float
+        product = last if is_dot and isinstance(last, OPERATIONS["mul"]) else None
+        for inner in op.body.block.ops:
+            if inner.results and inner is not product:
+                self.values[inner.results[0]] = self.scalar(inner, grid)
+        if product is not None:
+            # The sum of a product, without a place for every product.
+            one, other = (self.values[operand] for operand in product.operands)
+            return self.arithmetic.dot(one, other, gone, grid.shape, element)
+        lanes = self.arithmetic.spread(kind, self.values[op.value])
+        lanes = tuple(np.broadcast_to(lane, grid.shape) for lane in lanes)
+        if kind == "assign":
+            return lanes
+        return tuple(
+            fold.reduce(lane, axis=gone, dtype=lane.dtype, keepdims=True)
+            for (fold, _), lane in zip(self.arithmetic.folds(kind, element), lanes, strict=True)
+        )
 
     def scalar(self, op: Operation, grid: Grid) -> Lanes:
         """The value of one scalar operation at every point of the grid."""
@@ -231,19 +239,19 @@ class Evaluator:
 
     def _read(self, op: ReadOp, grid: Grid) -> Lanes:
         lanes, shape = self.values[op.tensor], self.shape(op.type.dims)
+        if (read := grid.take(lanes, op.access.data, shape)) is not None:
+            return read
         flat, inside = grid.flat(op.access.data, shape)
-        if np.all(inside):
-            return tuple(lane.ravel()[flat] for lane in lanes)
         if op.type.pad_value is None:
             raise self._outside(f"a read at {op.access}", grid, op.access.data, shape)
         element = op.type.element_type
         pads = self.arithmetic.constant(op.type.pad_value, element)
-        read = list[Array]()
+        padded = list[Array]()
         for lane, pad in zip(lanes, pads, strict=True):
             values = np.full(inside.shape, pad, lane.dtype)
             values[inside] = lane.ravel()[flat[inside]]
-            read.append(values)
-        return tuple(read)
+            padded.append(values)
+        return tuple(padded)
 
     def _outside(
         self, what: str, grid: Grid, access: Sequence[IndexExpr], shape: tuple[int, ...]

@@ -9,6 +9,7 @@ part; or, with `own_types`, what the program itself computes in (f32, also for 1
 comparing where a rounding decides: non-finite values and comparisons at their threshold.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from hectorite.ir.element import ElementType
 from hectorite.ir.scalar import Array, apply, convert, wrap
 
 Lanes = tuple[Array, ...]
+Axes = tuple[int, ...]
 Fold = tuple[np.ufunc, Any]
 """How one lane accumulates: the function, and the value it starts from."""
 
@@ -31,6 +33,19 @@ def identity(kind: str, element: ElementType) -> float | int:
             return -np.inf if kind == "max" else np.inf
         return element.bounds[0 if kind == "max" else 1]
     return 1 if kind == "mul" else 0
+
+
+def dot(one: Array, other: Array, axes: Axes, shape: Axes) -> Array:
+    """The sum of a product along some axes of a grid, which stay with one element."""
+    letters = list(range(len(shape)))
+    one, other = (
+        array.reshape((1,) * (len(shape) - array.ndim) + array.shape) for array in (one, other)
+    )
+    kept = [axis for axis in letters if axis not in axes]
+    total = np.expand_dims(np.einsum(one, letters, other, letters, kept), axes)
+    # An axis that neither factor varies along counts how often the product is added.
+    alike = [axis for axis in axes if one.shape[axis] == other.shape[axis] == 1]
+    return total * total.dtype.type(math.prod(shape[axis] for axis in alike))
 
 
 class Arithmetic:
@@ -68,6 +83,10 @@ class Arithmetic:
     def spread(self, kind: str, value: Lanes) -> Lanes:
         """The lanes that a value accumulates in."""
         return value
+
+    def dot(self, one: Lanes, other: Lanes, axes: Axes, shape: Axes, element: ElementType) -> Lanes:
+        """The lanes in which a product of floats accumulates, summed along some axes of a grid."""
+        return (dot(one[0], other[0], axes, shape),)
 
     def settle(self, kind: str, lanes: Lanes, element: ElementType, stored: ElementType) -> Lanes:
         """The value of what has accumulated in `element`, rounded to the type it is stored in."""

@@ -111,6 +111,36 @@ class Grid:
             flat = flat * extent + values
         return flat, np.broadcast_to(inside, flat.shape)
 
+    def take(
+        self, lanes: Sequence[Array], access: Sequence[IndexExpr], shape: Sequence[int]
+    ) -> tuple[Array, ...] | None:
+        """The elements at the access, on axes that broadcast over the grid's; None if any lies
+        outside. What a plain variable runs over from end to end is taken as a whole."""
+        axes = {name: axis for axis, name in enumerate(self.over)}
+        whole = dict[int, int]()
+        for dim, expr in enumerate(access):
+            alone = sum(expr.variable in other.variables for other in access) == 1
+            if expr.variable is not None and alone:
+                axis = axes[expr.variable]
+                if self.shape[axis] == shape[dim]:
+                    whole[dim] = axis
+        rest = [dim for dim in range(len(access)) if dim not in whole]
+        indices = [self.index(access[dim]) for dim in rest]
+        for values, dim in zip(indices, rest, strict=True):
+            if np.any((values < 0) | (values >= shape[dim])):
+                return None
+        # Axes of the grid that the indices vary along come first, then the whole dimensions.
+        places = tuple(whole.values())
+        read = list[Array]()
+        for lane in lanes:
+            table = lane.transpose([*rest, *whole])[tuple(indices)]
+            if not rest:
+                table = table[(None,) * len(self.shape)]
+            kept = np.squeeze(table, axis=places)
+            ahead = len(self.shape) - len(places)
+            read.append(np.moveaxis(kept, range(ahead, kept.ndim), places))
+        return tuple(read)
+
     def group(self, keys: Sequence[IndexExpr]) -> Array:
         """A number for each tuple of keys, the same where all keys are equal."""
         number = np.zeros((1,) * len(self.shape), np.int64)
