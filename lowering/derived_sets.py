@@ -7,15 +7,16 @@ distinct tuples, declared in the module or found there if it already was, with t
                                 for (e: edge) as src_type
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import Block
 
+from hectorite.dialects.graph import FuncOp
 from hectorite.dialects.graph_sets import DeriveOp, DimOp, SetOp, schema_of
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schema import Derivation, Schema
+from hectorite.ir.space import TensorType
 
 Fields = tuple[str, ...]
 """A path without its variable: the maps it follows."""
@@ -126,7 +127,7 @@ def _existing(schema: Schema, set_name: str, core: Sequence[Fields]) -> str | No
 
 
 def _declare(module: ModuleOp, schema: Schema, set_name: str, core: Sequence[Fields]) -> str:
-    sets = {*schema.sets, *schema.sizes}
+    sets = {*schema.sets, *schema.sizes, *_size_variables(module)}
     name = _unused(derived_name(set_name, core), sets)
     position = _unused(derived_name("", core).strip("_"), set(schema.fields_of(set_name)))
     fields = dict[str, str]()
@@ -136,12 +137,17 @@ def _declare(module: ModuleOp, schema: Schema, set_name: str, core: Sequence[Fie
     op = DeriveOp(name, fields, keys, [("e", set_name)], position=position)
     block = module.body.block
     declarations = [op for op in block.ops if isinstance(op, SetOp | DeriveOp | DimOp)]
-    _insert_after(block, op, declarations[-1])
+    block.insert_op_after(op, declarations[-1])
     return position
 
 
-def _insert_after(block: Block, op: DeriveOp, last: SetOp | DeriveOp | DimOp) -> None:
-    block.insert_op_after(op, last)
+def _size_variables(module: ModuleOp) -> Iterator[str]:
+    """Names in the shapes of functions, which a new set must not capture."""
+    for func in module.ops:
+        if isinstance(func, FuncOp):
+            for type in (*func.inputs, *func.outputs):
+                if isinstance(type, TensorType):
+                    yield from (dim for dim in type.dims if isinstance(dim, str))
 
 
 def _unused(name: str, taken: set[str]) -> str:

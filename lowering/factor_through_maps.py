@@ -24,6 +24,7 @@ that agree in all their maps are few.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from math import prod
 
 from xdsl.context import Context
@@ -172,7 +173,11 @@ def gains(module: ModuleOp, over: str, paths: Sequence[Fields], known: Mapping[s
     schema = schema_of(module)
     single = single_map(schema, over, paths)
     core = independent(schema, over, paths)
-    image = single.set_name if single is not None else derived_name(over, core)
+    # Under which name a set would be declared depends on the statement that asks for it first.
+    names = [derived_name(over, order) for order in permutations(core)]
+    image = next((name for name in names if name in known), "")
+    if single is not None:
+        image = single.set_name
     if image in known and over in known:
         limit = known[over] * (1 if single is not None else WORTHWHILE)
         return known[image] <= limit

@@ -4,12 +4,12 @@ Enters: the `graph` dialect. Leaves: the same, where a sum of products that make
 a tensor no longer multiplies its terms by factors, nor divides them by divisors, that do not depend
 on the reduced variables.
 
-    %s = graph.statement add [e] for (e: edge, f: 8) { k[e.src, f] * q[e.dst, f] * mu[e.type] }
+    s[e] += k[e.src, f] * q[e.dst, f] * mu[e.type]
 
 becomes
 
-    %s_part = graph.statement add [e] for (e: edge, f: 8) { k[e.src, f] * q[e.dst, f] }
-    %s = graph.statement assign [e] for (e: edge) { s_part[e] * mu[e.type] }
+    s_part[e] += k[e.src, f] * q[e.dst, f]
+    s[e] = s_part[e] * mu[e.type]
 
 Floats are rounded at other places by this; `reassociate=false` forbids it. Integers wrap alike
 either way.

@@ -14,7 +14,7 @@ becomes
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import FunctionType, IntAttr, ModuleOp
@@ -26,7 +26,7 @@ from hectorite.dialects.graph import SizeOp
 from hectorite.dialects.graph_sets import DimOp, schema_of
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.scalar import ConstantOp
-from hectorite.ir.space import AccessAttr, Dim, TensorType, VariablesAttr
+from hectorite.ir.space import AccessAttr, ConditionsAttr, Dim, TensorType, VariablesAttr
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,13 @@ def _attribute(attribute: Attribute, sizes: Mapping[str, int]) -> Attribute:
         return attribute.with_dims(_dims(attribute.dims, sizes))
     if isinstance(attribute, AccessAttr):
         return AccessAttr(tuple(index.with_sizes(sizes) for index in attribute.data))
+    if isinstance(attribute, ConditionsAttr):
+        return ConditionsAttr(
+            tuple(
+                replace(c, left=c.left.with_sizes(sizes), right=c.right.with_sizes(sizes))
+                for c in attribute.data
+            )
+        )
     if isinstance(attribute, VariablesAttr):
         names = [name for name, _ in attribute.data]
         dims = _dims([dim for _, dim in attribute.data], sizes)

@@ -215,6 +215,12 @@ def ir() -> Callable[[str], ModuleOp]:
 
 
 @pytest.fixture(scope="session")
+def drawn() -> Callable[..., tuple[Any, Any, Any]]:
+    """`draw`, as a fixture."""
+    return draw
+
+
+@pytest.fixture(scope="session")
 def lines_of() -> Callable[[ModuleOp], list[str]]:
     """`notation_of`, as a fixture."""
     return notation_of

@@ -143,6 +143,13 @@ graph.dim @edge_type_src
     )
 
 
+def test_size_variables_are_not_captured(program, rewritten):
+    lines = TYPED.replace("N", "edge_type_src")
+    module = program(ARGUMENTS.replace("N", "edge_type_src"), lines, "z")
+    FactorThroughMaps().apply(None, module)
+    assert "graph.derive @edge_type_src_2" in str(module)
+
+
 def test_a_declared_set_is_used(program, rewritten):
     sets = """
 graph.set @node

@@ -1,9 +1,12 @@
 """`optimise-graph`: whole programs."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hectorite.backends.error_bound import difference, run_with_bounds
+from hectorite.backends.reference import run_reference
 from hectorite.lowering.optimise_graph import OptimiseGraph
 
 RGAT = """
@@ -58,13 +61,28 @@ def test_projection_before_aggregation(program, rewritten):
     ]
 
 
-ACCESSES = ("x[e.src, i]", "x[e.dst, i]", "v[e.type, i]", "w[e]", "u[i]", "x[e.src, 0]")
+ACCESSES = (
+    "x[e.src, i]",
+    "x[e.dst, i]",
+    "v[e.type, i]",
+    "w[e]",
+    "u[i]",
+    "x[e.src, 0]",
+    "p[2*i - e.type]",
+    "p[e.src + i]",
+)
+PARAMETERS = "x: {0}[node, N], v: {0}[etype, N], w: {0}[edge], u: {0}[N], p: {0}[4] pad 1.5"
 FACTOR = st.sampled_from(ACCESSES)
 PRODUCT = st.lists(FACTOR, min_size=1, max_size=3).map(" * ".join)
 TERM = st.one_of(PRODUCT, PRODUCT.map("-({})".format), PRODUCT.map("abs({})".format))
 SUM = st.lists(TERM, min_size=1, max_size=3).map(" + ".join)
 LEFT = st.sampled_from(("t[e]", "t[e, i]", "t[e.dst]", "t[e.dst, i]", "t[i, e]", "t[e.type]"))
 DIMS = {"e": "edge", "i": "N", "e.dst": "node", "e.type": "etype"}
+
+
+def parameters(element):
+    text = PARAMETERS.format(element)
+    return text if element.startswith("f") else text.replace("1.5", "2")
 
 
 @st.composite
@@ -91,7 +109,22 @@ def programs(draw, element):
 def test_random_programs_keep_their_meaning(element, data, program, rewritten):
     lines, names = data.draw(programs(element))
     results = data.draw(st.sampled_from((names[-1], " ".join(names))))
-    parameters = (
-        f"x: {element}[node, N], v: {element}[etype, N], w: {element}[edge], u: {element}[N]"
-    )
-    rewritten(program(parameters, lines, results), OptimiseGraph(), 1e-8)
+    rewritten(program(parameters(element), lines, results), OptimiseGraph(), 1e-8)
+
+
+@pytest.mark.parametrize("element", ["f32", "f16"])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_rounded_results_stay_within_their_bounds(element, data, program, drawn):
+    """The rewritten program in its own types, against the bounds of the program as written."""
+    lines, names = data.draw(programs(element))
+    module = program(parameters(element), lines, " ".join(names))
+    after = module.clone()
+    OptimiseGraph().apply(None, after)
+    arguments = drawn(module, "ordinary")
+    expected = run_with_bounds(module, "f", *arguments)
+    results = run_reference(after, "f", *arguments, own_types=True)
+    for one, result in zip(expected, results, strict=True):
+        found = difference(one, result)
+        assert found.ok, found
+        assert np.isfinite(one.bound).any() or element == "f16"

@@ -49,6 +49,17 @@ def test_sets_keep_their_names(program, rewritten):
     assert rewritten(module, SpecializeSizes(("N=3",))) == ["y[n] = x[n]"]
 
 
+def test_conditions_of_derived_sets(ir):
+    declarations = """
+graph.set @node
+graph.dim @K = 3
+graph.derive @some {at: node} = distinct [n] for (n: node) where [n lt @K + 1]
+"""
+    module = ir(declarations)
+    specialize(module, {})
+    assert "where [n lt 4]" in str(module)
+
+
 @pytest.mark.parametrize("text", ["O", "=3", "O=x", "O=-1"])
 def test_malformed(ir, text):
     with pytest.raises(HectoriteError, match="is not a size"):

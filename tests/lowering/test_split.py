@@ -1,7 +1,8 @@
-"""`split-sum`, `split-contraction` and `inline-elementwise`."""
+"""`split-sum`, `split-contraction`, `hoist-factors` and `inline-elementwise`."""
 
 import pytest
 
+from hectorite.lowering.hoist_factors import HoistFactors
 from hectorite.lowering.inline_elementwise import InlineElementwise
 from hectorite.lowering.split_contraction import SplitContraction
 from hectorite.lowering.split_sum import SplitSum
@@ -156,3 +157,33 @@ def test_what_is_read_several_times_stays(program, reader):
     results = " ".join(name for name in "yz" if f"{name}[" in reader)
     module = program("a: f32[node], b: f32[node]", lines, results)
     assert unchanged(module, InlineElementwise())
+
+
+SCORE = "k: f32[node, 4], q: f32[node, 4], mu: f32[etype]"
+
+
+def test_hoist_example(program, as_documented):
+    line = "s[e] += k[e.src, f] * q[e.dst, f] * mu[e.type] | e: edge, f: 4 | f32[edge]"
+    as_documented(program(SCORE, line, "s"), HoistFactors())
+
+
+def test_hoisted_divisors(program, rewritten):
+    line = "s[e] += 2.0 * k[e.src, f] / exp(mu[e.type]) | e: edge, f: 4 | f32[edge]"
+    assert rewritten(program(SCORE, line, "s"), HoistFactors()) == [
+        "s_part[e] += k[e.src, f]",
+        "s[e] = s_part[e] * 2.0 / exp(mu[e.type])",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "s[e] += k[e.src, f] * q[e.dst, f] | e: edge, f: 4 | f32[edge]",
+        "s[e] += mu[e.type] / k[e.src, f] | e: edge, f: 4 | f32[edge]",
+        "s[e] += mu[e.type] | e: edge, f: 4 | f32[edge]",
+        "s[e] max= k[e.src, f] * mu[e.type] | e: edge, f: 4 | f32[edge]",
+        "s[e.dst] += k[e.src, f] * mu[e.type] | e: edge, f: 4 | f32[node]",
+    ],
+)
+def test_factors_that_stay(program, line):
+    assert unchanged(program(SCORE, line, "s"), HoistFactors())
