@@ -13,7 +13,7 @@ from hectorite.frontend import syntax
 from hectorite.frontend.check_values import Indices, ValueChecker
 from hectorite.frontend.function_state import FunctionState, count, type_text
 from hectorite.frontend.infer import describe, near_declared, one_name
-from hectorite.frontend.scope import Signature
+from hectorite.frontend.scope import UNKNOWN, Signature
 from hectorite.frontend.typed import CheckedCall, Dim, Scalar, TensorSpec
 from hectorite.frontend.weak import Weak
 from hectorite.ir.diagnostics import Span, did_you_mean
@@ -72,7 +72,7 @@ class CallChecker:
                 self.place.error(message, target.span, "a local", "write to a new name")
         gives, takes = len(signature.results), len(node.targets)
         if gives != takes:
-            message = f"`{name}` gives {count(gives, 'tensor')}, but {takes} are assigned"
+            message = f"`{name}` gives {count(gives, 'tensor')}, not {takes}"
             self.place.error(message, node.targets[0].span, count(gives, "name"))
         return len(self.place.report.diagnostics) == before
 
@@ -127,6 +127,8 @@ class CallChecker:
             self.place.error(message, span, count(len(spec.dims), "dimension"))
             return
         for k, (node, dim) in enumerate(zip(local.shape, spec.dims, strict=True)):
+            if dim == UNKNOWN:
+                continue
             unknown = call.sizes.get(str(dim))
             joined = (
                 self.state.spaces.join(unknown, node)
@@ -168,7 +170,13 @@ class CallChecker:
             if local.element is None:
                 local.element = spec.element
             if local.element != spec.element:
-                self._wrong_element(target.tensor.text, local.element, spec.element, target.span)
+                self.place.error(
+                    f"`{local.name}` is {local.element.name}, but the result of "
+                    f"`{call.signature.name}` is {spec.element.name}",
+                    target.span,
+                    local.element.name,
+                    "assign it to a name of its own, and cast that",
+                )
             local.written = True
         known = tuple(argument for argument in arguments if argument is not None)
         sizes = {name: self.state.spaces.known(node) for name, node in call.sizes.items()}

@@ -7,13 +7,15 @@ namespace, functions of both kinds another.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from types import UnionType
+from typing import Any, TypeVar
 
 from hectorite.frontend import syntax
 from hectorite.frontend.check_index import IndexReader, extent_dim
 from hectorite.frontend.check_types import set_format, tensor_spec
+from hectorite.frontend.function_state import count
 from hectorite.frontend.intrinsics import COMPARISONS, is_builtin_call
-from hectorite.frontend.scope import MAX_SIZE, Place, Scope, Signature
+from hectorite.frontend.scope import MAX_SIZE, UNKNOWN, Place, Scope, Signature
 from hectorite.frontend.typed import TensorSpec
 from hectorite.ir.diagnostics import Report, Source, Span
 from hectorite.ir.index import IndexExpr
@@ -51,7 +53,9 @@ def declare(programs: Sequence[syntax.Program], report: Report) -> Scope:
     return scope
 
 
-def _each(programs: Sequence[syntax.Program], kind: type[T]) -> Iterator[tuple[Source, T]]:
+def _each(
+    programs: Sequence[syntax.Program], kind: type[T] | UnionType
+) -> Iterator[tuple[Source, Any]]:
     for program in programs:
         for node in program.declarations:
             if isinstance(node, kind):
@@ -59,22 +63,26 @@ def _each(programs: Sequence[syntax.Program], kind: type[T]) -> Iterator[tuple[S
 
 
 def _reject_duplicates(programs: Sequence[syntax.Program], report: Report) -> None:
-    """A name may be declared once; IR keeps sets and functions in one table, so across both."""
-    seen: dict[str, tuple[Source, syntax.Name]] = {}
-    kinds = syntax.DimDecl | syntax.SetDeclaration | syntax.ScalarFunction | syntax.Function
-    for program in programs:
-        for node in program.declarations:
-            if not isinstance(node, kinds):
-                continue
-            name, place = node.name, Place(program.source, report)
+    """Sets and sizes share a namespace, functions another; but the IR keeps sets, sizes and
+    functions on tensors in one table, so these may not share a name either."""
+    spaces = (
+        syntax.DimDecl | syntax.SetDeclaration,
+        syntax.ScalarFunction | syntax.Function,
+        syntax.DimDecl | syntax.SetDeclaration | syntax.Function,
+    )
+    for kinds in spaces:
+        seen: dict[str, tuple[Source, syntax.Name]] = {}
+        for source, node in _each(programs, kinds):
+            name, place = node.name, Place(source, report)
             if name.text in seen:
-                source, first = seen[name.text]
-                where = f"{source.name}:{first.span.line}"
+                other, first = seen[name.text]
+                where = f"{other.name}:{first.span.line}"
                 place.error(f"`{name.text}` is declared already, at {where}", name.span)
-            seen.setdefault(name.text, (program.source, name))
-            callable_ = isinstance(node, syntax.ScalarFunction | syntax.Function)
-            if callable_ and is_builtin_call(name.text):
-                place.error(f"`{name.text}` is a function of the language", name.span)
+            seen.setdefault(name.text, (source, name))
+    for source, node in _each(programs, spaces[1]):
+        if is_builtin_call(node.name.text):
+            message = f"`{node.name.text}` is a function of the language"
+            Place(source, report).error(message, node.name.span)
 
 
 def _declare_dim(node: syntax.DimDecl, scope: Scope, place: Place) -> None:
@@ -108,7 +116,8 @@ def _derive_set(node: syntax.SetDeclaration, scope: Scope, place: Place) -> None
     tree, decl = node.derivations[0], scope.schema.sets[node.name.text]
     for keyword in tree.keywords:
         place.error("`distinct` takes keys by position", keyword.span)
-    reader = IndexReader(place, lambda name: _is_size(scope, name), lambda name: False)
+    sizes = [*scope.schema.sets, *scope.schema.sizes]
+    reader = IndexReader(place, sizes, lambda name: False)
     binders = _binders(tree, scope, place)
     keys = [reader.read(key) for key in tree.keys]
     conditions = list(_conditions(tree.condition, reader, place)) if tree.condition else []
@@ -116,7 +125,8 @@ def _derive_set(node: syntax.SetDeclaration, scope: Scope, place: Place) -> None
         return
     if len(keys) != len(node.fields):
         place.error(
-            f"`{decl.name}` has {len(node.fields)} fields, but `distinct` has {len(keys)} keys",
+            f"`{decl.name}` has {count(len(node.fields), 'field')}, but `distinct` has "
+            f"{count(len(keys), 'key')}",
             tree.span,
             "one key for each field, in order",
         )
@@ -223,10 +233,6 @@ def _needs(decl: SetDecl) -> set[str]:
     return {name for _, name in decl.derivation.binders} if decl.derivation else set()
 
 
-def _is_size(scope: Scope, name: str) -> bool:
-    return name in scope.schema.sets or name in scope.schema.sizes
-
-
 def _check_scalar_function(node: syntax.ScalarFunction, scope: Scope, place: Place) -> None:
     """Names in a `fn` are its parameters, and calls reach only other scalar functions."""
     names = [parameter.text for parameter in node.parameters]
@@ -279,7 +285,8 @@ def _signature(node: syntax.Function, scope: Scope, source: Source) -> Signature
         parameters.append(tensor_spec(name, parameter.type, scope, place))
     results = tuple(tensor_spec("", type, scope, place) for type in node.results)
     dims = [dim for spec in (*parameters, *results) for dim in spec.dims]
-    names = (dim for dim in dims if isinstance(dim, str) and not _is_size(scope, dim))
+    known = {UNKNOWN, *scope.schema.sets, *scope.schema.sizes}
+    names = (dim for dim in dims if isinstance(dim, str) and dim not in known)
     return Signature(node, source, tuple(parameters), results, tuple(dict.fromkeys(names)))
 
 

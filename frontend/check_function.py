@@ -20,7 +20,7 @@ from hectorite.frontend.check_statement import (
 )
 from hectorite.frontend.check_values import Indices, ValueChecker
 from hectorite.frontend.collect import collect_indices
-from hectorite.frontend.function_state import FunctionState, Local, type_text
+from hectorite.frontend.function_state import FunctionState, Local, count, same_type, type_text
 from hectorite.frontend.infer import Frame, Site
 from hectorite.frontend.scope import Scope, Signature
 from hectorite.frontend.store import stored_value
@@ -79,7 +79,7 @@ class FunctionChecker:
         self._declare(statements, returned)
         work = [self._open(node) for node in statements]
         self._infer(work)
-        checked = [self._close(item) for item in work]
+        checked = [self._close(item, node) for item, node in zip(work, statements, strict=True)]
         self._check_returned(returned)
         if self.scope.report.error_count == errors:
             self._check_all_pieces(work)
@@ -128,7 +128,8 @@ class FunctionChecker:
             return statements, None
         declared, given = len(self.signature.results), len(returned.names)
         if declared != given:
-            message = f"`{name.text}` declares {declared} results, but `return` gives {given}"
+            results = count(declared, "result")
+            message = f"`{name.text}` declares {results}, but `return` gives {given}"
             self.place.error(message, returned.span)
         return statements, returned
 
@@ -142,11 +143,11 @@ class FunctionChecker:
             self.signature.declaration.parameters, self.signature.parameters, strict=True
         ):
             self.state.reject_function_name(parameter.name)
-            shape = tuple(fresh(dim) for dim in spec.dims)
+            shape = self.state.declared_shape(spec)
             tensors[spec.name] = Local(spec.name, shape, spec.element, spec, True, True)
         for spec, name in self._results(returned):
             if name.text not in tensors:
-                shape = tuple(fresh(dim) for dim in spec.dims)
+                shape = self.state.declared_shape(spec)
                 tensors[name.text] = Local(name.text, shape, spec.element, spec)
         for node in statements:
             call = self.calls.signature_of(node)
@@ -174,7 +175,7 @@ class FunctionChecker:
             message = "several targets need a function that returns several tensors"
             self.place.error(message, target.span, "`a, b = f(...)`")
             return None
-        reader = IndexReader(self.place, self.state.is_size, self.state.is_scalar)
+        reader = IndexReader(self.place, self.state.sizes, self.state.is_scalar)
         access = [reader.read(expr) for expr in target.indices or ()]
         found = collect_indices(node.value, reader, self.state.is_tensor)
         for ref in found.bare:
@@ -252,18 +253,24 @@ class FunctionChecker:
 
     # Types
 
-    def _close(self, item: Work | Call | None) -> CheckedStatement | CheckedCall | None:
+    def _close(
+        self, item: Work | Call | None, node: syntax.Assign
+    ) -> CheckedStatement | CheckedCall | None:
         """Type a statement, in program order, so that every read knows the type it reads."""
         if isinstance(item, Call):
             return self.calls.close(item)
-        if item is None:
+        if item is None:  # what it would have written is not missed a second time
+            for target in node.targets:
+                self.state.tensors[target.tensor.text].written = True
             return None
         local = self.state.tensors[item.target.tensor.text]
         self._find_key_dims(item)
         checker = ValueChecker(self.state, item.indices, item.node.operator == "=")
         value = checker.value(item.node.value)
         good = self._check_target(item, local)
-        stored = stored_value(value, item.node, local, self.place) if value is not None else None
+        stored = None
+        if value is not None and not local.is_parameter:
+            stored = stored_value(value, item.node, local, self.place)
         continues = local.written and not (
             item.node.operator == "=" and local.name not in self.piecewise
         )
@@ -355,7 +362,7 @@ class FunctionChecker:
             if not local.written and not self._has_scan:
                 known = [local.name for local in self.state.tensors.values() if local.written]
                 self.place.unknown("tensor", name, known, "a tensor that a statement wrote")
-            elif local.written and have and (have.element, have.dims) != (spec.element, spec.dims):
+            elif local.written and have and not same_type(have, spec):
                 self.place.error(
                     f"`{name.text}` is {type_text(have)}, but the result is {type_text(spec)}",
                     name.span,

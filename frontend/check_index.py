@@ -6,7 +6,7 @@ the variables, binders and paths met on the way, which inference (`infer.py`) re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hectorite.frontend import syntax
@@ -34,8 +34,8 @@ class IndexReader:
     """Reads the index expressions of one statement and collects its variables in order."""
 
     place: Place
-    is_size: Callable[[str], bool]
-    """Whether a name is a set, a declared size or a size variable here."""
+    sizes: Sequence[str]
+    """What has a size here: sets, declared sizes and size variables."""
     is_scalar: Callable[[str], bool]
     """Whether a name is a scalar, which an index variable may not share."""
     variables: dict[str, Variable] = field(default_factory=dict[str, Variable])
@@ -65,7 +65,14 @@ class IndexReader:
 
     def bind(self, binder: syntax.Binder) -> None:
         """Note `name: extent`."""
-        self.variable(binder.name.text, binder.name.span).binders.append(binder.extent)
+        variable, extent = self.variable(binder.name.text, binder.name.span), binder.extent
+        if isinstance(extent.value, str) and extent.value not in self.sizes:
+            name = syntax.Name(extent.span, extent.value)
+            expected = "a set, a size that a parameter or result names, or an integer"
+            self.place.unknown("set or size", name, list(self.sizes), expected)
+            self.failed = True
+        else:
+            variable.binders.append(extent)
 
     def path(self, expr: syntax.Path) -> Path:
         """A path through maps; raises `_NotAffine` after an error."""
@@ -149,7 +156,7 @@ class IndexReader:
         match right:
             case syntax.Literal(value=value) if type(value) is int and abs(value) <= MAX_SIZE:
                 return value
-            case syntax.NameRef(name=name) if self.is_size(name):
+            case syntax.NameRef(name=name) if name in self.sizes:
                 return name
             case syntax.Call() if right.callee.text == "size":
                 return self._size(right)
@@ -165,14 +172,14 @@ class IndexReader:
         argument = call.arguments[0] if len(call.arguments) == 1 else None
         if not isinstance(argument, syntax.NameRef) or call.keywords:
             raise self._wrong("`size` takes one name", call.span, "a set or a size")
-        if not self.is_size(argument.name):
+        if argument.name not in self.sizes:
             raise self._wrong(
                 f"`{argument.name}` is not a set or a size", argument.span, "a set or a size"
             )
         return argument.name
 
     def _size_hint(self, expr: syntax.Expr) -> str | None:
-        if isinstance(expr, syntax.NameRef) and self.is_size(expr.name):
+        if isinstance(expr, syntax.NameRef) and expr.name in self.sizes:
             return f"inside brackets a bare name is an index variable: write size({expr.name})"
         return None
 

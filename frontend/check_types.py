@@ -8,7 +8,7 @@ what a program means.
 from __future__ import annotations
 
 from hectorite.frontend import syntax
-from hectorite.frontend.scope import MAX_SIZE, Place, Scope
+from hectorite.frontend.scope import MAX_SIZE, UNKNOWN, Place, Scope
 from hectorite.frontend.typed import Dim, TensorSpec
 from hectorite.ir.diagnostics import Span, did_you_mean
 from hectorite.ir.element import ELEMENTS, ElementType
@@ -67,10 +67,10 @@ def _dim(extent: syntax.Extent, place: Place) -> Dim:
             "a set, a size or an integer",
             "name the size: a size that only a result names is given when compiling",
         )
-        return 1
+        return UNKNOWN
     if isinstance(extent.value, int) and extent.value > MAX_SIZE:
         place.error("this size is too large", extent.span, f"at most {MAX_SIZE}")
-        return 1
+        return UNKNOWN
     return extent.value
 
 

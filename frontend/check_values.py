@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hectorite.frontend import syntax
-from hectorite.frontend.function_state import FunctionState
+from hectorite.frontend.function_state import FunctionState, count
 from hectorite.frontend.intrinsics import (
     COMPARISONS,
     EXTREMES,
@@ -178,7 +178,7 @@ class ValueChecker:
     def _grouped(self, expr: syntax.Grouped) -> Value | None:
         kind = expr.kind.text
         if kind not in ("softmax", "mean"):
-            hint = did_you_mean(kind, ("softmax", "mean"))
+            hint = None if kind in FUNCTIONS else did_you_mean(kind, ("softmax", "mean"))
             self.place.error(f"`{kind}` takes no `by`", expr.kind.span, "softmax or mean", hint)
             return None
         if not self.grouped_allowed:
@@ -249,8 +249,7 @@ class ValueChecker:
             takes = table.get(name, 1)
         if given == takes:
             return True
-        plural = "argument" if takes == 1 else "arguments"
-        self.place.error(f"`{name}` takes {takes} {plural}, not {given}", expr.span)
+        self.place.error(f"`{name}` takes {count(takes, 'argument')}, not {given}", expr.span)
         return False
 
     def _unknown_call(self, expr: syntax.Call) -> None:
@@ -274,8 +273,8 @@ class ValueChecker:
         """The body of a `fn`; each argument is one object, hence computed once."""
         node, source = self.scope.scalar_functions[expr.callee.text]
         if len(arguments) != len(node.parameters):
-            takes = len(node.parameters)
-            message = f"`{node.name.text}` takes {takes} arguments, not {len(arguments)}"
+            takes = count(len(node.parameters), "argument")
+            message = f"`{node.name.text}` takes {takes}, not {len(arguments)}"
             self.place.error(message, expr.span)
             return None
         saved = self._environment, self.rules, self._outermost

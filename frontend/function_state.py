@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hectorite.frontend import syntax
 from hectorite.frontend.infer import Inference, Spaces
-from hectorite.frontend.scope import Place, Scope, Signature
+from hectorite.frontend.scope import UNKNOWN, Place, Scope, Signature
 from hectorite.frontend.typed import Dim, TensorSpec
 from hectorite.ir.diagnostics import Span
 from hectorite.ir.element import ElementType
@@ -70,6 +70,10 @@ class FunctionState:
             return None
         return local.element
 
+    def declared_shape(self, spec: TensorSpec) -> tuple[int, ...]:
+        """One unknown for each dimension, fixed to what is declared."""
+        return tuple(self.spaces.fresh(None if d == UNKNOWN else d) for d in spec.dims)
+
     def dim(self, node: int) -> Dim:
         """What an unknown turned out to be; only after open ones have been reported."""
         known = self.spaces.known(node)
@@ -107,6 +111,13 @@ class FunctionState:
 def count(number: int, one: str, many: str | None = None) -> str:
     """`1 dimension`, `2 dimensions`."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def same_type(left: TensorSpec, right: TensorSpec) -> bool:
+    """Whether two tensors agree in all but storage. What had an error agrees with anything."""
+    if UNKNOWN in (*left.dims, *right.dims):
+        return True
+    return (left.element, left.dims) == (right.element, right.dims)
 
 
 def type_text(spec: TensorSpec) -> str:

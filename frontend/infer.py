@@ -110,6 +110,10 @@ class Inference:
                         extent.span,
                         other,
                     )
+            # Before positions are joined, so that a wrong one is told where it stands.
+            candidates = self._having_fields(variable) if variable.paths else []
+            if self.spaces.known(node) is None and len(candidates) == 1:
+                self.spaces.fix(node, candidates[0])
 
     def site(self, site: Site) -> None:
         """Take in one position; a plain variable is joined at once."""
@@ -193,6 +197,8 @@ class Inference:
         for chain, span in variable.paths.items():
             if _target(self.scope, known, chain) is not None:
                 continue
+            if frame.failed:
+                return
             frame.failed = True
             if not self.scope.is_set(known):
                 what = describe(self.scope, known)
@@ -206,7 +212,7 @@ class Inference:
                     break
                 start = fields[missing]
             known_fields = list(self.scope.schema.fields_of(start))
-            expected = f"one of {', '.join(known_fields)}" if known_fields else "no field"
+            expected = f"one of {', '.join(known_fields)}" if known_fields else None
             hint = did_you_mean(missing, known_fields)
             frame.place.error(f"set `{start}` has no field `{missing}`", span, expected, hint)
 

@@ -34,10 +34,10 @@ _TERMINAL_TEXT = {
     "_NL": "a new line",
     "$END": "the end of the file",
     "ASSIGN": "an assignment (`=`, `+=`, ...)",
-    "COMPARE": "a comparison",
-    "POWER": "`**`",
-    "PRODUCT": "`*` or `/`",
-    "SUM": "`+` or `-`",
+    "COMPARE": "an operator",
+    "POWER": "an operator",
+    "PRODUCT": "an operator",
+    "SUM": "an operator",
     "RPAR": "`)`",
     "LPAR": "`(`",
     "RSQB": "`]`",
@@ -59,9 +59,10 @@ _CONTINUES = ("SUM", "PRODUCT", "POWER", "COMPARE", "AND", "OR", "COMMA")
 
 
 class LineEnds:
-    """Drops the line ends that mean nothing: inside ( ) and [ ], after an operator or a comma."""
+    """Drops the line ends that mean nothing: inside ( ) and [ ], and after an operator or a comma
+    unless the next line looks like a statement of its own (then the line is incomplete)."""
 
-    always_accept = ("_NL",)
+    always_accept = ("_NL", "_WRAP")
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
         depth, before = 0, ""
@@ -70,7 +71,11 @@ class LineEnds:
                 depth += 1
             elif token.type in ("RPAR", "RSQB"):
                 depth -= 1
-            if token.type != "_NL" or not (depth > 0 or before in _CONTINUES):
+            if token.type == "_WRAP":
+                if before in _CONTINUES:
+                    continue
+                token.type = "_NL"
+            if token.type != "_NL" or depth <= 0:
                 before = token.type
                 yield token
 
@@ -164,7 +169,7 @@ def _hint(token: Token, accepted: set[str]) -> str | None:
     if "DEF" in accepted and token.type == "NAME":
         near = did_you_mean(str(token), DECLARATIONS)
         return near or "statements stand inside `def name(...) -> type { ... }`"
-    if token.type == "EQUAL" and "ASSIGN" not in accepted and "COMPARE" in accepted:
+    if str(token) == "=" and "OR" in accepted and "RPAR" in accepted:
         return "a comparison is written `==`"
     words = {name.lower() for name in accepted if name.isalpha() and name not in _TERMINAL_TEXT}
     return did_you_mean(str(token), words) if token.type == "NAME" else None
@@ -180,8 +185,10 @@ def _expected(accepted: set[str]) -> str:
     if left >= {"SET", "DEF"}:
         words.append("a declaration (set, dim, def, fn, import, schedule)")
         left -= {word.upper() for word in DECLARATIONS}
-    if "OR" in left or left >= {"SUM", "PRODUCT"}:
+    if "OR" in left:
         words.append("an operator")
+        left -= _OPERATORS | {"LPAR", "LSQB", "COLON"}
+    elif left > _OPERATORS & left:
         left -= _OPERATORS
     words += sorted({_TERMINAL_TEXT.get(name, f"`{name.lower()}`") for name in left})
     if len(words) == 1:

@@ -19,6 +19,10 @@ from dataclasses import dataclass, field
 from hectorite.ir.diagnostics import Span
 
 _MARK = re.compile(r'#[^\n]*|"[^"\n]*"|[()\[\]{};\n]')
+_GOES_ON = re.compile(r"([-+*/%<>,]|[=!]=|\b(and|or))[ \t\r]*(#[^\n]*)?$")
+_STATEMENT = re.compile(
+    r"[ \t\r]*(\}|return\b|scan\b|\w+[ \t]*(\[[^\]\n]*\])?[ \t]*(,|(max|min|mean|[-+*/])?=(?!=)))"
+)
 _PAIRS = {")": "(", "]": "["}
 
 
@@ -48,9 +52,14 @@ class Outline:
             elif mark in ("{", "}"):
                 open_brackets.clear()
                 self.ends.append(at)
-            elif mark in (";", "\n") and not open_brackets:
+            elif mark in (";", "\n") and not open_brackets and not self._goes_on(at):
                 self.ends.append(at)
         self.ends.append(len(self.text))
+
+    def _goes_on(self, line_end: int) -> bool:
+        """Whether a line ends in an operator and the next one is no statement (as `LineEnds`)."""
+        line = self.text[self.text.rfind("\n", 0, line_end) + 1 : line_end]
+        return bool(_GOES_ON.search(line)) and not _STATEMENT.match(self.text, line_end + 1)
 
     def span(self, position: int) -> Span:
         """The span of one character."""

@@ -11,6 +11,9 @@ from hectorite.ir.schema import Schema
 
 MAX_SIZE = 2**31 - 1
 
+UNKNOWN = "?"
+"""Stands for a dimension that had an error where it is declared."""
+
 
 @dataclass(frozen=True)
 class Signature:
