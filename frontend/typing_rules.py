@@ -231,7 +231,8 @@ def takes(type: ElementType, value: Weak) -> bool:
 
 def _computed(value: Value, type: ElementType) -> Scalar:
     """An operand in the type that an operation works in."""
-    return value.make(type) if isinstance(value, Weak) else cast(value.expr, type)
+    expr = value.make(type.compute) if isinstance(value, Weak) else value.expr
+    return cast(expr, type)
 
 
 def converted(value: Value, type: ElementType) -> Scalar:

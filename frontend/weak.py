@@ -97,4 +97,4 @@ def weak_apply(function: str, arguments: list[Weak], kind: Kind) -> Weak:
 
 
 def _integer(type: ElementType, make: Callable[[ElementType], Scalar]) -> Scalar:
-    return cast(make(I32), type) if type.is_float else make(type)
+    return make(type) if type.is_integer else cast(make(I32), type)
