@@ -31,6 +31,11 @@ from hectorite.ir.scalar import Array, apply, convert, wrap
 SAFETY = 2.0
 """Roundings that one operation counts for."""
 
+DEVIATIONS = 8.0
+"""Rounding errors of a sum of n terms add up to at most n of them, and those of a long sum, which
+are about independent, hardly ever to more than a few times the square root of n. The smaller is
+taken: with n alone, a term that is missing from a long sum would go unnoticed."""
+
 
 @dataclass(frozen=True)
 class Bounded:
@@ -166,7 +171,8 @@ class ErrorAnalysis(Arithmetic):
             return self.cast(_exact(wrap(v, element), error > 0), element, stored)
         unit = _unit(element)
         if kind == "add":
-            error = error + count * (unit * magnitude + _least(element))
+            steps = np.minimum(count, DEVIATIONS * np.sqrt(count))
+            error = error + steps * unit * magnitude + count * _least(element)
         elif kind == "mul":
             error = error - magnitude + error * np.expm1(count * np.log1p(unit)) + _least(element)
         if kind in ("add", "mul"):
