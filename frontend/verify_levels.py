@@ -8,7 +8,8 @@ must give the same text, and what runs is what was parsed: so the printed form i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,78 +43,96 @@ class Level:
 def levels_of(text: ProgramText, facts: Facts, function: str, sizes: Sizes) -> list[Level]:
     """The levels from that of the text on, in order; with a level for each pass that changed the
     graph."""
+    ladder = _Ladder(text, facts, function, sizes)
     levels: list[Level] = []
     if text.form in ("source", "graph"):
-        levels.append(Level("graph", lambda: _graph(only(text.module, function), function), True))
-        levels += _passes(text.module, function, sizes)
-        levels.append(_printed(text, facts, function, sizes, "graph-opt", "reference", True))
+        graph = str(only(text.module, function))
+        levels.append(Level("graph", lambda: _reference(graph, "graph", function), True))
+        for name, shown in ladder.passes:
+            levels.append(Level(f"after {name}", _made(shown, function), True, True))
+        levels.append(Level("graph-opt", lambda: ladder.run_text("graph-opt", "reference"), True))
     if text.form in ("source", "graph", "tile"):
-        levels.append(_printed(text, facts, function, sizes, "tile", "tile", True))
-        levels.append(_machine(text, facts, function, sizes))
+        levels.append(Level("tile", lambda: ladder.run_text("tile", "tile"), True))
     if text.form != "asm":
-        levels.append(_printed(text, facts, function, sizes, "llvm", "cpu"))
-    levels.append(_printed(text, facts, function, sizes, "asm", "cpu"))
+        levels.append(Level("llvm", lambda: ladder.run_text("llvm", "cpu")))
+    levels.append(Level("asm", lambda: ladder.run_text("asm", "cpu")))
     return levels
 
 
-def _printed(
-    text: ProgramText,
-    facts: Facts,
-    function: str,
-    sizes: Sizes,
-    level: str,
-    target: str,
-    exhaustive: bool = False,
-) -> Level:
-    """The text of a level, fed back."""
+def _made(shown: str, function: str) -> Callable[[], Run]:
+    return lambda: _reference(shown, "graph", function)
 
-    def make() -> Run:
-        shown = level_text(text, facts, level, sizes, function)
-        form = {"graph-opt": "graph"}.get(level, level)
-        if form in ("graph", "tile"):
-            _check_reprint(parse_ir(shown, level), shown, level)
-        again = ProgramText(f"<{level}>", shown, form)
-        code = build(target, Request(again, facts, function, {}))
+
+@dataclass(frozen=True)
+class _Ladder:
+    """The texts of one function for known sizes, each made from the text of the level above."""
+
+    text: ProgramText
+    facts: Facts
+    function: str
+    sizes: Sizes
+
+    @cached_property
+    def passes(self) -> list[tuple[str, str]]:
+        """The graph after each pass that changed it, by the name of the pass."""
+        from hectorite.lowering.pipelines import optimise
+
+        module = only(self.text.module, self.function)
+        seen = [("", str(module))]
+
+        def observe(name: str, current: ModuleOp) -> None:
+            shown = str(current)
+            if shown != seen[-1][1]:
+                seen.append((name, shown))
+
+        optimise(module, self.sizes, observe=observe)
+        return seen[1:]
+
+    @cached_property
+    def tile(self) -> ProgramText:
+        return self._printed(self.text, "tile", self.sizes)
+
+    @cached_property
+    def llvm(self) -> ProgramText:
+        return self._printed(self.tile, "llvm", {})
+
+    def run_text(self, level: str, target: str) -> Run:
+        """What the text of a level does on a target."""
+        if level == "graph-opt":
+            again = self._printed(self.text, level, self.sizes)
+        elif level == "asm":
+            above = self.text if self.text.form in ("llvm", "asm") else self.llvm
+            again = self._printed(above, level, {})
+        elif self.text.form == level:
+            again = self.text
+        else:
+            again = self.tile if level == "tile" else self.llvm
+        if level in ("graph-opt", "tile"):
+            _parsed_again(again.text, level)
+        code = build(target, Request(again, self.facts, self.function, {}))
         return lambda binding, arguments, known: code(binding, arguments, known, None)
 
-    return Level(level, make, exhaustive)
+    def _printed(self, text: ProgramText, level: str, sizes: Sizes) -> ProgramText:
+        facts = self.facts if text is self.text else _without_sizes(self.facts, self.sizes)
+        shown = level_text(text, facts, level, sizes, self.function)
+        return ProgramText(f"<{level}>", shown, "graph" if level == "graph-opt" else level)
 
 
-def _machine(text: ProgramText, facts: Facts, function: str, sizes: Sizes) -> Level:
-    """Machine code as calling a compiled program runs it."""
-
-    def make() -> Run:
-        code = build("cpu", Request(text, facts, function, sizes))
-        return lambda binding, arguments, known: code(binding, arguments, known, None)
-
-    return Level("cpu", make)
-
-
-def _passes(module: ModuleOp, function: str, sizes: Sizes) -> list[Level]:
-    """The graph after each pass that changed it."""
-    from hectorite.lowering.pipelines import optimise
-
-    seen: list[tuple[str, str]] = [("", str(only(module, function)))]
-
-    def observe(name: str, current: ModuleOp) -> None:
-        shown = str(current)
-        if shown != seen[-1][1]:
-            seen.append((name, shown))
-
-    def made(shown: str) -> Callable[[], Run]:
-        return lambda: _graph(parse_ir(shown, "<graph>"), function)
-
-    optimise(only(module, function), sizes, observe=observe)
-    return [Level(f"after {name}", made(shown), True, True) for name, shown in seen[1:]]
+def _without_sizes(facts: Facts, sizes: Sizes) -> Facts:
+    """Facts of a function once its sizes are put in."""
+    signatures = {
+        name: replace(signature, sizes=tuple(n for n in signature.sizes if n not in sizes))
+        for name, signature in facts.signatures.items()
+    }
+    checks = {name: tuple(c.with_sizes(sizes) for c in cs) for name, cs in facts.checks.items()}
+    return replace(facts, signatures=signatures, checks=checks)
 
 
-def _graph(module: ModuleOp, function: str) -> Run:
-    """The reference on a graph module, from its printed text."""
+def _reference(shown: str, level: str, function: str) -> Run:
+    """The reference on the text of a graph module."""
     from hectorite.backends.reference import run_reference
 
-    shown = str(module)
-    parsed = parse_ir(shown, "<graph>")
-    _check_reprint(parsed, shown, "graph")
+    parsed = _parsed_again(shown, level)
 
     def run(binding: Binding, arguments: Mapping[str, Array], known: Sizes) -> Results:
         extents, maps = bound_sets(binding)
@@ -122,7 +141,9 @@ def _graph(module: ModuleOp, function: str) -> Run:
     return run
 
 
-def _check_reprint(module: ModuleOp, shown: str, level: str) -> None:
-    """Printing what was parsed gives the same text."""
+def _parsed_again(shown: str, level: str) -> ModuleOp:
+    """The module of a text, which must print as that text."""
+    module = parse_ir(shown, f"<{level}>")
     if str(module).rstrip() != shown.rstrip():
         raise fail(f"the {level} level prints differently once it is parsed again")
+    return module
