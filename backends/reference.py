@@ -82,7 +82,7 @@ def bind(
     arguments: Mapping[str, Any],
 ) -> Data:
     """Sizes and maps, completed by what the shapes of the arguments determine."""
-    known = dict(sizes)
+    known, schema = dict(sizes), schema_of(module)
     for name, type in zip(func.names, func.inputs, strict=True):
         if name not in arguments:
             raise fail(f"the argument `{name}` is missing")
@@ -91,9 +91,10 @@ def bind(
         if len(shape) != len(dims):
             raise fail(f"`{name}` has {len(shape)} dimensions", expected=f"{len(dims)}")
         for dim, length in zip(dims, shape, strict=True):
-            if isinstance(dim, str):
+            decl = schema.sets.get(dim) if isinstance(dim, str) else None
+            if isinstance(dim, str) and (decl is None or decl.derivation is None):
                 known.setdefault(dim, length)
-    data = Data(schema_of(module), known, maps)
+    data = Data(schema, known, maps)
     for name, type in zip(func.names, func.inputs, strict=True):
         dims = type.dims if isinstance(type, TensorType) else ()
         shape = tuple(map(data.size, dims))

@@ -143,12 +143,19 @@ class Scope:
     def index_value(self, expression: IndexExpr, across: bool = False) -> SSAValue:
         """Value of an index expression at lane 0, or with `across` at every lane, as a vector."""
 
+        varying = None
+        if across and self.lanes is not None and self._elements is None:
+            varying = self.lanes.variable
+
         def path_value(path: Path) -> SSAValue:
-            value = self.follow(path)
-            in_loop = self.lanes is not None and self._elements is None
-            if across and in_loop and self.lanes and path.variable == self.lanes.variable:
-                return self.code.scalar("add", value, self.code.add(LanesOp(self.lanes.count)))
-            return value
+            if self.lanes is None or path.variable != varying:
+                return self.follow(path)
+            if path.fields:
+                owner = str(self.dims[path.variable])
+                ends = Layout("map", owner, (), element_path(path.fields))
+                return self._load_index(ends, self.loops[path.variable], self.lanes)
+            each = self.code.add(LanesOp(self.lanes.count))
+            return self.code.scalar("add", self.follow(path), each)
 
         total: SSAValue | None = None
         for term in expression.terms:
@@ -197,14 +204,17 @@ class Scope:
         return self.frame.slot
 
     def _lane_axis(self, access: Sequence[IndexExpr]) -> tuple[int, int] | None:
-        """(dimension, step) if the lanes move along one dimension in equal steps."""
+        """(dimension, step) if the lanes move along one dimension in equal steps, which they do not
+        through a map."""
         if self.lanes is None or self._elements is not None:
             return None
-        places = [i for i, e in enumerate(access) if self.lanes.variable in e.variables]
+        variable = self.lanes.variable
+        places = [i for i, e in enumerate(access) if variable in e.variables]
         if len(places) != 1 or access[places[0]].division is not None:
             return None
-        terms = [t for t in access[places[0]].terms if t.path == Path(self.lanes.variable)]
-        if len(terms) != 1 or terms[0].sizes or terms[0].coefficient == 0:
+        own = [t for t in access[places[0]].terms if t.path and t.path.variable == variable]
+        terms = [t for t in own if t.path == Path(variable)]
+        if len(own) != 1 or len(terms) != 1 or terms[0].sizes:
             return None
         return places[0], terms[0].coefficient
 
