@@ -11,15 +11,15 @@ A product whose result is wide goes over all blocks of the task for each strip o
 strip of the weights stays near while rows pass by.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import prod
 
 from xdsl.dialects.builtin import VectorType
 from xdsl.ir import SSAValue
 
-from hectorite.dialects.graph import StatementOp
+from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, PrefetchOp, ReduceOp, StoreOp
-from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit_nest import emit_nest, identity, over, strips, vector_lanes
@@ -39,6 +39,9 @@ PREFETCH_BYTES = 8192
 
 LEAST_AHEAD = 4
 """Elements to be ahead at the least."""
+
+LEAST_BYTES = 128
+"""Rows shorter than this are not asked for."""
 
 
 class KernelEmitter:
@@ -96,6 +99,7 @@ class KernelEmitter:
             at = Place(position)
             indices = self._split(inner, rows.row(inner, self.builder, at))
             frame = replace(self.frame, code=inner, rows=indices, order=rows, at=at, slot=slot)
+            self._prefetch_rows(frame, phases)
             for phase in phases:
                 self._phase(frame, phase)
             return ()
@@ -120,9 +124,13 @@ class KernelEmitter:
             row = rows.row(inner, self.builder, at)
             return replace(frame, code=inner, rows=(row,), at=at, slot=slot)
 
+        def beyond(distance: int) -> Frame:
+            at = rows.beyond(code, start, distance)
+            return replace(frame, rows=(rows.row(code, self.builder, at),), at=at)
+
         row, slots = rows.row(code, self.builder, place), rows.slots(code, place)
         frame = replace(self.frame, code=code, rows=(row,), order=rows, at=place, slot=slots)
-        return Block(frame, height, single)
+        return Block(frame, height, single, beyond)
 
     def _product(self, phase: Phase) -> ProductEmitter:
         statement = phase.statements[0]
@@ -395,40 +403,52 @@ class KernelEmitter:
     # Prefetch -----------------------------------------------------------------------------------
 
     def _prefetch(self, frame: Frame, phase: Phase, visit: Visit) -> None:
-        """Ask for the rows that elements further on will gather."""
-        wanted: dict[tuple[SSAValue, Path], int] = {}
-        for statement in phase.statements:
-            element = self.kernel.roots[statement].element
-            for read in statement.reads:
-                first = read.access.data[0].path if read.access.data else None
-                tail = read.type.dims[1:]
-                gathered = first is not None and first.variable == element
-                if not gathered or first is None or first.fields in ((), visit.key) or not tail:
-                    continue
-                if all(isinstance(dim, int) for dim in tail):
-                    count = 1
-                    for dim in tail:
-                        count *= int(dim)
-                    wanted[read.tensor, Path("e", first.fields)] = count
-        if not wanted:
-            return
-        code = frame.code
-        last = code.plus(self.builder.size(visit.set), -1)
+        """Ask for the rows that elements further on in the visit will gather."""
+        last = frame.code.plus(self.builder.size(visit.set), -1)
         assert frame.place is not None
-        keys = (element_path(visit.key),)
-        for (tensor, path), count in wanted.items():
-            storage = self.placement.storage(tensor, self.builder)
-            if storage.kind != "global" or not _is_large(storage):
+        for statement in phase.statements:
+            root = self.kernel.roots[statement]
+            for read, path, distance in self._gathers(statement, root.element or ""):
+                if path.fields == visit.key:
+                    continue
+                ahead = frame.code.scalar("min", frame.code.plus(frame.place, distance), last)
+                there = Scope.of(replace(frame, place=ahead), statement, root)
+                self._ask(there, read, path)
+
+    def _prefetch_rows(self, frame: Frame, phases: Sequence[Phase]) -> None:
+        """Ask for the rows that rows further on will gather."""
+        if len(self.kernel.rows) != 1 or frame.order is None or frame.at is None:
+            return
+        for phase in phases:
+            for statement in phase.statements if phase.visit is None else ():
+                root = self.kernel.roots[statement]
+                for read, path, distance in self._gathers(statement, root.row_variables[0]):
+                    at = frame.order.beyond(frame.code, frame.at.start, distance)
+                    row = frame.order.row(frame.code, self.builder, at)
+                    self._ask(
+                        Scope.of(replace(frame, at=at, rows=(row,)), statement, root), read, path
+                    )
+
+    def _gathers(self, statement: StatementOp, variable: str) -> Iterator[tuple[ReadOp, Path, int]]:
+        """Reads of whole rows of a tensor over a set, at the image of a map: the read, the path,
+        and how far ahead to ask for the row."""
+        for read in statement.reads:
+            path = read.access.data[0].path if read.access.data else None
+            tail = read.type.dims[1:]
+            if path is None or path.variable != variable or not path.fields or not tail:
                 continue
-            size = count * element_of(storage.tensor.type.element).storage.itemsize  # pyright: ignore
-            distance = max(LEAST_AHEAD, PREFETCH_BYTES // size)
-            ahead = code.scalar("min", code.plus(frame.place, distance), last)
-            along = self.builder.layout(Layout("along", visit.set, keys, element_path(path.fields)))
-            row = self._pointer(code, along, ahead)
-            zeros = [code.constant(0)] * (len(storage.tensor.type.dims) - 1)  # pyright: ignore
-            code.block.add_op(PrefetchOp(storage.tensor, [row, *zeros], count))
+            fixed = [dim for dim in tail if isinstance(dim, int)]
+            if len(fixed) < len(tail) or not isinstance(read.type.dims[0], str):
+                continue
+            if self.placement.storage(read.tensor, self.builder).kind != "global":
+                continue
+            size = prod(fixed) * read.type.element_type.storage.itemsize
+            if size >= LEAST_BYTES:
+                yield read, path, max(LEAST_AHEAD, PREFETCH_BYTES // size)
 
-
-def _is_large(storage: Storage) -> bool:
-    type = storage.tensor.type
-    return isinstance(type, TensorType) and isinstance(type.dims[0], str)
+    def _ask(self, scope: Scope, read: ReadOp, path: Path) -> None:
+        storage = self.placement.storage(read.tensor, self.builder)
+        tail = [dim for dim in read.type.dims[1:] if isinstance(dim, int)]
+        zeros = [scope.code.constant(0)] * len(tail)
+        indices = [scope.follow(path), *zeros]
+        scope.code.block.add_op(PrefetchOp(storage.tensor, indices, prod(tail)))

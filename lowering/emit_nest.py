@@ -31,6 +31,9 @@ VECTOR_BYTES = 256
 """Bytes of one vector of lanes: four of the widest registers, so that chains of dependent
 operations overlap."""
 
+FEW_LANES = 8
+"""Vectors of fewer lanes leave most of a register empty."""
+
 UNROLL = 8
 """Loops of at most this many steps are written out."""
 
@@ -128,6 +131,8 @@ def emit_nest(scope: Scope, statement: StatementOp, start: Storage | None, targe
     outer = [n for n in names if any(n in index.variables for index in access)]
     inner = [n for n in names if n not in outer]
     lanes = _left_lanes(outer, access)
+    if lanes is not None and _lanes_are_few(scope, statement, inner, lanes):
+        lanes = None
     loops = [name for name in outer if name != lanes]
 
     def point(at: Scope) -> None:
@@ -149,6 +154,15 @@ def _left_lanes(outer: list[str], access: Sequence[IndexExpr]) -> str | None:
         if name in outer and sum(name in other.variables for other in access) == 1:
             return name
     return None
+
+
+def _lanes_are_few(scope: Scope, statement: StatementOp, inner: list[str], lanes: str) -> bool:
+    """Whether a left variable is so short that a reduced one makes better vectors."""
+    extent, across = scope.dims[lanes], _reduced_lanes(statement, inner, scope)
+    if not isinstance(extent, int) or extent >= FEW_LANES or across is None:
+        return False
+    width = scope.dims[across]
+    return isinstance(width, int) and width > extent
 
 
 def _point(

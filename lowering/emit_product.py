@@ -67,11 +67,13 @@ def is_wide(product: Product, statement: StatementOp) -> bool:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of rows: `frame` has a vector of rows, `single` gives the frame of one of them."""
+    """A block of rows: `frame` has a vector of rows, `single` gives the frame of one of them,
+    `beyond` that of a row that comes so many places after its first."""
 
     frame: Frame
     rows: int
     single: Callable[[Code, SSAValue], Frame]
+    beyond: Callable[[int], Frame]
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,7 @@ class ProductEmitter:
         code = scope.code
         names = (*self.product.loops, *self.product.outer, self.product.inner)
         for number in range(block.rows, 2 * block.rows):
-            next_row = block.single(code, code.constant(number))
-            there = Scope.of(next_row, self.statement, self.root)
+            there = Scope.of(block.beyond(number), self.statement, self.root)
             for name in names:
                 there = there.with_loop(name, code.constant(0))
             indices, _, _ = there.address(storage, direct.access.data)

@@ -11,6 +11,7 @@ sets, one `tile.program` and its `tile.kernel`s.
 """
 
 from dataclasses import dataclass, field
+from math import prod
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
@@ -43,8 +44,14 @@ VISIT_TASKS = 128
 GROUP_ROWS = 192
 """The most rows of one task of a kernel whose rows are grouped."""
 
-CHUNK_ROWS = 96
-"""Rows of one task of any other kernel."""
+TASK_POINTS = 1 << 18
+"""Points of the statements' iteration spaces that one task of any other kernel should have."""
+
+USUAL_SIZE = 1024
+"""What the size of a set is taken for."""
+
+CHUNK_ROWS = (96, 1024)
+"""The least and the most rows of such a task."""
 
 
 def graph_to_tile(module: ModuleOp, name: str) -> ModuleOp:
@@ -173,13 +180,24 @@ class _ProgramWriter:
         for dim in plan.rows[1:]:
             count = code.scalar("mul", count, builder.size(dim))
             host = self.code.scalar("mul", host, self._size(dim))
-        lower = code.scalar("mul", builder.task, code.constant(CHUNK_ROWS))
-        upper = code.scalar("min", code.plus(lower, CHUNK_ROWS), count)
-        rounded = self.code.plus(host, CHUNK_ROWS - 1)
-        tasks = self.code.scalar("floordiv", rounded, self.code.constant(CHUNK_ROWS))
+        chunk = _chunk(plan)
+        lower = code.scalar("mul", builder.task, code.constant(chunk))
+        upper = code.scalar("min", code.plus(lower, chunk), count)
+        rounded = self.code.plus(host, chunk - 1)
+        tasks = self.code.scalar("floordiv", rounded, self.code.constant(chunk))
         return RowOrder(lower, upper, self._owner(plan)), tasks
 
     def _owner(self, plan: Kernel) -> str | None:
         """The set that rows are elements of."""
         dim = plan.rows[0]
         return dim if len(plan.rows) == 1 and isinstance(dim, str) else None
+
+
+def _chunk(plan: Kernel) -> int:
+    """Rows of one task: enough to be worth the start of a task."""
+    points = 0
+    for statement in plan.statements:
+        bound = plan.roots[statement].bound
+        sizes = [dim for name, dim in statement.variables.data if name not in bound]
+        points += prod(dim if isinstance(dim, int) else USUAL_SIZE for dim in sizes)
+    return max(CHUNK_ROWS[0], min(CHUNK_ROWS[1], TASK_POINTS // max(1, points)))

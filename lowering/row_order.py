@@ -67,6 +67,11 @@ class RowOrder:
         slot = code.scalar("select", inside, number, code.constant(0))
         return Place(code.scalar("add", block.start, slot)), slot
 
+    def beyond(self, code: Code, start: SSAValue, distance: int) -> Place:
+        """The place `distance` after one, or the last one of the task."""
+        last = code.plus(self.upper, -1)
+        return Place(code.scalar("min", code.plus(start, distance), last))
+
     def slots(self, code: Code, block: Place) -> SSAValue:
         """The slot of each row of a block."""
         lanes = code.add(LanesOp(block.height))
