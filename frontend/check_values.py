@@ -154,9 +154,9 @@ class ValueChecker:
 
     def _unary(self, expr: syntax.Unary) -> Value | None:
         operand = expr.operand
-        is_number = isinstance(operand, syntax.Literal) and not isinstance(operand.value, bool)
-        if expr.operator == "-" and is_number:
-            return self._literal(expr, -operand.value)
+        literal = operand if isinstance(operand, syntax.Literal) else None
+        if expr.operator == "-" and literal and not isinstance(literal.value, bool):
+            return self._literal(expr, -literal.value)
         value = self.value(operand)
         if expr.operator == "not":
             return self.rules.logic("not", "not", [(value, operand)])

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from typing import cast
 
 from lark import Lark, Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from hectorite.frontend import syntax
 from hectorite.frontend.recovery import Outline, blank
-from hectorite.frontend.tree import TreeBuilder, span_of
+from hectorite.frontend.tree import (
+    TreeBuilder,  # pyright: ignore[reportUnknownVariableType]
+    span_of,
+)
 from hectorite.ir.diagnostics import Diagnostic, Report, Source, Span, did_you_mean
 
 MAX_ERRORS = 20
@@ -122,8 +126,12 @@ def parse_program(source: Source) -> syntax.Program:
     return program
 
 
+def _token_of(error: UnexpectedToken) -> Token:
+    return cast(Token, error.token)  # pyright: ignore[reportUnknownMemberType]
+
+
 def _position(error: UnexpectedInput, text: str) -> int:
-    if isinstance(error, UnexpectedToken) and error.token.type == "$END":
+    if isinstance(error, UnexpectedToken) and _token_of(error).type == "$END":
         return len(text)
     return error.pos_in_stream or 0
 
@@ -139,29 +147,33 @@ def _explain(
         return Diagnostic(
             f"`{bracket}` is never closed", outline.span(unclosed), source, f"`{closer}`"
         )
-    if isinstance(error, UnexpectedCharacters):
-        span = Span(error.line, error.column, error.line, error.column + 1)
-        character = source.lines[span.line - 1][span.column - 1 : span.column]
-        if character.isdigit():
-            return Diagnostic("a number may not run into a name", span, source, "a space between")
-        if character == '"':
-            return Diagnostic("a text stands only after `import`", span, source)
-        return Diagnostic(f"`{character}` is not part of the language", span, source)
-    assert isinstance(error, UnexpectedToken)
-    token, accepted = error.token, set(error.accepts or error.expected)
+    if isinstance(error, UnexpectedToken):
+        accepted = set(error.accepts or error.expected)
+        return _unexpected_token(_token_of(error), accepted, source)
+    assert isinstance(error, UnexpectedCharacters)
+    span = Span(error.line, error.column, error.line, error.column + 1)
+    character = source.lines[span.line - 1][span.column - 1 : span.column]
+    if character.isdigit():
+        return Diagnostic("a number may not run into a name", span, source, "a space between")
+    if character == '"':
+        return Diagnostic("a text stands only after `import`", span, source)
+    return Diagnostic(f"`{character}` is not part of the language", span, source)
+
+
+def _unexpected_token(token: Token, accepted: set[str], source: Source) -> Diagnostic:
+    expected = _expected(accepted)
     if token.type == "$END":
         lines = source.lines
         span = Span(len(lines), len(lines[-1]) + 1, len(lines), len(lines[-1]) + 2)
-        return Diagnostic("the program ends too early", span, source, _expected(accepted))
+        return Diagnostic("the program ends too early", span, source, expected)
     span = span_of(token)
     if token.type == "_NL":
         line = source.lines[span.line - 1]
         end = len(line.split("#")[0].rstrip()) + 1
         span = Span(span.line, end, span.line, end + 1)
-        return Diagnostic("the line ends too early", span, source, _expected(accepted))
-    hint = _hint(token, accepted)
+        return Diagnostic("the line ends too early", span, source, expected)
     word = token if len(token) <= 40 else token[:40] + "..."
-    return Diagnostic(f"unexpected `{word}`", span, source, _expected(accepted), hint)
+    return Diagnostic(f"unexpected `{word}`", span, source, expected, _hint(token, accepted))
 
 
 def _hint(token: Token, accepted: set[str]) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import cast
 
 from hectorite.ir.diagnostics import Source, Span
 
@@ -309,7 +310,8 @@ def children(node: Node) -> Iterator[Node]:
     """The nodes directly under a node, in the order of the fields."""
     for item in fields(node):
         value = getattr(node, item.name)
-        for child in value if isinstance(value, tuple) else (value,):
+        several = cast(tuple[object, ...], value) if isinstance(value, tuple) else (value,)
+        for child in several:
             if isinstance(child, Node):
                 yield child
 

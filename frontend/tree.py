@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
-from lark import Token, Transformer, v_args
+from lark import Token, Transformer, v_args  # pyright: ignore[reportUnknownVariableType]
 
 from hectorite.frontend import syntax
 from hectorite.ir.diagnostics import Span
@@ -20,8 +20,10 @@ from hectorite.ir.diagnostics import Span
 HUGE = 1 << 80
 """Stands for every integer literal too long to be worth converting; no type holds it."""
 
-_MEANINGFUL = {"NAME", "INT", "FLOAT", "STRING", "AND", "OR", "NOT", "ASSIGN", "COMPARE"}
-_MEANINGFUL |= {"POWER", "PRODUCT", "SUM"}
+_MEANINGFUL = frozenset(
+    ("NAME", "INT", "FLOAT", "STRING", "AND", "OR", "NOT")
+    + ("ASSIGN", "COMPARE", "POWER", "PRODUCT", "SUM")
+)
 
 
 def span_of(token: Token) -> Span:
@@ -36,10 +38,9 @@ def name_of(token: Token) -> syntax.Name:
 
 def _span_of_child(child: Any, which: int) -> Span | None:
     """The span of a child, or of the first (0) or last (-1) element of a tuple."""
-    while isinstance(child, tuple):
-        if not child:
-            return None
-        child = child[which]
+    if isinstance(child, tuple):
+        items = cast(tuple[Any, ...], child)
+        return _span_of_child(items[which], which) if items else None
     if isinstance(child, Token):
         return span_of(child)
     return child.span if isinstance(child, syntax.Node) else None
@@ -63,7 +64,10 @@ def _integer(text: str) -> int:
 
 
 def _literal(value: float | bool) -> Any:
-    return lambda _self, span: syntax.Literal(span, value)
+    def make(_self: Any, span: Span) -> Any:
+        return syntax.Literal(span, value)
+
+    return make
 
 
 def _several(_self: Any, _span: Span, *items: Any) -> tuple[Any, ...]:

@@ -98,8 +98,10 @@ def fail(
 class Report:
     """Collects diagnostics, at most one error for each place, so that one fault is told once."""
 
-    diagnostics: list[Diagnostic] = field(default_factory=list)
-    _told: set[tuple[str, Span | None, str]] = field(default_factory=set)
+    diagnostics: list[Diagnostic] = field(default_factory=list[Diagnostic])
+    _told: set[tuple[str, Span | None, str]] = field(
+        default_factory=set[tuple[str, Span | None, str]]
+    )
 
     def add(self, diagnostic: Diagnostic) -> None:
         """Keep `diagnostic` unless this place already has an error or the same message."""
