@@ -3,12 +3,11 @@
 Enters: the `graph` dialect. Leaves: the same, where statements whose form has a name carry it as
 the attribute `form`. Nothing depends on it.
 
-    %z = graph.statement add [u, o] for (u: pair, o: 8, i: 4) : !hec.tensor<f32[pair, 8]> {
+    z[e, o] += h[e.src, i] * W[e.type, i, o]
 
-becomes
+becomes, with `attributes {form = "typed-linear m=(e) n=(o) k=(i) by=(e.type)"}` on it,
 
-    %z = graph.statement add [u, o] for (u: pair, o: 8, i: 4) : !hec.tensor<f32[pair, 8]>
-        attributes {"form" = "typed-linear m=(u) n=(o) k=(i) by=(u.type)"} {
+    z[e, o] += h[e.src, i] * W[e.type, i, o]
 """
 
 from dataclasses import dataclass

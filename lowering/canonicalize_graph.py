@@ -15,6 +15,7 @@ becomes
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from xdsl.context import Context
@@ -24,7 +25,7 @@ from xdsl.passes import ModulePass
 
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.ir.element import ElementType, element_of
-from hectorite.ir.scalar import OPERATIONS, CastOp, ConstantOp, ScalarOp, apply, convert
+from hectorite.ir.scalar import OPERATIONS, Array, CastOp, ConstantOp, ScalarOp, apply, convert
 
 Simpler = SSAValue | Operation | None
 """What may stand for an operation: a value, a new operation, or nothing better."""
@@ -80,17 +81,17 @@ def _element(value: SSAValue) -> ElementType:
     return element_of(value.type)
 
 
-def _stored(value: np.ndarray, element: ElementType) -> float | int:
+def _stored(value: Array, element: ElementType) -> float | int:
     with np.errstate(all="ignore"):
         return np.asarray(value).astype(element.storage).astype(_carrier(element)).item()
 
 
-def _carrier(element: ElementType) -> np.dtype:
+def _carrier(element: ElementType) -> np.dtype[Any]:
     """A NumPy type in which a constant is computed with."""
     return np.dtype(np.float64 if element.is_float else np.int64)
 
 
-def _number(value: SSAValue) -> np.ndarray:
+def _number(value: SSAValue) -> Array:
     element = _element(value)
     number = np.asarray(constant_of(value), _carrier(element))
     if element.kind == "bool":

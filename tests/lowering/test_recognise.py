@@ -2,6 +2,7 @@
 
 import pytest
 
+from hectorite.lowering import annotate_forms
 from hectorite.lowering.annotate_forms import AnnotateForms
 from hectorite.lowering.expand_softmax import ExpandSoftmax
 from hectorite.lowering.recognise import recognise_all
@@ -89,10 +90,14 @@ def test_what_looks_like_a_softmax(program):
     assert not any("softmax" in form for form in forms(program(PARAMETERS, other_keys, "a")))
 
 
-def test_forms_are_printed_and_parsed(program, rewritten):
-    module = softmax(program)
-    rewritten(module, AnnotateForms())
+def test_annotate_example(program, as_documented):
+    line = "z[e, o] += h[e.src, i] * W[e.type, i, o] | e: edge, o: 3, i: 4 | f32[edge, 3]"
+    module = program(PARAMETERS, line, "z")
+    as_documented(module, AnnotateForms())
     AnnotateForms().apply(None, module)
-    assert 'attributes {"form" = "segment-softmax part=(sum)"} {' in str(module) or (
-        'attributes {form = "segment-softmax part=(sum)"} {' in str(module)
-    )
+    attributes = 'attributes {form = "typed-linear m=(e) n=(o) k=(i) by=(e.type)"}'
+    assert attributes in str(module) and attributes in annotate_forms.__doc__
+
+
+def test_forms_are_printed_and_parsed(program, rewritten):
+    rewritten(softmax(program), AnnotateForms())
