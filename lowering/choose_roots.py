@@ -5,6 +5,7 @@ Enters: a function at the graph level without softmax. Leaves: a `Root` for each
 
     y[e.dst, o] += t[e, o]      rows: the target set of dst, visiting the edges of each
     s[e]         = f(t[e, o])   element by element in that same visit, if y or the like reads it
+    s[z]        += p[z.row, k]  element by element, visiting those of each row
     z[n, o]      = relu(y)      rows: n
     C[i, j]     += A * B        rows: i, a block at a time
     c[y + 1, k]  = ...          rows: all left variables, since `=` writes each point once
@@ -15,6 +16,7 @@ what is computed for an edge is used while it is at hand.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.ir.schema import Schema
@@ -24,6 +26,10 @@ from hectorite.lowering.match_product import match_product
 
 ENOUGH_ROWS = 256
 """Rows that keep every core busy; more loops are made rows until there are as many."""
+
+
+MUCH = 4
+"""How many times more a statement gathers than it makes before it is visited by what it gathers."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ def choose_roots(function: FuncOp, schema: Schema) -> Roots:
     for statement in reversed(statements):
         _adopt(statement, roots, free, _consumers(statement))
     for statement in statements:
+        _gather_by_row(statement, roots, free, schema)
         _adopt(statement, roots, free, _producers(statement))
     return Roots(roots, products)
 
@@ -123,6 +130,31 @@ def _producers(statement: StatementOp) -> list[tuple[StatementOp, ReadOp | None]
         for read in statement.reads
         if isinstance(read.tensor.owner, StatementOp)
     ]
+
+
+def _gather_by_row(
+    statement: StatementOp,
+    roots: dict[StatementOp, Root],
+    free: set[StatementOp],
+    schema: Schema,
+) -> None:
+    """Visit elements by the map through which a statement gathers most, if it reduces that to
+    little: what the elements of one row gather is then read once."""
+    mine = roots[statement]
+    if statement not in free or mine.visit is not None:
+        return
+    element, owner = mine.row_variables[0], str(mine.rows[0])
+    best: tuple[int, tuple[str, ...]] = (0, ())
+    for read in statement.reads:
+        first = read.access.data[0].path if read.access.data else None
+        tail = [dim for dim in read.type.dims[1:] if isinstance(dim, int)]
+        if first is not None and first.variable == element and first.fields:
+            best = max(best, (prod(tail), first.fields), key=lambda pair: pair[0])
+    kept = prod(dim for dim in statement.type.dims[1:] if isinstance(dim, int))
+    gathered, fields = best
+    if gathered >= MUCH * kept:
+        rows = (schema.follow(owner, fields),)
+        roots[statement] = Root(rows, (), Visit(owner, fields), element)
 
 
 def _adopt(
