@@ -119,7 +119,7 @@ class _Host:
         limit = None if op.limit is None else op.limit.data
         path = None if op.path is None else op.path.data[0]
         array = self.binding.layout(op.what.data, op.of.data, op.keys.data, path, limit)
-        element = cast(TensorType, op.result.type).element_type
+        element = op.result.type.element_type
         return Memory(op.result.name_hint or op.what.data, element, array, writable=False)
 
     def _result(self, value: Any) -> Array:
@@ -137,7 +137,7 @@ class _Host:
             raise fail(f"there is no kernel `{name}`")
         arguments = [self.values[argument] for argument in op.arguments]
         slots: Slots = [0, *arguments]
-        places = {value: i for i, value in enumerate(kernel.body.block.args)}
+        places: dict[SSAValue, int] = {value: i for i, value in enumerate(kernel.body.block.args)}
         compiler = KernelSteps(self.size, self.allocate, places, slots)
         steps = compiler.block(kernel.body.block)
         watched = [memory for memory in arguments if isinstance(memory, Memory)]

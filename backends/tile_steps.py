@@ -7,6 +7,7 @@ for each operation, which reads and writes a list of values ("slots"); slot 0 ho
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -43,21 +44,34 @@ TASK = 0
 
 ARITHMETIC = Arithmetic(own_types=True)
 
+
+def _quotient(a: int, b: int) -> int:
+    return a // b if b else 0
+
+
+def _remainder(a: int, b: int) -> int:
+    return a % b if b else 0
+
+
+def _either(condition: bool, a: int, b: int) -> int:
+    return a if condition else b
+
+
 INDEX_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "floordiv": lambda a, b: a // b if b else 0,
-    "mod": lambda a, b: a % b if b else 0,
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "floordiv": _quotient,
+    "mod": _remainder,
     "min": min,
     "max": max,
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-    "select": lambda c, a, b: a if c else b,
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "select": _either,
 }
 """Functions of single indices, which are plain Python integers."""
 
@@ -242,7 +256,7 @@ class KernelSteps:
 
         def run(slots: Slots) -> None:
             depth = slots[extent]
-            k = np.arange(depth)
+            k = np.arange(int(depth))
             left = [np.reshape(slots[i], (-1, 1)) for i in a_indices]
             left[op.a_axis.data] = left[op.a_axis.data] + k
             right = [slots[i] for i in b_indices]

@@ -35,7 +35,7 @@ class Memory:
     def __init__(self, name: str, element: ElementType, array: Array, writable: bool):
         self.name = name
         self.element = element
-        self.shape = array.shape
+        self.shape: tuple[int, ...] = array.shape
         self.flat = array.reshape(-1)
         self.writable = writable
         self.written = np.zeros(self.flat.size, np.bool_) if writable else None

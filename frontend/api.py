@@ -178,7 +178,7 @@ def check_sizes(facts: Facts, sizes: Mapping[str, int]) -> Sizes:
         if name in facts.schema.sets:
             message, hint = f"`{name}` is a set, not a size", "its size comes with the data"
             wrong.append(Diagnostic(message, hint=hint))
-        elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        elif not _is_size(value):
             message = f"the size `{name}` is {value!r}"
             wrong.append(Diagnostic(message, expected="an integer that is not negative"))
         elif fixed is not None and fixed != value:
@@ -191,6 +191,10 @@ def check_sizes(facts: Facts, sizes: Mapping[str, int]) -> Sizes:
     if wrong:
         raise HectoriteError(wrong)
     return dict(sizes)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def pick_function(facts: Facts, function: str | None, name: str) -> str:

@@ -39,10 +39,10 @@ class Driver(xDSLOptMain):
         self.available_frontends["hec"] = _read_source
 
 
-def _read_source(stream: IO[str]) -> ModuleOp:
+def _read_source(stream: IO[bytes]) -> ModuleOp:
     from hectorite.frontend.build import load_source
 
-    return load_source(stream.read() + "\n")
+    return load_source(stream.read().decode("utf-8") + "\n")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -134,7 +134,7 @@ def _number(value: float) -> float | str:
 
 
 def _several(results: Any) -> tuple[Array, ...]:
-    return results if isinstance(results, tuple) else (results,)
+    return tuple(results) if isinstance(results, tuple) else (results,)  # pyright: ignore
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:

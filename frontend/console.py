@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ def is_terminal(stream: Any) -> bool:
 
 
 @contextmanager
-def working(what: str) -> Iterator[Progress]:
+def working(what: str) -> Generator[Progress]:
     """While something long runs: shows on a terminal what it is, and how far it has come."""
     if not is_terminal(sys.stderr):
         yield lambda done, total: None

@@ -8,8 +8,9 @@ Leaves: what JSON can hold, and from that the same dataclasses again, without an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, cast
 
 from hectorite.frontend.range_checks import Check
 from hectorite.frontend.signature import Parameter, Signature
@@ -39,9 +40,9 @@ def encode(value: Any) -> Any:
         held = {f.name: encode(getattr(value, f.name)) for f in fields(value)}
         return {"is": type(value).__name__} | held
     if isinstance(value, tuple | list):
-        return [encode(item) for item in value]
+        return [encode(item) for item in cast(Sequence[Any], value)]
     if isinstance(value, dict):
-        return {key: encode(item) for key, item in value.items()}
+        return {key: encode(item) for key, item in cast(dict[str, Any], value).items()}
     return value
 
 
@@ -51,8 +52,9 @@ def decode(value: Any) -> Any:
     Raises `KeyError` or `TypeError` for JSON that `encode` did not make.
     """
     if isinstance(value, list):
-        return tuple(decode(item) for item in value)
+        return tuple(decode(item) for item in cast(list[Any], value))
     if isinstance(value, dict):
-        held = {key: decode(item) for key, item in value.items() if key != "is"}
-        return CLASSES[value["is"]](**held) if "is" in value else held
+        given = cast(dict[str, Any], value)
+        held = {key: decode(item) for key, item in given.items() if key != "is"}
+        return CLASSES[given["is"]](**held) if "is" in given else held
     return value

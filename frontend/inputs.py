@@ -32,9 +32,9 @@ class Inputs:
 
     sizes: dict[str, int]
     arguments: dict[str, Array]
-    assumed: list[str] = field(default_factory=list)
-    drawn: list[str] = field(default_factory=list)
-    converted: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list[str])
+    drawn: list[str] = field(default_factory=list[str])
+    converted: list[str] = field(default_factory=list[str])
 
 
 def split_sizes(schema: Schema, given: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:

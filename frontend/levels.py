@@ -31,7 +31,7 @@ class Listing:
     """Keeps what the module looked like after each pass, as text."""
 
     generic: bool
-    parts: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list[str])
 
     def __call__(self, pass_name: str, module: ModuleOp) -> None:
         self.parts.append(f"// after {pass_name}\n{module_text(module, self.generic)}\n")

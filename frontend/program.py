@@ -40,6 +40,10 @@ class Facts:
 class Executable(Protocol):
     """One function for known sizes on one target."""
 
+    def prepare(self, binding: Binding, sizes: Mapping[str, int]) -> None:
+        """Build what calls on this binding will need of it."""
+        ...
+
     def __call__(
         self,
         binding: Binding,
@@ -79,9 +83,13 @@ class Program:
 
         A set without fields takes its number of elements; one with fields a mapping from each field
         to an array int32[elements] (int64 is checked and narrowed) of positions in the target set.
-        Derived sets are built. Raises `HectoriteError` listing every fault in the data.
+        Derived sets are built, and the adjacency that functions compiled so far ask for. Raises
+        `HectoriteError` listing every fault in the data.
         """
-        return Binding(self.schema, sets)
+        binding = Binding(self.schema, sets)
+        for function in self.functions.values():
+            function.prepare(binding)
+        return binding
 
     def __getitem__(self, name: str) -> Function:
         if name not in self.functions:
@@ -116,9 +124,11 @@ class Function:
     facts: Facts
     build: Build
     sizes: Sizes
-    _built: dict[tuple[int, ...], Executable] = field(default_factory=dict, repr=False)
+    _built: dict[tuple[int, ...], Executable] = field(
+        default_factory=dict[tuple[int, ...], Executable], repr=False
+    )
     _checked: weakref.WeakKeyDictionary[Binding, set[tuple[int, ...]]] = field(
-        default_factory=weakref.WeakKeyDictionary, repr=False
+        default_factory=weakref.WeakKeyDictionary[Binding, set[tuple[int, ...]]], repr=False
     )
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -193,6 +203,11 @@ class Function:
                     self._built[key] = self.build(self.signature.name, wanted)
         return self._built[key]
 
+    def prepare(self, binding: Binding) -> None:
+        """Build what the code that exists needs of a binding, so that calls find it."""
+        for key, executable in self._built.items():
+            executable.prepare(binding, dict(zip(self.signature.sizes, key, strict=True)))
+
     def check_ranges(self, binding: Binding, sizes: Sizes) -> None:
         """Every access that sets alone do not keep in range, once for each binding and sizes."""
         checks = self.facts.checks.get(self.signature.name, ())
@@ -204,7 +219,7 @@ class Function:
             run_checks(checks, binding, sizes)
             passed.add(key)
 
-    def _binding(self, binding: Binding | None) -> Binding:
+    def _binding(self, binding: Any) -> Binding:
         schema = self.facts.schema
         if binding is None:
             if schema.sets:
@@ -259,7 +274,8 @@ class Function:
         self, given: Any, binding: Binding, values: Mapping[str, Array], sizes: Mapping[str, int]
     ) -> list[Array]:
         """The arrays to write results to, checked."""
-        outs = list(given) if isinstance(given, tuple | list) else [given]
+        several = isinstance(given, tuple | list)
+        outs: list[Any] = list(given) if several else [given]  # pyright: ignore
         results = self.signature.results
         if len(outs) != len(results):
             raise fail(f"`out` holds {len(outs)} arrays", expected=f"{len(results)}")

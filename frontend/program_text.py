@@ -138,7 +138,7 @@ def parse_ir(text: str, name: str) -> ModuleOp:
 def parse_fault(error: ParseError, source: Source | None = None) -> HectoriteError:
     """A fault that xDSL's parser found, as a diagnostic."""
     text = error.span.input
-    source = source or Source(text.name, text.content)
+    source = source or Source(text.name, str(text.content))
     span = _span(source.text, error.span.start, error.span.end)
     return HectoriteError([Diagnostic(error.msg, span, source)])
 

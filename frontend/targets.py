@@ -79,8 +79,15 @@ def only(module: ModuleOp, function: str) -> ModuleOp:
     return ModuleOp([op.clone() for op in kept])
 
 
+class Unprepared:
+    """An executable that needs nothing of a binding before it is called."""
+
+    def prepare(self, binding: Binding, sizes: Mapping[str, int]) -> None:
+        """Nothing to do."""
+
+
 @dataclass(frozen=True)
-class ReferenceExecutable:
+class ReferenceExecutable(Unprepared):
     """Evaluates a function of the graph level; floats are rounded once, at the end."""
 
     module: ModuleOp
@@ -96,7 +103,7 @@ class ReferenceExecutable:
         from hectorite.backends.reference import find_function, run_reference, value_element
 
         known, maps = bound_sets(binding)
-        results = run_reference(self.module, self.function, known | sizes, maps, arguments)
+        results = run_reference(self.module, self.function, known | dict(sizes), maps, arguments)
         types = find_function(self.module, self.function).outputs
         with np.errstate(over="ignore"):
             stored = tuple(
@@ -107,7 +114,7 @@ class ReferenceExecutable:
 
 
 @dataclass(frozen=True)
-class TileExecutable:
+class TileExecutable(Unprepared):
     """Interprets a tile module."""
 
     module: ModuleOp
@@ -125,10 +132,13 @@ class TileExecutable:
 
 
 @dataclass(frozen=True)
-class CpuFunction:
+class CpuFunction(Unprepared):
     """Machine code of one function."""
 
     code: CpuExecutable
+
+    def prepare(self, binding: Binding, sizes: Mapping[str, int]) -> None:
+        self.code.prepare(binding, sizes)
 
     def __call__(
         self,

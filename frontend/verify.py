@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -323,7 +323,8 @@ def _part_of(schema: Schema, sets: Mapping[str, Any], seed: int) -> dict[str, Ar
     part: dict[str, Array] = {}
     for name, given in sets.items():
         if isinstance(given, Mapping) and name not in reached and schema.sets[name].fields:
-            count = len(given[schema.sets[name].fields[0][0]])
+            maps = cast(Mapping[str, Any], given)
+            count = len(maps[schema.sets[name].fields[0][0]])
             if count > ELEMENTS:
                 part[name] = np.sort(generator.choice(count, ELEMENTS, replace=False))
     return part
@@ -344,6 +345,6 @@ class _Part(Data):
     def __getitem__(self, key: str) -> Array:
         array = super().__getitem__(key)
         for axis, dim in enumerate(self._dims.get(key, ())):
-            if dim in self._part and axis < array.ndim:
+            if isinstance(dim, str) and dim in self._part and axis < array.ndim:
                 array = np.take(array, self._part[dim], axis)
         return array

@@ -98,13 +98,11 @@ class _Ladder:
 
     def run_text(self, level: str, target: str) -> Run:
         """What the text of a level does on a target."""
-        if level == "graph-opt":
+        if level == "graph-opt" or self.text.form == level:
             again = self._printed(self.text, level, self.sizes)
         elif level == "asm":
-            above = self.text if self.text.form in ("llvm", "asm") else self.llvm
+            above = self.text if self.text.form == "llvm" else self.llvm
             again = self._printed(above, level, {})
-        elif self.text.form == level:
-            again = self.text
         else:
             again = self.tile if level == "tile" else self.llvm
         if level in ("graph-opt", "tile"):
