@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _run_command(commands.add_parser("run", help="run a function on data"))
     _emit_command(commands.add_parser("emit", help="print a program at any level"))
     check = commands.add_parser("check", help="tell what is wrong in a program")
-    check.add_argument("program", metavar="PROGRAM", help=PROGRAM)
+    _program_arguments(check)
     check.add_argument("--json", action="store_true", help="print JSON")
     _verify_command(commands.add_parser("verify", help="compare every level with the reference"))
     commands.add_parser("opt", help="xDSL's driver: run passes one by one", add_help=False)

@@ -11,8 +11,10 @@ from argparse import Namespace
 from dataclasses import asdict
 from typing import Any
 
-from hectorite.frontend.api import facts_of
+from hectorite.frontend.api import check_sizes, facts_of, pick_function
 from hectorite.frontend.console import note
+from hectorite.frontend.inputs import split_sizes
+from hectorite.frontend.program import Facts
 from hectorite.frontend.program_text import read_program
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError
 
@@ -21,12 +23,14 @@ def run(chosen: Namespace) -> int:
     """Check one program."""
     try:
         facts = facts_of(read_program(chosen.program), None)
+        check_sizes(facts, split_sizes(facts.schema, dict(chosen.size))[1])
+        names = facts.signatures if chosen.fn is None else [_chosen(facts, chosen)]
     except HectoriteError as error:
         if not chosen.json:
             raise
         print(json.dumps({"errors": [_plain(d) for d in error.diagnostics]}, indent=1))
         return 1
-    functions = [str(signature) for signature in facts.signatures.values()]
+    functions = [str(facts.signatures[name]) for name in names]
     if chosen.json:
         print(json.dumps({"errors": [], "warnings": facts.warnings, "functions": functions}))
         return 0
@@ -35,6 +39,10 @@ def run(chosen: Namespace) -> int:
     for function in functions:
         print(function)
     return 0
+
+
+def _chosen(facts: Facts, chosen: Namespace) -> str:
+    return pick_function(facts, chosen.fn, chosen.program)
 
 
 def _plain(diagnostic: Diagnostic) -> dict[str, Any]:
