@@ -92,24 +92,30 @@ float read_all(const float *a, int64_t n) {
 }
 
 /* Random rows: sums rows of a table of `vectors` * 16 columns, fetched ahead. */
-INLINE float gather_rows(int vectors, const float *table, const int32_t *index, int64_t n) {
+INLINE float gather_block(int vectors, const float *table, const int32_t *index, int64_t n, int b) {
+  vec acc[8] = {}, total = {};
+  int64_t end = n * (b + 1) / BLOCKS;
+  for (int64_t e = n * b / BLOCKS; e < end; e++) {
+    const float *row = table + (int64_t)index[e] * vectors * LANES;
+    const float *next = table + (int64_t)index[e + AHEAD < n ? e + AHEAD : e] * vectors * LANES;
+    for (int v = 0; v < vectors; v++) __builtin_prefetch(next + v * LANES);
+    for (int v = 0; v < vectors; v++) acc[v] += load(row + v * LANES);
+  }
+  for (int v = 0; v < vectors; v++) total += acc[v];
+  return sum(total);
+}
+float gather64(const float *table, const int32_t *index, int64_t n) {
   float total = 0;
 #pragma omp parallel for schedule(static) reduction(+ : total)
-  for (int block = 0; block < BLOCKS; block++) {
-    vec acc[8] = {};
-    int64_t end = n * (block + 1) / BLOCKS;
-    for (int64_t e = n * block / BLOCKS; e < end; e++) {
-      const float *row = table + (int64_t)index[e] * vectors * LANES;
-      const float *next = table + (int64_t)index[e + AHEAD < n ? e + AHEAD : e] * vectors * LANES;
-      for (int v = 0; v < vectors; v++) __builtin_prefetch(next + v * LANES);
-      for (int v = 0; v < vectors; v++) acc[v] += load(row + v * LANES);
-    }
-    for (int v = 0; v < vectors; v++) total += sum(acc[v]);
-  }
+  for (int b = 0; b < BLOCKS; b++) total += gather_block(4, table, index, n, b);
   return total;
 }
-float gather64(const float *t, const int32_t *i, int64_t n) { return gather_rows(4, t, i, n); }
-float gather128(const float *t, const int32_t *i, int64_t n) { return gather_rows(8, t, i, n); }
+float gather128(const float *table, const int32_t *index, int64_t n) {
+  float total = 0;
+#pragma omp parallel for schedule(static) reduction(+ : total)
+  for (int b = 0; b < BLOCKS; b++) total += gather_block(8, table, index, n, b);
+  return total;
+}
 
 /* ------------------------------------------------------------------------- sparse products */
 
@@ -131,32 +137,31 @@ INLINE void prefetch_row(int vectors, const float *x, const int32_t *idx, int64_
   for (int v = 0; v < vectors; v++) __builtin_prefetch(row + v * LANES);
 }
 
-INLINE void spmm_of(int vectors, int64_t n, const int32_t *restrict ptr,
-                    const int32_t *restrict idx, const float *restrict val,
-                    const float *restrict x, float *restrict y) {
-  int64_t last = (int64_t)ptr[n] - 1, width = vectors * LANES;
-#pragma omp parallel for schedule(dynamic, 1)
-  for (int b = 0; b < BLOCKS; b++) {
-    int64_t end = first_row(ptr, n, b + 1);
-    for (int64_t i = first_row(ptr, n, b); i < end; i++) {
-      vec acc[8] = {};
-      for (int64_t e = ptr[i]; e < ptr[i + 1]; e++) {
-        prefetch_row(vectors, x, idx, e, last);
-        const float *row = x + idx[e] * width;
-        vec scale = all(val[e]);
-        for (int v = 0; v < vectors; v++) acc[v] += scale * load(row + v * LANES);
-      }
-      for (int v = 0; v < vectors; v++) store(y + i * width + v * LANES, acc[v]);
+/* The width is a constant of each caller: a parallel region of its own would make it a variable. */
+INLINE void spmm_block(int vectors, int b, int64_t n, const int32_t *restrict ptr,
+                       const int32_t *restrict idx, const float *restrict val,
+                       const float *restrict x, float *restrict y) {
+  int64_t last = (int64_t)ptr[n] - 1, width = vectors * LANES, end = first_row(ptr, n, b + 1);
+  for (int64_t i = first_row(ptr, n, b); i < end; i++) {
+    vec acc[8] = {};
+    for (int64_t e = ptr[i]; e < ptr[i + 1]; e++) {
+      prefetch_row(vectors, x, idx, e, last);
+      const float *row = x + idx[e] * width;
+      vec scale = all(val[e]);
+      for (int v = 0; v < vectors; v++) acc[v] += scale * load(row + v * LANES);
     }
+    for (int v = 0; v < vectors; v++) store(y + i * width + v * LANES, acc[v]);
   }
 }
 void spmm64(int64_t n, const int32_t *ptr, const int32_t *idx, const float *val, const float *x,
             float *y) {
-  spmm_of(4, n, ptr, idx, val, x, y);
+#pragma omp parallel for schedule(dynamic, 1)
+  for (int b = 0; b < BLOCKS; b++) spmm_block(4, b, n, ptr, idx, val, x, y);
 }
 void spmm128(int64_t n, const int32_t *ptr, const int32_t *idx, const float *val, const float *x,
              float *y) {
-  spmm_of(8, n, ptr, idx, val, x, y);
+#pragma omp parallel for schedule(dynamic, 1)
+  for (int b = 0; b < BLOCKS; b++) spmm_block(8, b, n, ptr, idx, val, x, y);
 }
 
 /* out[e] = val[e] * dot(p[row], q[col]), 64 columns */

@@ -92,7 +92,7 @@ def physical_memory() -> int:
 def main(command_line: Sequence[str] | None = None) -> int:
     chosen = arguments(command_line)
     # A file or a pipe has no width of its own; the tables need about this much.
-    screen = Console(width=None if sys.stdout.isatty() else 110)
+    screen = Console(width=None if sys.stdout.isatty() else 120)
     progress = Console(stderr=True)
     cases, rows, wanted = cases_of(chosen), [], 0
     os.environ["OMP_NUM_THREADS"] = str(chosen.threads)  # for the kernels that measure limits

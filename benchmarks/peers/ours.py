@@ -22,6 +22,17 @@ TENSORS = {
     "gemm": ("A", "B"),
 }
 
+# Sizes are given when compiling, so that binding prepares the adjacency, as peers build their CSR.
+SIZES = {
+    "rgcn": {"I": ("h", 1), "O": ("W", 2)},
+    "rgat": {"I": ("h", 1), "O": ("W", 2)},
+    "hgt": {"I": ("h", 1), "K": ("Wk", 2), "D": ("Wk", 3), "O": ("Wo", 3)},
+    "spmm": {"J": ("B", 1)},
+    "sddmm": {"K": ("P", 1)},
+    "gat": {"I": ("x", 1), "K": ("W", 1), "O": ("W", 2)},
+    "gemm": {"M": ("A", 0), "K": ("A", 1), "N": ("B", 1)},
+}
+
 
 def sets(kind: str, data: Data) -> dict[str, object]:
     """The sets of a case as `bind` takes them: a size, or the maps of the set."""
@@ -42,8 +53,9 @@ def sets(kind: str, data: Data) -> dict[str, object]:
 def compiled(data: Data, case: Case) -> Call:
     import hectorite
 
-    program = hectorite.compile(PROGRAMS[case.kind], target=case.target)
+    tensors = {name: data[name] for name in TENSORS[case.kind]}
+    sizes = {size: tensors[name].shape[axis] for size, (name, axis) in SIZES[case.kind].items()}
+    program = hectorite.compile(PROGRAMS[case.kind], target=case.target, sizes=sizes)
     graph = program.bind(**sets(case.kind, data))
     function = getattr(program, case.kind)
-    tensors = {name: data[name] for name in TENSORS[case.kind]}
     return lambda: function(graph, **tensors)
