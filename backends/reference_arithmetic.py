@@ -45,7 +45,8 @@ def dot(one: Array, other: Array, axes: Axes, shape: Axes) -> Array:
     total = np.expand_dims(np.einsum(one, letters, other, letters, kept), axes)
     # An axis that neither factor varies along counts how often the product is added.
     alike = [axis for axis in axes if one.shape[axis] == other.shape[axis] == 1]
-    return total * total.dtype.type(math.prod(shape[axis] for axis in alike))
+    total = total * total.dtype.type(math.prod(shape[axis] for axis in alike))
+    return np.broadcast_to(total, [1 if axis in axes else n for axis, n in enumerate(shape)])
 
 
 class Arithmetic:

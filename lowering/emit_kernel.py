@@ -23,7 +23,7 @@ from hectorite.dialects.tile import LanesOp, LoadOp, PrefetchOp, ReduceOp, Store
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit_nest import emit_nest, identity, over, strips, vector_lanes
-from hectorite.lowering.emit_product import Block, ProductEmitter, block_rows, is_wide
+from hectorite.lowering.emit_product import Block, ProductEmitter, block_rows, is_wide, lanes_of
 from hectorite.lowering.emit_values import Frame, Lanes, Scope
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage, element_path
 from hectorite.lowering.kernel_plan import Kernel, Phase, Root, Visit
@@ -53,8 +53,9 @@ class KernelEmitter:
         self.placement = placement
         self.frame = Frame(builder.code, builder, placement.values)
 
-    def emit(self, rows: RowOrder | None) -> None:
-        """All phases; without rows, the kernel is one task that has a single, nameless row."""
+    def emit(self, rows: RowOrder | None, strip: SSAValue | None = None) -> None:
+        """All phases; without rows, the kernel is one task that has a single, nameless row. With
+        `strip`, the task does that strip of lanes of the kernel's only phase, a product."""
         code = self.builder.code
         if rows is None:
             for phase in self.kernel.phases:
@@ -62,7 +63,7 @@ class KernelEmitter:
             return
         for group in self._groups():
             if len(group) == 1 and self._is_wide(group[0]):
-                self._wide_product(rows, group[0])
+                self._wide_product(rows, group[0], strip)
             elif any(phase.product for phase in group):
                 self._blocks(rows, group)
             else:
@@ -138,7 +139,8 @@ class KernelEmitter:
         root = self.kernel.roots[statement]
         start = self.placement.start(statement, self.builder)
         target = self.placement.storage(statement.result, self.builder)
-        return ProductEmitter(statement, root, phase.product, start, target)
+        panels = self.placement.panels.get(statement)
+        return ProductEmitter(statement, root, phase.product, start, target, panels)
 
     def _blocks(self, rows: RowOrder, phases: Sequence[Phase]) -> None:
         """Do products for a block of rows, then the other phases for each of its rows."""
@@ -161,12 +163,12 @@ class KernelEmitter:
 
         self.builder.code.loop(rows.lower, rows.upper, height, (), block)
 
-    def _wide_product(self, rows: RowOrder, phase: Phase) -> None:
+    def _wide_product(self, rows: RowOrder, phase: Phase, strip: SSAValue | None) -> None:
         assert phase.product is not None
         emitter = self._product(phase)
         height = block_rows(phase.product, phase.statements[0])
 
-        def strip(scope: Scope) -> None:
+        def blocks(scope: Scope) -> None:
             def block(code: Code, start: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
                 there = self._block(code, rows, start, height)
                 inner = replace(scope.inside(code), frame=there.frame)
@@ -175,7 +177,13 @@ class KernelEmitter:
 
             scope.code.loop(rows.lower, rows.upper, height, (), block)
 
-        emitter.over_strips(Scope.of(self.frame, emitter.statement, emitter.root), strip)
+        scope = Scope.of(self.frame, emitter.statement, emitter.root)
+        if strip is None:
+            emitter.over_strips(scope, blocks)
+            return
+        width = lanes_of(phase.product, emitter.statement)
+        start = scope.code.scalar("mul", strip, scope.code.constant(width))
+        blocks(scope.with_lanes(Lanes(phase.product.lanes, width), start))
 
     # Phases of one row --------------------------------------------------------------------------
 
@@ -193,12 +201,8 @@ class KernelEmitter:
         if is_regular(statement, root):
             emit_nest(Scope.of(frame, statement, root), statement, start, target)
             return
-        if statement.kind.data != "assign":
-            self._fill(frame, statement, root, start, target)
-            start = target
-        elif start is not None and start != target:
-            self._fill(frame, statement, root, start, target)
-        emit_nest(Scope.of(frame, statement, root), statement, start, target)
+        self._fill(frame, statement, root, start, target)
+        emit_nest(Scope.of(frame, statement, root), statement, target, target)
 
     def _visit(self, frame: Frame, phase: Phase, visit: Visit) -> None:
         if in_lanes(self.kernel, phase):

@@ -31,8 +31,11 @@ from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
 from hectorite.lowering.emit_kernel import KernelEmitter
+from hectorite.lowering.emit_product import is_wide, lanes_of
+from hectorite.lowering.explicit_starts import make_starts_explicit
 from hectorite.lowering.kernel_builder import LAYOUT_TYPE, KernelBuilder, Layout
 from hectorite.lowering.kernel_plan import Kernel
+from hectorite.lowering.pack_weights import Panels, emit_pack
 from hectorite.lowering.place_tensors import Placement, private_tensors
 from hectorite.lowering.plan_kernels import plan_kernels
 from hectorite.lowering.row_order import RowOrder
@@ -60,7 +63,9 @@ def graph_to_tile(module: ModuleOp, name: str) -> ModuleOp:
     declarations: list[Operation] = [
         op.clone() for op in module.ops if isinstance(op, SetOp | DeriveOp | DimOp)
     ]
-    writer = _ProgramWriter(function, schema_of(module))
+    schema, function = schema_of(module), function.clone()
+    make_starts_explicit(function, schema)
+    writer = _ProgramWriter(function, schema)
     return ModuleOp([*declarations, *writer.write()])
 
 
@@ -101,15 +106,39 @@ class _ProgramWriter:
             if private.get(statement.result) != "local":
                 self._buffer(statement)
         builder = KernelBuilder(name)
-        emitter = KernelEmitter(plan, builder, Placement(plan, self.values, private))
-        rows, tasks = self._rows(plan, builder)
-        emitter.emit(rows)
+        panels = self._pack(plan, name)
+        emitter = KernelEmitter(plan, builder, Placement(plan, self.values, private, panels))
+        strips = _strips_of(plan)
+        rows, tasks = self._rows(plan, builder, strips)
+        strip = None if strips == 1 else self._strip(builder, strips)
+        emitter.emit(rows, strip)
+        self._launch(builder, tasks)
+
+    def _launch(self, builder: KernelBuilder, tasks: SSAValue) -> None:
         self.kernels.append(builder.finish())
         arguments = [
             self._layout(passed) if isinstance(passed, Layout) else passed
             for passed in builder.passed
         ]
-        self.code.add(LaunchOp(name, arguments, tasks))
+        self.code.add(LaunchOp(builder.name, arguments, tasks))
+
+    def _pack(self, plan: Kernel, name: str) -> dict[StatementOp, SSAValue]:
+        """Launch the kernels that pack the weights of products; the panels of each."""
+        found: dict[StatementOp, SSAValue] = {}
+        for number, phase in enumerate(plan.phases):
+            if phase.product is None or not phase.product.packed:
+                continue
+            panels = Panels.of(phase.product, phase.statements[0])
+            buffer = self.code.add(AllocateOp(panels.type))
+            buffer.name_hint = "panels"
+            builder = KernelBuilder(f"{name}_pack_{number}")
+            emit_pack(builder, panels, self.values[phase.product.weights.tensor], buffer)
+            tasks = self.code.constant(panels.strips)
+            for _, dim in panels.others:
+                tasks = self.code.scalar("mul", tasks, self._size(dim))
+            self._launch(builder, tasks)
+            found[phase.statements[0]] = buffer
+        return found
 
     def _buffer(self, statement: StatementOp) -> None:
         """A buffer for a statement's result: the one it continues, if nothing else needs that."""
@@ -143,7 +172,13 @@ class _ProgramWriter:
 
     # Rows and tasks -----------------------------------------------------------------------------
 
-    def _rows(self, plan: Kernel, builder: KernelBuilder) -> tuple[RowOrder | None, SSAValue]:
+    def _strip(self, builder: KernelBuilder, strips: int) -> SSAValue:
+        """The strip that a task does, if strips are tasks of their own."""
+        return builder.code.scalar("mod", builder.task, builder.code.constant(strips))
+
+    def _rows(
+        self, plan: Kernel, builder: KernelBuilder, strips: int
+    ) -> tuple[RowOrder | None, SSAValue]:
         """The rows of a task, written into the kernel, and the number of tasks."""
         if not plan.rows:
             return None, self.code.constant(1)
@@ -158,7 +193,7 @@ class _ProgramWriter:
             cuts = Layout("cuts", visit.set, keys, None, VISIT_TASKS)
             bounds, tasks = self._bounds(builder, cuts)
             return RowOrder(*bounds, self._owner(plan)), tasks
-        return self._chunks(plan, builder)
+        return self._chunks(plan, builder, strips)
 
     def _bounds(
         self, builder: KernelBuilder, request: Layout
@@ -172,7 +207,9 @@ class _ProgramWriter:
         length = self.code.add(LengthOp(self._layout(request)))
         return (lower, upper), self.code.plus(length, -1)
 
-    def _chunks(self, plan: Kernel, builder: KernelBuilder) -> tuple[RowOrder, SSAValue]:
+    def _chunks(
+        self, plan: Kernel, builder: KernelBuilder, strips: int
+    ) -> tuple[RowOrder, SSAValue]:
         """Equal parts of the rows."""
         code = builder.code
         count = builder.size(plan.rows[0])
@@ -181,10 +218,15 @@ class _ProgramWriter:
             count = code.scalar("mul", count, builder.size(dim))
             host = self.code.scalar("mul", host, self._size(dim))
         chunk = _chunk(plan)
-        lower = code.scalar("mul", builder.task, code.constant(chunk))
+        number = builder.task
+        if strips > 1:
+            number = code.scalar("floordiv", number, code.constant(strips))
+        lower = code.scalar("mul", number, code.constant(chunk))
         upper = code.scalar("min", code.plus(lower, chunk), count)
         rounded = self.code.plus(host, chunk - 1)
         tasks = self.code.scalar("floordiv", rounded, self.code.constant(chunk))
+        if strips > 1:
+            tasks = self.code.scalar("mul", tasks, self.code.constant(strips))
         return RowOrder(lower, upper, self._owner(plan)), tasks
 
     def _owner(self, plan: Kernel) -> str | None:
@@ -201,3 +243,17 @@ def _chunk(plan: Kernel) -> int:
         sizes = [dim for name, dim in statement.variables.data if name not in bound]
         points += prod(dim if isinstance(dim, int) else USUAL_SIZE for dim in sizes)
     return max(CHUNK_ROWS[0], min(CHUNK_ROWS[1], TASK_POINTS // max(1, points)))
+
+
+def _strips_of(plan: Kernel) -> int:
+    """Strips of lanes that are tasks of their own: all of a wide product's, if it is all that the
+    kernel does and they are of one width; else 1."""
+    phase = plan.phases[0]
+    product, statement = phase.product, phase.statements[0]
+    if len(plan.phases) > 1 or product is None or plan.groups or product.loops:
+        return 1
+    if not is_wide(product, statement):
+        return 1
+    extent, width = dict(statement.variables.data)[product.lanes], lanes_of(product, statement)
+    assert isinstance(extent, int)
+    return 1 if extent % width else extent // width

@@ -8,7 +8,7 @@ buffer of that tensor.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 
 from xdsl.ir import SSAValue
@@ -26,16 +26,19 @@ LOCAL_BYTES = 1 << 16
 
 
 def is_regular(statement: StatementOp, root: Root) -> bool:
-    """Whether each left point is reached by one assignment of the variables on the left: all left
-    indices are distinct plain variables, or the key of the visit."""
-    seen: set[str] = set()
-    for index in statement.access.data:
+    """Whether each element of the result is reached by one assignment of the variables on the
+    left: all left indices are distinct plain variables over the whole dimension, or the key of the
+    visit."""
+    dims, seen = dict(statement.variables.data), set[str]()
+    for index, dim in zip(statement.access.data, statement.type.dims, strict=True):
         path = index.path
         if path is None or path.variable in seen:
             return False
         if path.fields and (root.visit is None or path.fields != root.visit.key):
             return False
         if path.fields and path.variable != root.element:
+            return False
+        if dim != (root.rows[0] if path.fields else dims[path.variable]):
             return False
         seen.add(path.variable)
     return set(root.row_variables) <= seen
@@ -96,7 +99,8 @@ class Placement:
     values: Mapping[SSAValue, SSAValue]
     private: Mapping[SSAValue, str]
     """`local` or `element` for tensors that live inside the kernel."""
-    shared: Mapping[StatementOp, bool] = field(default_factory=dict[StatementOp, bool])
+    panels: Mapping[StatementOp, SSAValue]
+    """Host values of the packed weights of products."""
 
     @property
     def block_height(self) -> int:

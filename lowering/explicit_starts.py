@@ -1,0 +1,76 @@
+"""Give statements that write only a part of their tensor, in no part of a row's own, a start.
+
+Enters: a function at the graph level. Leaves: the same, where every statement whose rows do not
+share out its whole result continues a tensor made by a statement of its own.
+
+    %y = graph.statement assign [i + 2] for (i: 3) : tensor<f32[5]> { ... }
+
+becomes
+
+    %y_start = graph.statement assign [d0] for (d0: 5) : tensor<f32[5]> { 0.0 }
+    %y = graph.statement assign %y_start[i + 2] for (i: 3) : tensor<f32[5]> { ... }
+
+A kernel fills the part of a result that belongs to a row while it does the row. Here some elements
+belong to no row, or to several, so they are filled before.
+"""
+
+from xdsl.ir import SSAValue
+
+from hectorite.dialects.graph import FuncOp, StatementOp
+from hectorite.ir.index import IndexExpr, Path
+from hectorite.ir.schema import Schema
+from hectorite.ir.space import Dim
+from hectorite.lowering.choose_roots import choose_roots
+from hectorite.lowering.emit_nest import identity
+from hectorite.lowering.kernel_plan import Root
+from hectorite.lowering.place_tensors import is_regular
+from hectorite.lowering.statement_body import Body, hint
+
+
+def make_starts_explicit(function: FuncOp, schema: Schema) -> None:
+    """Rewrite a function in place."""
+    choice = choose_roots(function, schema)
+    returned = set(function.return_op.operands)
+    for statement, root in choice.roots.items():
+        part = statement in choice.products and not is_regular(statement, root)
+        if part or not rows_cover(statement, root):
+            _start(statement, returned)
+
+
+def rows_cover(statement: StatementOp, root: Root) -> bool:
+    """Whether every element of the result belongs to exactly one row, or element of a visit."""
+    if not root.rows or is_regular(statement, root):
+        return True
+    dims = dict(statement.variables.data)
+    places: list[tuple[Path | None, Dim]] = [
+        (index.path, dim)
+        for index, dim in zip(statement.access.data, statement.type.dims, strict=True)
+    ]
+    if root.visit is not None:
+        element = root.element or ""
+        by_key, by_element = Path(element, root.visit.key), Path(element)
+        return (by_key, root.rows[0]) in places or (by_element, root.visit.set) in places
+    return all((Path(name), dims[name]) in places for name in root.row_variables)
+
+
+def _start(statement: StatementOp, returned: set[SSAValue]) -> None:
+    """Let a statement continue a tensor that nothing else needs."""
+    init, type = statement.init, statement.type
+    if init is not None and isinstance(init.owner, StatementOp) and init not in returned:
+        read = any(read.tensor is init for read in statement.reads)
+        if not read and {use.operation for use in init.uses} == {statement}:
+            return
+    variables = [(f"d{position}", dim) for position, dim in enumerate(type.dims)]
+    access = [IndexExpr.of(variable) for variable, _ in variables]
+    body = Body()
+    if init is None:
+        first = identity(statement.kind.data, statement.value.type)
+        value = body.constant(first, statement.value.type)
+    else:
+        value = body.read(init, access)
+    name = hint(statement.result, "start")
+    start = body.statement("assign", access, variables, type, value, name=name)
+    block = statement.parent_block()
+    assert block is not None
+    block.insert_op_before(start, statement)
+    statement.operands = [start.result]
