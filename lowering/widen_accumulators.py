@@ -35,11 +35,12 @@ class WidenAccumulators(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for statement in [inner for inner in op.walk() if isinstance(inner, StatementOp)]:
             rounds = statement.value.type != statement.type.element
-            is_float = element_of(statement.value.type).is_float
+            # Other integers wrap alike whether each step does or only the last.
+            is_lossy = element_of(statement.type.element).kind in ("float", "sign")
             if (
                 statement.kind.data != "assign"
                 and rounds
-                and is_float
+                and is_lossy
                 and not plain_left(statement)
             ):
                 _widen(statement)
