@@ -79,13 +79,14 @@ class Block:
 @dataclass(frozen=True)
 class ProductEmitter:
     """Writes one product. `start` is where its accumulators start from (None: zero), `target`
-    where they end."""
+    where they end, `panels` the host's value for packed weights."""
 
     statement: StatementOp
     root: Root
     product: Product
     start: Storage | None
     target: Storage
+    panels: SSAValue | None = None
 
     @property
     def type(self) -> Attribute:
@@ -186,15 +187,28 @@ class ProductEmitter:
         else:
             a = self._computed(scope, block)
             a_indices, a_axis = [scope.code.add(LanesOp(block.rows)), zero], 1
-        weights = scope.storage_of(product.weights.tensor)
-        access = product.weights.access.data
         uniform = replace(at_zero, frame=block.single(scope.code, zero), cache={})
-        b_indices, _, _ = uniform.address(weights, access)
-        b_axis = self._place(access, product.inner, weights)
+        b, b_indices, b_axis = self._weights(uniform)
         extent = scope.kernel.size(scope.dims[product.inner])
         type = VectorType(self.type, shape)
-        op = ProductOp(init, a, a_indices, a_axis, weights.tensor, b_indices, b_axis, extent, type)
+        op = ProductOp(init, a, a_indices, a_axis, b, b_indices, b_axis, extent, type)
         return scope.code.add(op)
+
+    def _weights(self, uniform: Scope) -> tuple[SSAValue, list[SSAValue], int]:
+        """The weights or their panels, the indices of the strip, and the dimension of k."""
+        product, code = self.product, uniform.code
+        access = product.weights.access.data
+        if self.panels is None:
+            weights = uniform.storage_of(product.weights.tensor)
+            indices, _, _ = uniform.address(weights, access)
+            return weights.tensor, indices, self._place(access, product.inner, weights)
+        axes = (product.lane_axis, product.inner_axis)
+        others = [uniform.index_value(e) for i, e in enumerate(access) if i not in axes]
+        width = code.constant(lanes_of(product, self.statement))
+        start = uniform.loops[product.lanes]
+        strip, lane = code.scalar("floordiv", start, width), code.scalar("mod", start, width)
+        indices = [*others, strip, code.constant(0), lane]
+        return uniform.kernel.parameter(self.panels), indices, len(indices) - 2
 
     def _place(self, access: Sequence[IndexExpr], variable: str, storage: Storage) -> int:
         position = next(i for i, index in enumerate(access) if variable in index.variables)

@@ -52,7 +52,9 @@ class Product:
     `weights` is the read of b; the other factors make up a. `lanes` is the variable n, `inner` the
     variable k, `outer` further reduced variables, and `loops` further variables of the result.
     `direct` is the read that is all of a, if rows of it can be used where they stand. `groups` are
-    paths of the row that b depends on: rows are sorted by them.
+    paths of the row that b depends on: rows are sorted by them. `packed` weights are copied into
+    panels first. `lane_axis` and `inner_axis` are the dimensions of the weights that n and k move
+    along.
     """
 
     weights: ReadOp
@@ -62,6 +64,9 @@ class Product:
     loops: tuple[str, ...]
     direct: ReadOp | None
     groups: tuple[Path, ...]
+    lane_axis: int
+    inner_axis: int
+    packed: bool
 
 
 @dataclass

@@ -5,8 +5,8 @@ Enters: a statement at the graph level. Leaves: its `Product`, or None.
     y[e, o] += h[e.src, i] * W[e.type, i, o]     rows e, k = i, n = o, grouped by e.type
     z[n, k, o] += relu(x[n, i]) * W[i, k, o]     rows n, k = i, n = o, loop over k, computed a
 
-One factor must be a plain read with n as its last index and k elsewhere (the weights); all other
-factors must not depend on n. Nothing is matched by name.
+One factor must be a plain read that moves along n and k (the weights); all other factors must not
+depend on n. Nothing is matched by name.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,12 @@ from hectorite.lowering.kernel_plan import Product
 
 SMALLEST = 4
 """Products with fewer terms than this along k or n are not worth a block kernel."""
+
+WIDE = 128
+"""Weights with longer rows than this are copied into panels."""
+
+PACKED_ROWS = 32
+"""With fewer rows than this, copying the weights costs more than it saves."""
 
 
 def factors(value: SSAValue) -> Iterator[SSAValue]:
@@ -105,15 +111,8 @@ def _with_weights(
     reduced: list[str],
     dims: dict[str, int | str],
 ) -> Product | None:
-    lanes = weights.access.data[-1].variable
-    extent = None if lanes is None else dims[lanes]
-    if lanes is None or lanes not in left or lanes == row or not isinstance(extent, int):
-        return None
-    if (
-        runs_along(weights, lanes) != len(weights.access.data) - 1
-        or extent < SMALLEST
-        or not others
-    ):
+    lanes = _lanes(weights, row, left, dims)
+    if lanes is None or not others:
         return None
     depends = set().union(*(variables_of(other) for other in others))
     if lanes in depends or row not in depends:
@@ -129,7 +128,38 @@ def _with_weights(
     direct = plain_read(others[0]) if len(others) == 1 else None
     if direct is not None and runs_along(direct, inner) is None:
         direct = None
-    return Product(weights, lanes, inner, outer, loops, direct, groups)
+    lane_axis, inner_axis = runs_along(weights, lanes), runs_along(weights, inner)
+    assert lane_axis is not None and inner_axis is not None
+    is_last = lane_axis == len(weights.access.data) - 1
+    rows, extent = dims[row], dims[lanes]
+    few = isinstance(rows, int) and rows < PACKED_ROWS
+    if few and not is_last:
+        return None
+    aligned = all(_is_variable(weights, axis) for axis in (lane_axis, inner_axis))
+    packed = not few and aligned and (not is_last or int(extent) > WIDE)
+    if not is_last and not packed:
+        return None
+    axes = lane_axis, inner_axis
+    return Product(weights, lanes, inner, outer, loops, direct, groups, *axes, packed)
+
+
+def _lanes(
+    weights: ReadOp, row: str, left: list[str | None], dims: dict[str, int | str]
+) -> str | None:
+    """The variable n: one of the left that the weights move along, best along the last dimension
+    of theirs."""
+    for index in reversed(weights.access.data):
+        for name in index.variables:
+            extent = dims[name]
+            usable = name in left and name != row and isinstance(extent, int)
+            if usable and int(extent) >= SMALLEST and runs_along(weights, name) is not None:
+                return name
+    return None
+
+
+def _is_variable(read: ReadOp, axis: int) -> bool:
+    """Whether an index is one plain variable, over the whole dimension."""
+    return read.access.data[axis].variable is not None
 
 
 def _inner(
