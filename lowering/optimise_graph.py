@@ -15,7 +15,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from hectorite.lowering.pipelines import MOST_ROUNDS, Options, finish, prepare, rewrite_round
+from hectorite.lowering.pipelines import Options, rewrite
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,4 @@ class OptimiseGraph(ModulePass):
     """Known numbers of elements, as `SET=INTEGER`."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        options = Options(self.reassociate, self.cardinalities)
-        _run(prepare(options), ctx, op)
-        for _ in range(MOST_ROUNDS):
-            before = str(op)
-            _run(rewrite_round(options), ctx, op)
-            if str(op) == before:
-                break
-        _run(finish(options), ctx, op)
-
-
-def _run(passes: tuple[ModulePass, ...], ctx: Context, op: ModuleOp) -> None:
-    for rewrite in passes:
-        rewrite.apply(ctx, op)
+        rewrite(op, Options(self.reassociate, self.cardinalities), lambda name, module: None)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.transforms.dead_code_elimination import DeadCodeElimination
 
 from hectorite.lowering.canonicalize_graph import CanonicalizeGraph
 from hectorite.lowering.compose_gathers import ComposeGathers
+from hectorite.lowering.drop_dead_statements import DropDeadStatements
 from hectorite.lowering.expand_softmax import ExpandSoftmax
 from hectorite.lowering.factor_through_maps import FactorThroughMaps
 from hectorite.lowering.graph_to_tile import graph_to_tile
@@ -31,7 +31,6 @@ from hectorite.lowering.split_sum import SplitSum
 from hectorite.lowering.widen_accumulators import WidenAccumulators
 
 LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm")
-"""The levels of the IR, from the program to the machine."""
 
 Observe = Callable[[str, ModuleOp], None]
 """Called after each pass with its name and the module."""
@@ -47,11 +46,8 @@ class Options:
 
 
 def prepare(options: Options) -> tuple[ModulePass, ...]:
-    """Once, first: only statements are left."""
-    return (
-        # Softmax becomes four statements, so that no later pass needs to know of it.
-        ExpandSoftmax(),
-    )
+    """Once, first: no later pass needs to know of softmax."""
+    return (ExpandSoftmax(),)
 
 
 def rewrite_round(options: Options) -> tuple[ModulePass, ...]:
@@ -71,7 +67,7 @@ def rewrite_round(options: Options) -> tuple[ModulePass, ...]:
         # The gathers that factoring leaves go into their readers before the next round.
         SimplifyAccess(),
         ComposeGathers(),
-        DeadCodeElimination(),
+        DropDeadStatements(),
         MergeStatements(),
     )
 
@@ -85,12 +81,11 @@ def finish(options: Options) -> tuple[ModulePass, ...]:
         MergeStatements(),
         # Kernels add into tensors in place only where the tensor has the type of the sum.
         WidenAccumulators(),
-        DeadCodeElimination(),
+        DropDeadStatements(),
     )
 
 
-MOST_ROUNDS = 16
-"""More than any program needs; a bound in case two rewrites should undo each other."""
+MOST_ROUNDS = 16  # more than any program needs; a bound in case two rewrites undo each other
 
 
 def optimise(
@@ -100,10 +95,15 @@ def optimise(
     observe: Observe | None = None,
 ) -> ModuleOp:
     """graph -> graph-opt: a rewritten copy, with the given sizes put in."""
-    options = options or Options()
     module, watch = module.clone(), observe or (lambda name, module: None)
     specialize(module, sizes)
     watch("specialize-sizes", module)
+    rewrite(module, options or Options(), watch)
+    return module
+
+
+def rewrite(module: ModuleOp, options: Options, watch: Observe) -> None:
+    """All passes of the graph level, in place."""
     _run(prepare(options), module, watch)
     for _ in range(MOST_ROUNDS):
         before = str(module)
@@ -111,15 +111,13 @@ def optimise(
         if str(module) == before:
             break
     _run(finish(options), module, watch)
-    return module
+
+
+def _run(passes: tuple[ModulePass, ...], module: ModuleOp, watch: Observe) -> None:
+    for each in passes:
+        each.apply(Context(), module)
+        watch(each.name, module)
 
 
 to_tile = graph_to_tile
 """graph-opt -> tile: kernels and host program of one function, all of whose sizes are known."""
-
-
-def _run(passes: tuple[ModulePass, ...], module: ModuleOp, watch: Observe) -> None:
-    context = Context()
-    for rewrite in passes:
-        rewrite.apply(context, module)
-        watch(rewrite.name, module)
