@@ -1,6 +1,6 @@
 """The compiler from top to bottom: the levels in order, and the passes between them.
 
-    text --frontend--> graph --PREPARE, ROUND, FINISH--> graph-opt --TILE--> tile --> llvm --> asm
+    text --frontend--> graph --rewrite--> graph-opt --TILE--> tile --> llvm --> asm
 
 A program enters as graph IR, from the language (`frontend/build.py`) or as text. Passes below take
 the graph level to itself; `graph_to_tile` turns groups of statements into kernels and the host
@@ -43,11 +43,6 @@ class Options:
 
     reassociate: bool = True
     cardinalities: tuple[str, ...] = ()
-
-
-def prepare(options: Options) -> tuple[ModulePass, ...]:
-    """Once, first: no later pass needs to know of softmax."""
-    return (ExpandSoftmax(),)
 
 
 def rewrite_round(options: Options) -> tuple[ModulePass, ...]:
@@ -104,7 +99,8 @@ def optimise(
 
 def rewrite(module: ModuleOp, options: Options, watch: Observe) -> None:
     """All passes of the graph level, in place."""
-    _run(prepare(options), module, watch)
+    # Softmax becomes four statements, so that no later pass needs to know of it.
+    _run((ExpandSoftmax(),), module, watch)
     for _ in range(MOST_ROUNDS):
         before = str(module)
         _run(rewrite_round(options), module, watch)
