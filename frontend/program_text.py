@@ -115,6 +115,7 @@ def parse_ir(text: str, name: str) -> ModuleOp:
     from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
 
     from hectorite.dialects.context import make_context
+    from hectorite.frontend.check_ir import check_names
 
     source = Source(name, text)
     try:
@@ -132,6 +133,7 @@ def parse_ir(text: str, name: str) -> ModuleOp:
         module.verify()
     except (VerifyException, DiagnosticException) as error:
         raise HectoriteError([Diagnostic(_first_line(error), source=source)]) from error
+    check_names(module, source)
     return module
 
 

@@ -333,3 +333,27 @@ def test_broken_programs_end_in_diagnostics(text):
             use(text + "\n")
         except HectoriteError as error:
             assert error.diagnostics
+
+
+UNDECLARED = [
+    ("{src: node, dst: node}", "{src: nodes, dst: node}", "there is no set `nodes`"),
+    ("[e.src, i]", "[e.scr, i]", "did you mean `src`"),
+    ("add [e.dst, i]", "add [e.dst.src, i]", "field of `node` called `src`"),
+    ("(e: edge, i: I)", "(e: I, i: I)", "there is no set `I`"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), UNDECLARED)
+def test_undeclared_names_in_ir(old, new, message):
+    text = hectorite.emit("""
+set node
+set edge { src: node, dst: node }
+def f(x: f32[node, I]) -> f32[node, I] {
+  y[e.dst, i] += x[e.src, i]
+  return y
+}
+""")
+    assert old in text
+    with pytest.raises(HectoriteError) as error:
+        hectorite.parse(text.replace(old, new))
+    assert message in said(error)
