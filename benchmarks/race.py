@@ -31,8 +31,8 @@ PATIENCE = 600.0
 EXTRA = 3
 """Up to this many times the rounds, for peers that have been disturbed."""
 
-EXTRA_SECONDS = 20.0
-"""No extra round starts later than this into a race."""
+EXTRA_TURNS = 100
+"""No extra round starts after the time of this many turns."""
 
 HOPELESS = 40.0
 """A peer this many times slower than the fastest gets one round."""
@@ -178,7 +178,7 @@ class Arena:
         np.save(self.folder / "reference.npy", reference)
         entries = [self.prepared(case, peer) for peer in peers]
         running = [entry for entry in entries if not entry.reason]
-        enough = time.monotonic() + EXTRA_SECONDS
+        enough = time.monotonic() + EXTRA_TURNS * self.turn
         for number in range(EXTRA * self.rounds):
             if number >= self.rounds and time.monotonic() > enough:
                 break

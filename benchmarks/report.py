@@ -134,7 +134,7 @@ def milliseconds(seconds: float) -> str:
 def show_summary(console: Console, rows: Sequence[Row]) -> None:
     """One line for each case: ours against the best, the bound and the leanest."""
     table = Table(title="hectorite against the best of each case", title_justify="left")
-    table.add_column("case")
+    table.add_column("case", no_wrap=True)
     headings = (
         "ours ms",
         "best public",
@@ -163,7 +163,7 @@ def show_summary(console: Console, rows: Sequence[Row]) -> None:
                 "-" if peak is None else f"{peak:.1f}"
                 for peak in (ours.peak_mb, min(peaks, default=None))
             ),
-            ", ".join(row.who for row in same_case if not settled(row)),
+            f"{sum(not settled(row) for row in same_case)} of {len(same_case)}",
         )
     if table.row_count:
         console.print(table)

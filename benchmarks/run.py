@@ -14,10 +14,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+if find_spec("scipy") is None:
+    sys.exit("the reference results need SciPy: pip install -e '.[bench]'")
 
 from rich.console import Console  # noqa: E402  (the line above makes `benchmarks` importable)
 
