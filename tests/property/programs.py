@@ -64,8 +64,8 @@ class _Function:
         self.pieced: set[str] = set()
 
     def program(self) -> Program:
-        forms = (self.general, self.general, self.product, self.visit, self.grouped, self.again)
-        forms += (self.pieces, self.spread)
+        forms = [self.general, *[self.product] * 3, *[self.visit] * 2, *[self.follow] * 3]
+        forms += [self.grouped, self.again, self.again, self.pieces, self.spread, self.general]
         for _ in range(self.draw(st.integers(1, self.most))):
             self.scope.pick(*forms)()
         scope = self.scope
@@ -127,10 +127,10 @@ class _Function:
     def a_set(self) -> str:
         return self.draw(st.sampled_from(list(self.schema.fields)[::-1]))
 
-    def a_size(self, most: int) -> Dim:
+    def a_size(self, most: int, least: int = 1) -> Dim:
         """A size of at most so much: a literal, or by name."""
-        extents = [n for n in SMALL + MIDDLE + LARGE if n <= most]
-        named = [name for name, value in self.schema.dims.items() if value <= most]
+        extents = [n for n in SMALL + MIDDLE + LARGE if least <= n <= most]
+        named = [name for name, value in self.schema.dims.items() if least <= value <= most]
         return self.draw(st.sampled_from([*extents, *named, *named, *named]))
 
     def some_variables(self) -> dict[str, Dim]:
@@ -255,13 +255,54 @@ class _Function:
             target, left, op, self.covered(value, left, variables, target.element), variables
         )
 
+    def follow(self) -> None:
+        """A statement that uses what the one before made: element by element, or along a map."""
+        scope = self.scope
+        if not scope.locals:
+            return self.product()
+        source = scope.locals[-1]
+        reaching = list(source.dims)
+        sets = [k for k, dim in enumerate(source.dims) if dim in self.schema.fields]
+        if sets and scope.draw(st.booleans()):
+            k = scope.pick(*sets)
+            ways = [
+                name
+                for name in self.schema.fields
+                if any(end == reaching[k] for _, end in self.schema.paths(name, 2))
+            ]
+            reaching[k] = scope.pick(*ways)
+        if not reaching or len([d for d in reaching if d in self.schema.fields]) > 2:
+            return self.general()
+        variables = self.variables(*reaching)
+        writer = ExpressionWriter(scope, variables)
+        element = source.element
+        value = writer.read(source)
+        if element == "bool":
+            value = f"({value} or {writer.expression(element, 1)})"
+        elif element in NARROW:
+            value = f"where({writer.expression('bool', 1)}, {value}, {writer.leaf(element)})"
+        else:
+            form = scope.pick("({} * {})", "(relu({}) + {})", "min({}, {})", "({} - {})")
+            value = form.format(value, writer.expression(element, scope.pick(0, 1)))
+        names = list(variables)
+        if scope.draw(st.booleans()):
+            target = self.target(element, tuple(variables.values()))
+            self.write(target, list(map(mark, names)), "=", value, variables)
+            return
+        kept = [name for name in names if not scope.chance(3)]
+        places = [scope.pick(*((i, e) for i, e in writer.reach if mark(n) in i)) for n in kept]
+        left = [index for index, _ in places]
+        target = self.target(element, tuple(end for _, end in places))
+        value = self.covered(value, left, variables, element)
+        self.write(target, left, self.kind(element), value, variables)
+
     def product(self) -> None:
         """A sum of products: dense, typed, gathered, scattered, batched, of something computed."""
         scope, schema = self.scope, self.schema
         row = self.a_set() if not scope.chance(4) else self.a_size(200)
-        inner = self.a_size(260)
-        lanes = self.a_size(max(8, 20_000 // (schema.extent(inner) or 1)))
-        lanes = lanes if (schema.extent(lanes) or 0) <= 257 else 257
+        inner = self.a_size(260, 4)
+        most = max(8, 20_000 // (schema.extent(inner) or 1))
+        lanes = self.a_size(most, 65 if most > 257 and scope.chance(2) else 4)
         domains = [row, inner, lanes]
         batch, outer = scope.chance(4), scope.chance(5)
         domains += [scope.pick(2, 3)] * batch + [scope.pick(2, 3, 5)] * outer
@@ -273,7 +314,8 @@ class _Function:
         element = "f32" if element in ("bool", *NARROW) else element
         writer = ExpressionWriter(scope, {r: row})
         kept = more[:1] if batch else []
-        left = [scope.pick(*writer.reach), *((mark(n), variables[n]) for n in kept)]
+        place = scope.pick(*writer.reach) if scope.chance(3) else (mark(r), row)
+        left = [place, *((mark(n), variables[n]) for n in kept)]
         left = [*left, (mark(o), lanes)]
         if scope.chance(4):
             left = list(self.draw(st.permutations(left)))
@@ -302,15 +344,16 @@ class _Function:
     def _factor(self, writer, i, more, variables, element) -> str:
         scope = self.scope
         inside = ExpressionWriter(scope, {k: variables[k] for k in (*writer.variables, i)})
-        if scope.chance(3):
-            return inside.expression(element, 1)
         parts = [scope.pick(*writer.reach)]
         parts += [(mark(n), variables[n]) for n in more if not scope.chance(3)]
         parts.append((mark(i), variables[i]))
         if scope.chance(5):
             parts = parts[::-1]
         tensor = scope.parameter(element, tuple(end for _, end in parts))
-        return f"{tensor.name}[{', '.join(index for index, _ in parts)}]"
+        read = f"{tensor.name}[{', '.join(index for index, _ in parts)}]"
+        if not scope.chance(3):
+            return read
+        return f"where({inside.expression('bool', 1)}, {read}, {inside.leaf(element)})"
 
     def visit(self) -> None:
         """Several statements over the elements of one set, each using the one before."""
@@ -323,11 +366,14 @@ class _Function:
         key, end = scope.pick(*schema.paths(owner, 2)[1:])
         element = scope.pick("f32", "f32", "f64") if scope.exact else scope.element()
         element = "f32" if element in ("bool", *NARROW) else element
-        for number in range(scope.pick(2, 3, 1)):
+        count = scope.pick(2, 3, 1)
+        for number in range(count):
             writer = ExpressionWriter(scope, variables)
             names = [n for n in variables if n == e or not scope.chance(3)]
-            last = number and scope.draw(st.booleans())
+            last = number == count - 1
             value = writer.expression(element, 2)
+            if number:
+                value = f"({writer.read(scope.locals[-1])} * {value})"
             if last:
                 left = [mark(e) + key, *map(mark, names[1:])]
                 target = self.target(element, (end, *(variables[n] for n in names[1:])))
@@ -346,7 +392,9 @@ class _Function:
         element = scope.pick("f32", "f64", "f16", "bf16") if not scope.exact else "f32"
         names = list(variables)
         count = self.draw(st.integers(1, len(names)))
-        keys = [scope.pick(*(x for x, _ in writer.reach if mark(n) in x)) for n in names[:count]]
+        keys = [
+            scope.pick(*[x for x, _ in writer.reach if mark(n) in x][::-1]) for n in names[:count]
+        ]
         inner = writer.expression(element, 2)
         what = scope.pick("softmax", "softmax", "mean")
         value = f"{what}({inner} by {', '.join(keys)})"
