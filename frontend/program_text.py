@@ -19,6 +19,7 @@ from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, f
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
+    from xdsl.ir import Operation
     from xdsl.utils.exceptions import ParseError
 
 LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm")
@@ -132,7 +133,7 @@ def parse_ir(text: str, name: str) -> ModuleOp:
     try:
         module.verify()
     except (VerifyException, DiagnosticException) as error:
-        raise HectoriteError([Diagnostic(_first_line(error), source=source)]) from error
+        raise _verify_fault(module, error, source) from error
     check_names(module, source)
     return module
 
@@ -178,6 +179,28 @@ def _span(text: str, start: int, end: int) -> Span:
     column = start - (text.rfind("\n", 0, start) + 1) + 1
     stop = min(end, text.find("\n", start) if "\n" in text[start:end] else end)
     return Span(line, column, line, column + max(1, stop - start))
+
+
+def _verify_fault(module: ModuleOp, error: Exception, source: Source) -> HectoriteError:
+    """A fault that verifying found, at the operation that has it."""
+    from xdsl.utils.exceptions import DiagnosticException
+
+    for op in module.walk():
+        try:
+            op.verify(verify_nested_ops=False)
+        except DiagnosticException as own:
+            return HectoriteError([Diagnostic(_first_line(own), _line_of(op, source), source)])
+    return HectoriteError([Diagnostic(_first_line(error), source=source)])
+
+
+def _line_of(op: Operation, source: Source) -> Span | None:
+    """Where an operation stands in a text, if it is written there as it would be printed."""
+    shown = str(op).split("\n", 1)[0].strip()
+    for number, line in enumerate(source.lines, 1):
+        if line.strip() == shown:
+            start = len(line) - len(line.lstrip()) + 1
+            return Span(number, start, number, start + len(shown))
+    return None
 
 
 def _first_line(error: BaseException) -> str:
