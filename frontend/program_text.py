@@ -195,7 +195,10 @@ def _verify_fault(module: ModuleOp, error: Exception, source: Source) -> Hectori
 
 def _line_of(op: Operation, source: Source) -> Span | None:
     """Where an operation stands in a text, if it is written there as it would be printed."""
-    shown = str(op).split("\n", 1)[0].strip()
+    try:
+        shown = str(op).split("\n", 1)[0].strip()
+    except Exception:  # an operation that lacks what it needs may not even print
+        return None
     for number, line in enumerate(source.lines, 1):
         if line.strip() == shown:
             start = len(line) - len(line.lstrip()) + 1
