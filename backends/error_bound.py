@@ -36,6 +36,10 @@ DEVIATIONS = 8.0
 are about independent, hardly ever to more than a few times the square root of n. The smaller is
 taken: with n alone, a term that is missing from a long sum would go unnoticed."""
 
+BIAS = 0.125
+"""Roundings of equal terms are not independent: each is off to the same side, by at most half a
+step of a partial sum, which on average is half of the sum."""
+
 
 @dataclass(frozen=True)
 class Bounded:
@@ -171,7 +175,7 @@ class ErrorAnalysis(Arithmetic):
             return self.cast(_exact(wrap(v, element), error > 0), element, stored)
         unit = _unit(element)
         if kind == "add":
-            steps = np.minimum(count, DEVIATIONS * np.sqrt(count))
+            steps = np.minimum(count, DEVIATIONS * np.sqrt(count) + BIAS * count)
             error = error + steps * unit * magnitude + count * _least(element)
         elif kind == "mul":
             error = error - magnitude + error * np.expm1(count * np.log1p(unit)) + _least(element)
