@@ -38,7 +38,7 @@ taken: with n alone, a term that is missing from a long sum would go unnoticed."
 
 BIAS = 0.125
 """Roundings of equal terms are not independent: each is off to the same side, by at most half a
-step of a partial sum, which on average is half of the sum."""
+step of a partial sum, which on average is half of the sum. Where terms cancel they differ."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,9 @@ class ErrorAnalysis(Arithmetic):
             return self.cast(_exact(wrap(v, element), error > 0), element, stored)
         unit = _unit(element)
         if kind == "add":
-            steps = np.minimum(count, DEVIATIONS * np.sqrt(count) + BIAS * count)
-            error = error + steps * unit * magnitude + count * _least(element)
+            rounding = DEVIATIONS * np.sqrt(count) * magnitude + BIAS * count * np.abs(v)
+            rounding = np.minimum(count * magnitude, rounding)
+            error = error + unit * rounding + count * _least(element)
         elif kind == "mul":
             error = error - magnitude + error * np.expm1(count * np.log1p(unit)) + _least(element)
         if kind in ("add", "mul"):
