@@ -10,6 +10,9 @@ graph.set @etype
 graph.set @edge {src: node, dst: node, type: etype}
 graph.derive @pair {src: node, type: etype} = distinct [e.src, e.type] for (e: edge) as pair
 graph.dim @D = 64
+
+Sets and sizes share a namespace that functions are not in, so these operations are no symbols of
+the module, and each verifies that none before it has its name.
 """
 
 from collections.abc import Sequence
@@ -17,10 +20,9 @@ from typing import cast
 
 from xdsl.dialects.builtin import DictionaryAttr, IntAttr, ModuleOp, StringAttr
 from xdsl.ir import Attribute
-from xdsl.irdl import IRDLOperation, irdl_op_definition, opt_prop_def, prop_def, traits_def
+from xdsl.irdl import IRDLOperation, irdl_op_definition, opt_prop_def, prop_def
 from xdsl.parser import Parser
 from xdsl.printer import Printer
-from xdsl.traits import SymbolOpInterface
 from xdsl.utils.exceptions import VerifyException
 
 from hectorite.ir.index import IndexExpr
@@ -48,31 +50,41 @@ def _fields(fields: DictionaryAttr) -> tuple[tuple[str, str], ...]:
     return tuple((name, cast(StringAttr, to).data) for name, to in fields.data.items())
 
 
+def _verify_declared_once(op: "SetOp | DeriveOp | DimOp") -> None:
+    earlier = op.prev_op
+    while earlier is not None:
+        if isinstance(earlier, SetOp | DeriveOp | DimOp) and earlier.declared == op.declared:
+            raise VerifyException(f"`{op.declared.data}` is declared twice")
+        earlier = earlier.prev_op
+
+
 @irdl_op_definition
 class SetOp(IRDLOperation):
     """A set: an index domain whose size is bound with the data. Fields are maps into other sets."""
 
     name = "graph.set"
 
-    sym_name = prop_def(StringAttr)
+    declared = prop_def(StringAttr, prop_name="name")
     fields_ = prop_def(DictionaryAttr, prop_name="fields")
     format = opt_prop_def(StringAttr)
-    traits = traits_def(SymbolOpInterface())
 
     def __init__(self, name: str, fields: dict[str, str] | None = None, format: str | None = None):
         attributes = {field: StringAttr(to) for field, to in (fields or {}).items()}
         super().__init__(
             properties={
-                "sym_name": StringAttr(name),
+                "name": StringAttr(name),
                 "fields": DictionaryAttr(attributes),
                 "format": None if format is None else StringAttr(format),
             }
         )
 
+    def verify_(self) -> None:
+        _verify_declared_once(self)
+
     @property
     def decl(self) -> SetDecl:
         format = None if self.format is None else self.format.data
-        return SetDecl(self.sym_name.data, _fields(self.fields_), None, format)
+        return SetDecl(self.declared.data, _fields(self.fields_), None, format)
 
     @classmethod
     def parse(cls, parser: Parser) -> "SetOp":
@@ -85,7 +97,7 @@ class SetOp(IRDLOperation):
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
-        printer.print_symbol_name(self.sym_name.data)
+        printer.print_symbol_name(self.declared.data)
         _print_fields(printer, self.fields_)
         if self.format is not None:
             printer.print_string(" as ")
@@ -103,13 +115,12 @@ class DeriveOp(IRDLOperation):
 
     name = "graph.derive"
 
-    sym_name = prop_def(StringAttr)
+    declared = prop_def(StringAttr, prop_name="name")
     fields_ = prop_def(DictionaryAttr, prop_name="fields")
     keys = prop_def(AccessAttr)
     binders = prop_def(VariablesAttr)
     condition = opt_prop_def(ConditionsAttr)
     position = opt_prop_def(StringAttr)
-    traits = traits_def(SymbolOpInterface())
 
     def __init__(
         self,
@@ -122,7 +133,7 @@ class DeriveOp(IRDLOperation):
     ):
         super().__init__(
             properties={
-                "sym_name": StringAttr(name),
+                "name": StringAttr(name),
                 "fields": DictionaryAttr({f: StringAttr(to) for f, to in fields.items()}),
                 "keys": AccessAttr(tuple(keys)),
                 "binders": VariablesAttr(tuple(binders)),
@@ -137,9 +148,10 @@ class DeriveOp(IRDLOperation):
         position = None if self.position is None else self.position.data
         conditions = () if self.condition is None else self.condition.data
         derivation = Derivation(self.keys.data, binders, conditions, position)
-        return SetDecl(self.sym_name.data, _fields(self.fields_), derivation)
+        return SetDecl(self.declared.data, _fields(self.fields_), derivation)
 
     def verify_(self) -> None:
+        _verify_declared_once(self)
         if len(self.fields_.data) != len(self.keys.data):
             raise VerifyException(
                 f"expected {len(self.fields_.data)} keys, one for each field, "
@@ -168,7 +180,7 @@ class DeriveOp(IRDLOperation):
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
-        printer.print_symbol_name(self.sym_name.data)
+        printer.print_symbol_name(self.declared.data)
         _print_fields(printer, self.fields_)
         printer.print_string(f" = distinct {self.keys} for {self.binders}")
         if self.condition is not None:
@@ -183,13 +195,15 @@ class DimOp(IRDLOperation):
 
     name = "graph.dim"
 
-    sym_name = prop_def(StringAttr)
+    declared = prop_def(StringAttr, prop_name="name")
     value = opt_prop_def(IntAttr)
-    traits = traits_def(SymbolOpInterface())
 
     def __init__(self, name: str, value: int | None = None):
         fixed = None if value is None else IntAttr(value)
-        super().__init__(properties={"sym_name": StringAttr(name), "value": fixed})
+        super().__init__(properties={"name": StringAttr(name), "value": fixed})
+
+    def verify_(self) -> None:
+        _verify_declared_once(self)
 
     @classmethod
     def parse(cls, parser: Parser) -> "DimOp":
@@ -199,7 +213,7 @@ class DimOp(IRDLOperation):
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
-        printer.print_symbol_name(self.sym_name.data)
+        printer.print_symbol_name(self.declared.data)
         if self.value is not None:
             printer.print_string(f" = {self.value.data}")
 
@@ -210,7 +224,7 @@ def schema_of(module: ModuleOp) -> Schema:
     sizes: dict[str, int | None] = {}
     for op in module.ops:
         if isinstance(op, SetOp | DeriveOp):
-            sets[op.sym_name.data] = op.decl
+            sets[op.declared.data] = op.decl
         elif isinstance(op, DimOp):
-            sizes[op.sym_name.data] = None if op.value is None else op.value.data
+            sizes[op.declared.data] = None if op.value is None else op.value.data
     return Schema(sets, sizes)

@@ -63,12 +63,10 @@ def _each(
 
 
 def _reject_duplicates(programs: Sequence[syntax.Program], report: Report) -> None:
-    """Sets and sizes share a namespace, functions another; but the IR keeps sets, sizes and
-    functions on tensors in one table, so these may not share a name either."""
+    """Sets and sizes share a namespace, functions of both kinds another."""
     spaces = (
         syntax.DimDecl | syntax.SetDeclaration,
         syntax.ScalarFunction | syntax.Function,
-        syntax.DimDecl | syntax.SetDeclaration | syntax.Function,
     )
     for kinds in spaces:
         seen: dict[str, tuple[Source, syntax.Name]] = {}

@@ -74,8 +74,8 @@ def _parsed(text: str) -> tuple[str, int]:
 
 def _specialize(op: Operation, sizes: Mapping[str, int]) -> None:
     if isinstance(op, DimOp):
-        if op.sym_name.data in sizes:
-            op.value = IntAttr(sizes[op.sym_name.data])
+        if op.declared.data in sizes:
+            op.value = IntAttr(sizes[op.declared.data])
         return
     if isinstance(op, SizeOp) and op.of.data in sizes:
         Rewriter.replace_op(op, ConstantOp(sizes[op.of.data], op.result.type))

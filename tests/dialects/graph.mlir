@@ -28,6 +28,6 @@ graph.func @f(%x: !hec.tensor<f32[node, D]>, %w: f32) -> !hec.tensor<f32[node, D
 // CHECK-NEXT:    }
 // CHECK-NEXT:    graph.return %y : !hec.tensor<f32[node, D]>
 
-// GENERIC: "graph.set"() <{sym_name = "node", fields = {}}> : () -> ()
+// GENERIC: "graph.set"() <{name = "node", fields = {}}> : () -> ()
 // GENERIC: "graph.statement"() <{{.*}}kind = "add"
 // GENERIC: "graph.read"(%x) <{access = #hec.access<[e.src, d]>}>
