@@ -42,6 +42,7 @@ UNARY_FLOAT = (
 BINARY_WIDE = ("{} + {}", "{} - {}", "{} * {}", "{} // {}", "{} % {}", "min({}, {})", "max({}, {})")
 UNARY_WIDE = ("-{}", "abs({})", "relu({})", "{} * 3 - 1", "{} // 2", "{} % 5", "{} ** 2", "7 - {}")
 COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
+PADS = {"i1": "1", "bool": "true", "f32": "-1.5", "i32": "7", "bf16": "2", "i8": "-3"}
 FUNCTIONS = "fn act(x) = x * sigmoid(x) + 0.5"
 
 
@@ -186,15 +187,38 @@ class ExpressionWriter:
             return self.read(scope.draw(st.sampled_from(usable)))
         if scope.chance(8) or not self.reach:
             return scope.parameter(element, ()).name
+        if scope.chance(8):
+            return self._window(element)
         count = scope.pick(1, 1, 2, 2, 3)
         chosen = scope.draw(st.lists(st.sampled_from(self.reach), min_size=1, max_size=count))
         if self.elements([end for _, end in chosen]) > 40_000:
             chosen = chosen[:1]
-        pad = scope.pick(None, None, None, "0" if element != "i1" else "1")
+        pad = scope.pick(None, None, None, PADS.get(element, "0"))
         tensor = scope.parameter(element, tuple(end for _, end in chosen), pad)
         if pad is not None:
             return self.read(tensor)
         return f"{tensor.name}[{', '.join(index for index, _ in chosen)}]"
+
+    def _window(self, element: str) -> str:
+        """A read at a sum of variables over sizes, just within the tensor."""
+        scope = self.scope
+        sized = [n for n, d in self.variables.items() if scope.schema.extent(d) is not None]
+        index, low, high = str(start := scope.pick(0, 0, 1, 3)), start, start
+        for name in scope.draw(st.permutations(sized))[:2]:
+            factor = scope.pick(1, 1, 2, -1)
+            reach = factor * ((scope.schema.extent(self.variables[name]) or 1) - 1)
+            sign = "-" if factor < 0 else "+"
+            index = f"{index} {sign} {'2*' if factor == 2 else ''}{mark(name)}"
+            low, high = low + min(reach, 0), high + max(reach, 0)
+        dims: list[Dim] = [high - low + 1]
+        accesses = [f"{index} + {-low}" if low else index]
+        if scope.draw(st.booleans()) and dims[0] < 300:
+            other, end = scope.pick(*self.reach)
+            at = scope.pick(0, 1)
+            dims.insert(at, end)
+            accesses.insert(at, other)
+        tensor = scope.parameter(element, tuple(dims))
+        return f"{tensor.name}[{', '.join(accesses)}]"
 
     def elements(self, dims: list[Dim]) -> int:
         """About how many elements a tensor has."""

@@ -61,7 +61,7 @@ class _Function:
         self.most = most
         self.lines: list[str] = []
         self.domains: list[tuple[Dim, ...]] = []
-        self.pieced: set[str] = set()
+        self.returned: set[str] = set()
 
     def program(self) -> Program:
         forms = [self.general, *[self.product] * 3, *[self.visit] * 2, *[self.follow] * 3]
@@ -70,7 +70,7 @@ class _Function:
             self.scope.pick(*forms)()
         scope = self.scope
         last = scope.locals[-1]
-        others = [t for t in scope.locals[:-1] if t.pad or t.name in self.pieced or scope.chance(5)]
+        others = [t for t in scope.locals[:-1] if t.name in self.returned or scope.chance(5)]
         results = list(dict.fromkeys([*others, last]))
         self._name_sizes()
         parameters = ", ".join(f"{t.name}: {t.type}" for t in scope.parameters)
@@ -243,7 +243,7 @@ class _Function:
         if scope.draw(st.booleans()) and writer.can_read(target):
             own = writer.read(target)
             value = f"where({writer.expression('bool', 1)}, {own}, {value})"
-        op = "=" if plain and target.name not in self.pieced and scope.chance(3) else None
+        op = "=" if plain and target.name not in self.returned and scope.chance(3) else None
         op = op or self.kind(target.element)
         if op != "=" and scope.chance(3):
             extra = self.variables(*variables.values(), self.a_size(8))
@@ -412,7 +412,7 @@ class _Function:
         interleaved = scope.chance(3)
         second = first if interleaved else second
         target = self.target(element, (other, first + second))
-        self.pieced.add(target.name)
+        self.returned.add(target.name)
         forms = ("2*{}", "2*{} + 1") if interleaved else ("{}", f"{{}} + {first}")
         for form, extent in zip(forms, (first, second), strict=True):
             variables = self.variables(other, extent)
@@ -428,20 +428,26 @@ class _Function:
         scope.locals.append(target)
 
     def spread(self) -> None:
-        """To computed places of a padded result; what falls outside is dropped."""
-        scope = self.scope
+        """To computed places of a result; what falls outside of a padded one is dropped."""
+        scope, schema = self.scope, self.schema
         domains: list[Dim] = [self.a_size(40), self.scope.pick(self.a_set(), self.a_size(9))]
         variables = self.variables(*domains)
         writer = ExpressionWriter(scope, variables)
         (i, j) = (writer.reach[0][0], mark(list(variables)[1]))
         forms = (f"2*{i} - 1", f"{i} + 1", f"{i} // 2", f"5 - {i}", f"{i} % 3", f"2*{i} + {j} - 1")
         element = scope.element()
+        pad = "0" if element != "i1" else "1"
         dims: list[Dim] = [self.a_size(40)]
         left = [scope.pick(*forms)]
+        extent = schema.extent(domains[0]) or 1
+        if scope.chance(3):  # just enough room, so that nothing is outside
+            pad, dims = None, [2 * extent + 1]
+            left = [scope.pick(f"2*{i} + 1", f"{extent - 1} - {i}", f"{i} // 2", f"{i} % 2")]
         if scope.chance(2):
             left.append(j)
             dims.append(domains[1])
-        target = self.target(element, tuple(dims), "0" if element != "i1" else "1")
+        target = self.target(element, tuple(dims), pad)
+        self.returned.add(target.name)
         value = writer.expression(element, 1)
         value = self.covered(value, left, variables, element)
         self.write(target, left, self.kind(element), value, variables)
