@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hectorite.backends.binding import Binding
 from hectorite.backends.cache import Cache, cache_key, default_cache
+from hectorite.backends.intake import MOST
 from hectorite.frontend.facts import decode, encode
 from hectorite.frontend.program import Facts, Program, Sizes
 from hectorite.frontend.program_text import ProgramText, read_program
@@ -180,7 +181,7 @@ def check_sizes(facts: Facts, sizes: Mapping[str, int]) -> Sizes:
             wrong.append(Diagnostic(message, hint=hint))
         elif not _is_size(value):
             message = f"the size `{name}` is {value!r}"
-            wrong.append(Diagnostic(message, expected="an integer that is not negative"))
+            wrong.append(Diagnostic(message, expected=f"an integer from 0 to {MOST}"))
         elif fixed is not None and fixed != value:
             message = f"the size `{name}` cannot be {value}"
             wrong.append(Diagnostic(message, expected=f"{fixed}, as declared"))
@@ -194,7 +195,7 @@ def check_sizes(facts: Facts, sizes: Mapping[str, int]) -> Sizes:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
 
 
 def pick_function(facts: Facts, function: str | None, name: str) -> str:

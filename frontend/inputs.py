@@ -7,6 +7,7 @@ determines are 64, and tensors that data lacks are drawn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,9 @@ from hectorite.ir.schema import Schema
 
 Array = np.ndarray[Any, Any]
 DEFAULT_SIZE = 64
+
+MOST_BYTES = 1 << 44
+"""No tensor that is drawn may take more: its shape is a mistake."""
 
 
 @dataclass
@@ -94,6 +98,13 @@ def drawn(
 ) -> Array:
     """An array for a parameter, from the seed."""
     shape = [extent(dim, schema, binding, sizes) for dim in parameter.dims]
+    needed = math.prod(shape) * parameter.element.storage.itemsize
+    if needed > MOST_BYTES:
+        raise fail(
+            f"`{parameter.name}` would take {needed:.1e} bytes",
+            expected=f"{parameter}, no larger than memory",
+            hint="give smaller sizes with --size",
+        )
     over_set = [dim in schema.sets for dim in parameter.dims]
     return draw(
         parameter.name, shape, parameter.element, seed, over_set=over_set, format=parameter.format

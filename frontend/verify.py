@@ -319,7 +319,7 @@ def _points(text: ProgramText, name: str, binding: Binding, sizes: Mapping[str, 
 def _part_of(schema: Schema, sets: Mapping[str, Any], seed: int) -> dict[str, Array]:
     """For each large set that nothing maps into, the elements that are kept."""
     reached = {target for decl in schema.sets.values() for _, target in decl.fields}
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed % 2**64)
     part: dict[str, Array] = {}
     for name, given in sets.items():
         if isinstance(given, Mapping) and name not in reached and schema.sets[name].fields:

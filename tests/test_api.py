@@ -207,7 +207,7 @@ def test_unknown_names(program):
         hectorite.compile(PROGRAM, sizes={"Q": 3})
     with pytest.raises(HectoriteError, match="`node` is a set"):
         hectorite.compile(PROGRAM, sizes={"node": 3})
-    with pytest.raises(HectoriteError, match="an integer that is not negative"):
+    with pytest.raises(HectoriteError, match="an integer from 0"):
         hectorite.compile(PROGRAM, sizes={"I": -1})
     with pytest.raises(HectoriteError, match="cannot read nowhere.hec"):
         hectorite.compile("nowhere.hec")

@@ -155,6 +155,8 @@ FAULTS = [
     ("run", "{program}", "--data", "{graph}", "--size", "I=3"),
     ("run", "{program}", "--data", "{graph}", "--size", "Q=3"),
     ("run", "{program}", "--data", "{graph}", "--out", "/nowhere/out.npz"),
+    ("run", "{program}", "--data", "ast:json", "--size", "I=2000000000"),
+    ("run", "{program}", "--data", "ast:json", "--size", "I=99999999999999999999"),
     ("run", "{graph}"),
     ("run", "/"),
     ("emit", "{program}", "--level", "nothing"),
