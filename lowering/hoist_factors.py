@@ -59,7 +59,7 @@ def _hoist(statement: StatementOp) -> None:
     reduced = set(statement.reduced)
     if not is_sum or not reduced:
         return
-    factors = _factors(statement.value)
+    factors = factors_of(statement.value)
     inner = [factor for factor in factors if variables_of(factor[1]) & reduced]
     outer = [factor for factor in factors if factor not in inner]
     if not outer or not inner or inner[0][0] == "div":
@@ -81,11 +81,11 @@ def _hoist(statement: StatementOp) -> None:
     replace_statement(statement, part, scaled)
 
 
-def _factors(value: SSAValue) -> list[Factor]:
+def factors_of(value: SSAValue) -> list[Factor]:
     """Factors and divisors of a tree of multiplications and divisions, from left to right."""
     op = inner_op(value)
     if isinstance(op, OPERATIONS["mul"]):
-        return [*_factors(op.operands[0]), *_factors(op.operands[1])]
+        return [*factors_of(op.operands[0]), *factors_of(op.operands[1])]
     if isinstance(op, OPERATIONS["div"]):
-        return [*_factors(op.operands[0]), ("div", op.operands[1])]
+        return [*factors_of(op.operands[0]), ("div", op.operands[1])]
     return [("mul", value)]

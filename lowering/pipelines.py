@@ -24,6 +24,7 @@ from hectorite.lowering.graph_to_tile import graph_to_tile
 from hectorite.lowering.hoist_factors import HoistFactors
 from hectorite.lowering.inline_elementwise import InlineElementwise
 from hectorite.lowering.merge_statements import MergeStatements
+from hectorite.lowering.reassociate_products import ReassociateProducts
 from hectorite.lowering.simplify_access import SimplifyAccess
 from hectorite.lowering.specialize_sizes import specialize
 from hectorite.lowering.split_contraction import SplitContraction
@@ -31,9 +32,7 @@ from hectorite.lowering.split_sum import SplitSum
 from hectorite.lowering.widen_accumulators import WidenAccumulators
 
 LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm")
-
-Observe = Callable[[str, ModuleOp], None]
-"""Called after each pass with its name and the module."""
+Observe = Callable[[str, ModuleOp], None]  # called after each pass with its name and the module
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ def rewrite_round(options: Options) -> tuple[ModulePass, ...]:
         SplitSum(reassociate, known),
         SplitContraction(reassociate, known),
         HoistFactors(reassociate),
+        ReassociateProducts(reassociate, known),
         FactorThroughMaps(known),
         # The gathers that factoring leaves go into their readers before the next round.
         SimplifyAccess(),
@@ -80,7 +80,7 @@ def finish(options: Options) -> tuple[ModulePass, ...]:
     )
 
 
-MOST_ROUNDS = 16  # more than any program needs; a bound in case two rewrites undo each other
+MOST_ROUNDS = 16  # more than any program needs
 
 
 def optimise(

@@ -23,9 +23,9 @@ RGAT_PARAMETERS = "h: f32[node, N], W: f32[etype, N, M], al: f32[etype, M], ar: 
 def test_rgat(program, rewritten):
     assert rewritten(program(RGAT_PARAMETERS, RGAT, "y"), OptimiseGraph()) == [
         "zs_type_src[u, o] += h[u.src, i] * W[u.type, i, o]",
-        "zd_type_dst[u, o] += h[u.dst, i] * W[u.type, i, o]",
         "s_part1_type_src[u] += zs_type_src[u, o] * al[u.type, o]",
-        "s_part2_type_dst[u] += zd_type_dst[u, o] * ar[u.type, o]",
+        "s_part2_weights_type[u, i] += W[u, i, o] * ar[u, o]",
+        "s_part2_type_dst[u] += h[u.dst, i] * s_part2_weights_type[u.type, i]",
         "l[e] = leaky_relu(s_part1_type_src[e.type_src] + s_part2_type_dst[e.type_dst], 0.2)",
         "a_max[e.dst] max= l[e]",
         "a_exp[e] = exp(l[e] - a_max[e.dst])",
@@ -48,7 +48,7 @@ def test_rgat_where_pairs_are_no_fewer_than_edges(program, rewritten):
     lines = rewritten(program(RGAT_PARAMETERS, RGAT, "y"), OptimiseGraph(cardinalities=known))
     assert lines[:2] == [
         "zs[e, o] += h[e.src, i] * W[e.type, i, o]",
-        "zd_type_dst[u, o] += h[u.dst, i] * W[u.type, i, o]",
+        "s_part1[e] += zs[e, o] * al[e.type, o]",
     ]
 
 
