@@ -216,12 +216,13 @@ def _rounded(
         step = 2 * target.epsilon * reach + float(
             ml_dtypes.finfo(target.storage).smallest_subnormal
         )
-        error = np.where(error > 0, error + step, 0.0)
+        rounded = np.where(error > 0, error + step, 0.0)
     else:
         # The reference does not round to f32.
-        error = error + _unit(target) * reach + _least(target)
-    known = (reach <= _greatest(target)) | ~np.isfinite(value)
-    return value, np.where(known, error, np.inf), magnitude
+        rounded = error + _unit(target) * reach + _least(target)
+    rounded = np.where(reach <= _greatest(target), rounded, np.inf)
+    # Infinities and NaN are not rounded.
+    return value, np.where(np.isfinite(value), rounded, error), magnitude
 
 
 def _exact(value: Array, doubtful: Array) -> Lanes:

@@ -203,7 +203,9 @@ class ExpressionWriter:
         """A read at a sum of variables over sizes, just within the tensor."""
         scope = self.scope
         sized = [n for n, d in self.variables.items() if scope.schema.extent(d) is not None]
-        index, low, high = str(start := scope.pick(0, 0, 1, 3)), start, start
+        # Where 0 is all that is added, the index would be the variable itself.
+        start = scope.pick(0, 0, 1, 3) if len(sized) > 1 else scope.pick(1, 2)
+        index, low, high = str(start), start, start
         for name in scope.draw(st.permutations(sized))[:2]:
             factor = scope.pick(1, 1, 2, -1)
             reach = factor * ((scope.schema.extent(self.variables[name]) or 1) - 1)
