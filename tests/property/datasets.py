@@ -15,7 +15,7 @@ from hectorite.ir.element import ELEMENTS
 
 Array = np.ndarray[Any, Any]
 TINY = (0, 1, 2, 3)
-EDGES_OF_TILES = (5, 6, 7, 15, 16, 17, 31, 96, 97, 192, 193, 400)
+EDGES_OF_TILES = (5, 6, 7, 15, 16, 17, 31, 96, 97, 192, 193, 400, 1030, 2100)
 MANY = (40, 193, 384, 1100, 2500)
 SHAPES = ("uniform", "hub", "skewed", "sorted", "few", "alike", "isolated")
 
