@@ -36,7 +36,7 @@ from hectorite.lowering.explicit_starts import make_starts_explicit
 from hectorite.lowering.kernel_builder import LAYOUT_TYPE, KernelBuilder, Layout
 from hectorite.lowering.kernel_plan import Kernel
 from hectorite.lowering.pack_weights import Panels, emit_pack
-from hectorite.lowering.place_tensors import Placement, private_tensors
+from hectorite.lowering.place_tensors import Placement, overwritten, private_tensors
 from hectorite.lowering.plan_kernels import plan_kernels
 from hectorite.lowering.row_order import RowOrder
 from hectorite.lowering.tile_code import Code
@@ -104,7 +104,7 @@ class _ProgramWriter:
         private = private_tensors(plan, self.returned)
         for statement in plan.statements:
             if private.get(statement.result) != "local":
-                self._buffer(statement)
+                self._buffer(statement, overwritten(plan, statement, private))
         builder = KernelBuilder(name)
         panels = self._pack(plan, name)
         emitter = KernelEmitter(plan, builder, Placement(plan, self.values, private, panels))
@@ -140,8 +140,12 @@ class _ProgramWriter:
             found[phase.statements[0]] = buffer
         return found
 
-    def _buffer(self, statement: StatementOp) -> None:
-        """A buffer for a statement's result: the one it continues, if nothing else needs that."""
+    def _buffer(self, statement: StatementOp, spent: SSAValue | None) -> None:
+        """A buffer for a statement's result: the one it continues, if nothing else needs that, or
+        that of a tensor whose last values it reads."""
+        if spent is not None:
+            self.values[statement.result] = self.values[spent]
+            return
         init = statement.init
         if init is not None and isinstance(init.owner, StatementOp) and init in self.values:
             users = {use.operation for use in init.uses}

@@ -243,6 +243,29 @@ def _element_kind(kernel: Kernel, statement: StatementOp, root: Root) -> str | N
     return "element"
 
 
+def overwritten(
+    kernel: Kernel, statement: StatementOp, private: Mapping[SSAValue, str]
+) -> SSAValue | None:
+    """A tensor of the visit whose buffer a statement can write its own values to: it is the last
+    to read it, each value at its own place, and their types are alike."""
+    if private.get(statement.result) != "element" or statement.kind.data != "assign":
+        return None
+    order = kernel.statements
+    for read in statement.reads:
+        tensor, source = read.tensor, read.tensor.owner
+        if private.get(tensor) != "element" or not isinstance(source, StatementOp):
+            continue
+        same_visit = kernel.roots[source].visit == kernel.roots[statement].visit
+        readers = {_statement_of(use.operation) for use in tensor.uses}
+        last = max(order.index(reader) for reader in readers if isinstance(reader, StatementOp))
+        own = [r for r in statement.reads if r.tensor is tensor]
+        in_place = all(r.access == statement.access for r in own)
+        alike = same_visit and statement.type == read.type
+        if alike and in_place and order[last] is statement:
+            return tensor
+    return None
+
+
 def _statement_of(user: object) -> object:
     return user.parent_op() if isinstance(user, ReadOp) else user
 
