@@ -310,14 +310,14 @@ class _Body:
 
     def prefetch(self, op: PrefetchOp) -> None:
         indices = [self.value(index) for index in op.indices]
-        llvm_memory.prefetch(self.builder, self.memories[op.tensor], indices, op.count.data)
+        llvm_memory.prefetch(self.builder, self.memories[op.tensor], indices, op.count.value.data)
 
     def product(self, op: ProductOp) -> None:
         height, width = shape_of(op.result.type)
         rows = [[self.index(index, m, 0) for index in op.a_indices] for m in range(height)]
         start = [self.value(index) for index in op.b_indices]
-        a = Factor.at(self.builder, self.memories[op.a], rows, op.a_axis.data)
-        b = Factor.at(self.builder, self.memories[op.b], [start], op.b_axis.data)
+        a = Factor.at(self.builder, self.memories[op.a], rows, op.a_axis.value.data)
+        b = Factor.at(self.builder, self.memories[op.b], [start], op.b_axis.value.data)
         initial = None if op.init is None else self.tiles[op.init]
         extent, element = self.value(op.extent), _element(op.result)
         self.tiles[op.result] = product(self.builder, a, b, extent, initial, element, width)

@@ -192,7 +192,7 @@ class _Planner:
         if op.path is not None:
             facts["path"] = _texts(op.path)[0]
         if op.limit is not None:
-            facts["limit"] = op.limit.data
+            facts["limit"] = op.limit.value.data
         return facts
 
     def length(self, op: LengthOp) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class _Host:
         return Memory(name, element, np.zeros(shape, element.storage), writable=True)
 
     def _layout(self, op: LayoutOp) -> Memory:
-        limit = None if op.limit is None else op.limit.data
+        limit = None if op.limit is None else op.limit.value.data
         path = None if op.path is None else op.path.data[0]
         array = self.binding.layout(op.what.data, op.of.data, op.keys.data, path, limit)
         element = op.result.type.element_type

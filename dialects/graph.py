@@ -69,8 +69,8 @@ from hectorite.ir.space import (
     VariablesAttr,
     access_text,
     parse_access,
-    parse_defined,
     parse_index,
+    parse_tensor,
 )
 
 KINDS = ("assign", "add", "mul", "max", "min")
@@ -258,6 +258,8 @@ class StatementOp(IRDLOperation):
             raise VerifyException("expected the initial tensor to have the type of the result")
         if not isinstance(self.body.block.last_op, YieldOp):
             raise VerifyException("expected graph.yield at the end of the body")
+        if not is_element(self.value.type):
+            raise VerifyException(f"expected a scalar from the body, got {self.value.type}")
         value, element = element_of(self.value.type), self.type.element_type
         if value.is_float != element.is_float or (value.kind == "bool") != (element.kind == "bool"):
             raise VerifyException(f"cannot store {value.name} into a tensor of {element.name}")
@@ -392,7 +394,7 @@ class ReadOp(IRDLOperation):
 
     @classmethod
     def parse(cls, parser: Parser) -> "ReadOp":
-        tensor = parse_defined(parser, "a tensor")
+        tensor = parse_tensor(parser)
         access = parse_access(parser)
         parser.parse_punctuation(":")
         parser.parse_type()

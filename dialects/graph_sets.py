@@ -1,15 +1,15 @@
 """The declarations of the `graph` dialect: sets, the maps between them, and sizes.
 
-set    ::= "graph.set" @name ("{" (field ":" set)* "}")? ("as" string)?
-derive ::= "graph.derive" @name "{" (field ":" set)* "}" "=" "distinct" access
-           "for" vars ("where" conditions)? ("as" field)?
-dim    ::= "graph.dim" @name ("=" integer)?
+    set    ::= "graph.set" @name ("{" (field ":" set)* "}")? ("as" string)?
+    derive ::= "graph.derive" @name "{" (field ":" set)* "}" "=" "distinct" access
+               "for" vars ("where" conditions)? ("as" field)?
+    dim    ::= "graph.dim" @name ("=" integer)?
 
-graph.set @node
-graph.set @etype
-graph.set @edge {src: node, dst: node, type: etype}
-graph.derive @pair {src: node, type: etype} = distinct [e.src, e.type] for (e: edge) as pair
-graph.dim @D = 64
+    graph.set @node
+    graph.set @etype
+    graph.set @edge {src: node, dst: node, type: etype}
+    graph.derive @pair {src: node, type: etype} = distinct [e.src, e.type] for (e: edge) as pair
+    graph.dim @D = 64
 
 Sets and sizes share a namespace that functions are not in, so these operations are no symbols of
 the module, and each verifies that none before it has its name.
@@ -18,7 +18,7 @@ the module, and each verifies that none before it has its name.
 from collections.abc import Sequence
 from typing import cast
 
-from xdsl.dialects.builtin import DictionaryAttr, IntAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp, StringAttr
 from xdsl.ir import Attribute
 from xdsl.irdl import IRDLOperation, irdl_op_definition, opt_prop_def, prop_def
 from xdsl.parser import Parser
@@ -196,10 +196,10 @@ class DimOp(IRDLOperation):
     name = "graph.dim"
 
     declared = prop_def(StringAttr, prop_name="name")
-    value = opt_prop_def(IntAttr)
+    value = opt_prop_def(IntegerAttr)
 
     def __init__(self, name: str, value: int | None = None):
-        fixed = None if value is None else IntAttr(value)
+        fixed = None if value is None else IntegerAttr(value, 64)
         super().__init__(properties={"name": StringAttr(name), "value": fixed})
 
     def verify_(self) -> None:
@@ -215,7 +215,7 @@ class DimOp(IRDLOperation):
         printer.print_string(" ")
         printer.print_symbol_name(self.declared.data)
         if self.value is not None:
-            printer.print_string(f" = {self.value.data}")
+            printer.print_string(f" = {self.value.value.data}")
 
 
 def schema_of(module: ModuleOp) -> Schema:
@@ -226,5 +226,5 @@ def schema_of(module: ModuleOp) -> Schema:
         if isinstance(op, SetOp | DeriveOp):
             sets[op.declared.data] = op.decl
         elif isinstance(op, DimOp):
-            sizes[op.declared.data] = None if op.value is None else op.value.data
+            sizes[op.declared.data] = None if op.value is None else op.value.value.data
     return Schema(sets, sizes)

@@ -8,7 +8,7 @@
     local    ::= "tile.local" ":" tensor                         memory private to one program
     splat    ::= "tile.splat" %x ":" scalar "to" vector
     lanes    ::= "tile.lanes" ":" vector                         0, 1, 2, ...
-    reduce   ::= "tile.reduce" kind %v ":" vector                a vector to its scalar
+    reduce   ::= "tile.reduce" kind %v ("valid" %n)? ":" vector "->" scalar
     product  ::= "tile.product" (%init "+")? %a "[" %i* "]" "k" n "," %b "[" %j* "]" "k" n
                  "to" %extent ":" tensor "," tensor "->" vector
 
@@ -30,7 +30,7 @@ from typing import cast
 
 from xdsl.dialects.builtin import (
     IndexType,
-    IntAttr,
+    IntegerAttr,
     StringAttr,
     VectorType,
 )
@@ -70,7 +70,7 @@ from hectorite.dialects.tile_memory import (
 )
 from hectorite.dialects.tile_program import PROGRAM_OPERATIONS
 from hectorite.ir.scalar import scalar_type
-from hectorite.ir.space import TensorType, parse_defined
+from hectorite.ir.space import TensorType, parse_defined, parse_tensor
 
 REDUCTIONS = ("add", "mul", "max", "min")
 
@@ -148,11 +148,11 @@ class PrefetchOp(IRDLOperation):
 
     tensor = operand_def(TensorType)
     indices = var_operand_def(IndexType)
-    count = prop_def(IntAttr)
+    count = prop_def(IntegerAttr)
     traits = traits_def(MemoryWriteEffect())
 
     def __init__(self, tensor: SSAValue, indices: Sequence[SSAValue], count: int):
-        super().__init__(operands=[tensor, indices], properties={"count": IntAttr(count)})
+        super().__init__(operands=[tensor, indices], properties={"count": IntegerAttr(count, 64)})
 
     @classmethod
     def parse(cls, parser: Parser) -> "PrefetchOp":
@@ -166,7 +166,7 @@ class PrefetchOp(IRDLOperation):
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
         print_indices(printer, self.tensor, self.indices)
-        printer.print_string(f" count {self.count.data} : ")
+        printer.print_string(f" count {self.count.value.data} : ")
         printer.print_attribute(self.tensor.type)
 
 
@@ -269,8 +269,8 @@ class ProductOp(IRDLOperation):
     b = operand_def(TensorType)
     b_indices = var_operand_def(IndexType)
     extent = operand_def(IndexType)
-    a_axis = prop_def(IntAttr)
-    b_axis = prop_def(IntAttr)
+    a_axis = prop_def(IntegerAttr)
+    b_axis = prop_def(IntegerAttr)
     result = result_def(VectorType)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
     traits = traits_def(MemoryReadEffect())
@@ -289,7 +289,7 @@ class ProductOp(IRDLOperation):
     ):
         super().__init__(
             operands=[init, a, a_indices, b, b_indices, extent],
-            properties={"a_axis": IntAttr(a_axis), "b_axis": IntAttr(b_axis)},
+            properties={"a_axis": IntegerAttr(a_axis, 64), "b_axis": IntegerAttr(b_axis, 64)},
             result_types=[type],
         )
 
@@ -309,13 +309,16 @@ class ProductOp(IRDLOperation):
 
     @classmethod
     def parse(cls, parser: Parser) -> "ProductOp":
+        start = parser.pos
         first = parse_defined(parser, "a tensor or an initial tile")
         init = None
         if parser.parse_optional_punctuation("+") is not None:
-            init, first = first, parse_defined(parser, "a tensor")
+            init, first = first, parse_tensor(parser)
+        elif not isinstance(first.type, TensorType):
+            parser.raise_error(f"expected a tensor, got {first.type}", start, parser.pos)
         a_indices, a_axis = _parse_product_operand(parser)
         parser.parse_punctuation(",")
-        b = parse_defined(parser, "a tensor")
+        b = parse_tensor(parser)
         b_indices, b_axis = _parse_product_operand(parser)
         parser.parse_keyword("to")
         extent = parse_defined(parser, "an extent")
@@ -333,9 +336,9 @@ class ProductOp(IRDLOperation):
             printer.print_ssa_value(self.init)
             printer.print_string(" + ")
         print_indices(printer, self.a, self.a_indices)
-        printer.print_string(f" k {self.a_axis.data}, ")
+        printer.print_string(f" k {self.a_axis.value.data}, ")
         print_indices(printer, self.b, self.b_indices)
-        printer.print_string(f" k {self.b_axis.data} to ")
+        printer.print_string(f" k {self.b_axis.value.data} to ")
         printer.print_ssa_value(self.extent)
         printer.print_string(" : ")
         printer.print_list((self.a.type, self.b.type), printer.print_attribute)

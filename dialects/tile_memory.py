@@ -1,8 +1,17 @@
 """The loads and stores of the `tile` dialect: which elements the lanes of a tile stand for.
 
-load     ::= "tile.load" element-at ":" tensor "->" value
-store    ::= "tile.store" %value "," element-at ":" tensor "," value
-element-at ::= %t "[" %i* "]" ("axis" n)? ("step" n)? ("pad" number)? ("valid" %n)?
+    load       ::= "tile.load" element-at ":" tensor "->" value
+    store      ::= "tile.store" %value "," element-at ":" tensor "," value
+    element-at ::= %t "[" %i* "]" ("axis" n)? ("step" n)? ("pad" number)? ("valid" %n)?
+
+    tile.kernel @every_other(%task: index, %x: !hec.tensor<f32[64]>, %y: !hec.tensor<f32[32]>) {
+      %zero = scalar.constant 0 : index
+      %v = tile.load %x[%zero] axis 0 step 2 pad 0.0 : !hec.tensor<f32[64]> -> vector<32xf32>
+      tile.store %v, %y[%zero] axis 0 valid %task : !hec.tensor<f32[32]>, vector<32xf32>
+      tile.end
+    }
+
+Which element each lane stands for is said at `ElementAccess` below.
 """
 
 from collections.abc import Sequence
@@ -11,7 +20,6 @@ from typing import cast
 from xdsl.dialects.builtin import (
     FloatAttr,
     IndexType,
-    IntAttr,
     IntegerAttr,
     VectorType,
 )
@@ -32,8 +40,10 @@ from xdsl.printer import Printer
 from xdsl.traits import MemoryReadEffect, MemoryWriteEffect
 from xdsl.utils.exceptions import VerifyException
 
+from hectorite.ir.element import ElementType
+from hectorite.ir.number import check_number, number_text, parse_number
 from hectorite.ir.scalar import scalar_type
-from hectorite.ir.space import TensorType, parse_defined
+from hectorite.ir.space import TensorType, parse_defined, parse_tensor
 
 index = IndexType()
 
@@ -56,7 +66,7 @@ def print_indices(printer: Printer, tensor: SSAValue, indices: Sequence[SSAValue
 
 
 def parse_indices(parser: Parser) -> tuple[SSAValue, list[SSAValue]]:
-    tensor = parse_defined(parser, "a tensor")
+    tensor = parse_tensor(parser)
     indices = parser.parse_comma_separated_list(
         parser.Delimiter.SQUARE, lambda: parse_defined(parser, "an index")
     )
@@ -76,8 +86,8 @@ class ElementAccess(IRDLOperation):
     tensor = operand_def(TensorType)
     indices = var_operand_def()
     valid = opt_operand_def(IndexType)
-    axis = opt_prop_def(IntAttr)
-    step = opt_prop_def(IntAttr)
+    axis = opt_prop_def(IntegerAttr)
+    step = opt_prop_def(IntegerAttr)
     pad = opt_prop_def(FloatAttr | IntegerAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
 
@@ -87,11 +97,11 @@ class ElementAccess(IRDLOperation):
 
     @property
     def lane_axis(self) -> int | None:
-        return None if self.axis is None else self.axis.data
+        return None if self.axis is None else self.axis.value.data
 
     @property
     def lane_step(self) -> int:
-        return 1 if self.step is None else self.step.data
+        return 1 if self.step is None else self.step.value.data
 
     @property
     def pad_value(self) -> float | int | None:
@@ -114,17 +124,17 @@ class ElementAccess(IRDLOperation):
                 raise VerifyException(f"expected a scalar or {shape[:1]} index, got {operand.type}")
         if len(shape) > 2 or (len(shape) == 2 and self.axis is None):
             raise VerifyException("a tile has rank 2 at most, and then needs an axis")
-        if self.axis is not None and not 0 <= self.axis.data < len(dims):
-            raise VerifyException(f"axis {self.axis.data} is not a dimension of the tensor")
+        if self.axis is not None and not 0 <= self.axis.value.data < len(dims):
+            raise VerifyException(f"axis {self.axis.value.data} is not a dimension of the tensor")
 
     def print_access(self, printer: Printer) -> None:
         print_indices(printer, self.tensor, self.indices)
         if self.axis is not None:
-            printer.print_string(f" axis {self.axis.data}")
+            printer.print_string(f" axis {self.axis.value.data}")
         if self.step is not None:
-            printer.print_string(f" step {self.step.data}")
+            printer.print_string(f" step {self.step.value.data}")
         if self.pad is not None:
-            printer.print_string(f" pad {self.pad_value!r}")
+            printer.print_string(f" pad {number_text(cast(float, self.pad_value))}")
         if self.valid is not None:
             printer.print_string(" valid ")
             printer.print_ssa_value(self.valid)
@@ -133,7 +143,7 @@ class ElementAccess(IRDLOperation):
 
 
 def _parse_access_tail(
-    parser: Parser, element_is_float: bool
+    parser: Parser, element: ElementType
 ) -> tuple[dict[str, Attribute | None], SSAValue | None]:
     properties: dict[str, Attribute | None] = {}
     valid = None
@@ -144,9 +154,11 @@ def _parse_access_tail(
         if word == "valid":
             valid = parse_defined(parser, "a lane count")
         elif word == "pad":
-            properties[word] = _pad_attribute(parser.parse_number(), element_is_float)
+            number = parse_number(parser)
+            check_number(parser, number, element)
+            properties[word] = _pad_attribute(number, element.is_float)
         else:
-            properties[word] = IntAttr(parser.parse_integer())
+            properties[word] = IntegerAttr(parser.parse_integer(), 64)
 
 
 def _pad_attribute(number: float | int | None, is_float: bool) -> Attribute | None:
@@ -160,8 +172,8 @@ def _access_properties(
 ) -> dict[str, Attribute | None]:
     is_float = cast(TensorType, tensor.type).element_type.is_float
     return {
-        "axis": None if axis is None else IntAttr(axis),
-        "step": None if step == 1 else IntAttr(step),
+        "axis": None if axis is None else IntegerAttr(axis, 64),
+        "step": None if step == 1 else IntegerAttr(step, 64),
         "pad": _pad_attribute(pad, is_float),
     }
 
@@ -197,8 +209,7 @@ class LoadOp(ElementAccess):
     @classmethod
     def parse(cls, parser: Parser) -> "LoadOp":
         tensor, indices = parse_indices(parser)
-        is_float = cast(TensorType, tensor.type).element_type.is_float
-        properties, valid = _parse_access_tail(parser, is_float)
+        properties, valid = _parse_access_tail(parser, cast(TensorType, tensor.type).element_type)
         parser.parse_punctuation(":")
         parser.parse_type()
         parser.parse_punctuation("->")
@@ -245,8 +256,7 @@ class StoreOp(ElementAccess):
         value = parse_defined(parser, "a value")
         parser.parse_punctuation(",")
         tensor, indices = parse_indices(parser)
-        is_float = cast(TensorType, tensor.type).element_type.is_float
-        properties, valid = _parse_access_tail(parser, is_float)
+        properties, valid = _parse_access_tail(parser, cast(TensorType, tensor.type).element_type)
         parser.parse_punctuation(":")
         parser.parse_type()
         parser.parse_punctuation(",")

@@ -4,14 +4,14 @@ launches kernels.
     program  ::= "tile.program" @name "(" (%arg ":" type)* ")" "->" types region
     allocate ::= "tile.allocate" ":" tensor                       contents unspecified
     layout   ::= "tile.layout" what "of" set ("by" access)? ("path" access)? ("limit" n)? ":" tensor
-    length   ::= "tile.length" %layout                            number of elements
-    launch   ::= "tile.launch" @kernel "(" %arg* ")" "tasks" %n
-    return   ::= "tile.return" %value*
+    length   ::= "tile.length" %layout ":" tensor                 number of elements
+    launch   ::= "tile.launch" @kernel "(" %arg* ")" "tasks" %n ":" "(" type* ")"
+    return   ::= "tile.return" %value* ":" type*
 
     tile.program @scale(%x: !hec.tensor<f32[node, 64]>) -> !hec.tensor<f32[node, 64]> {
       %y = tile.allocate : !hec.tensor<f32[node, 64]>
       %n = tile.size "node"
-      tile.launch @scale_rows(%x, %y) tasks %n
+      tile.launch @rows(%x, %y) tasks %n : (!hec.tensor<f32[node, 64]>, !hec.tensor<f32[node, 64]>)
       tile.return %y : !hec.tensor<f32[node, 64]>
     }
 
@@ -30,7 +30,7 @@ bound. What there is, for a set S and keys that are index expressions of one var
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import FunctionType, IndexType, IntAttr, StringAttr, SymbolRefAttr
+from xdsl.dialects.builtin import FunctionType, IndexType, IntegerAttr, StringAttr, SymbolRefAttr
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
@@ -175,7 +175,7 @@ class LayoutOp(IRDLOperation):
     of = prop_def(StringAttr)
     keys = prop_def(AccessAttr)
     path = opt_prop_def(AccessAttr)
-    limit = opt_prop_def(IntAttr)
+    limit = opt_prop_def(IntegerAttr)
     result = result_def(TensorType)
     traits = traits_def(Pure())
 
@@ -194,7 +194,7 @@ class LayoutOp(IRDLOperation):
                 "of": StringAttr(of),
                 "keys": AccessAttr(tuple(keys)),
                 "path": None if path is None else AccessAttr((path,)),
-                "limit": None if limit is None else IntAttr(limit),
+                "limit": None if limit is None else IntegerAttr(limit, 64),
             },
             result_types=[type],
         )
@@ -215,7 +215,8 @@ class LayoutOp(IRDLOperation):
         limit = parser.parse_integer() if parser.parse_optional_keyword("limit") else None
         parser.parse_punctuation(":")
         type = parser.parse_type()
-        assert isinstance(type, TensorType)
+        if not isinstance(type, TensorType):
+            parser.raise_error(f"expected a tensor, got {type}")
         return cls(what, of, type, keys, path, limit)
 
     def print(self, printer: Printer) -> None:
@@ -225,7 +226,7 @@ class LayoutOp(IRDLOperation):
         if self.path is not None:
             printer.print_string(f" path {self.path}")
         if self.limit is not None:
-            printer.print_string(f" limit {self.limit.data}")
+            printer.print_string(f" limit {self.limit.value.data}")
         printer.print_string(" : ")
         printer.print_attribute(self.result.type)
 

@@ -4,13 +4,15 @@
     cast     ::= "scalar.cast" %x ":" type "to" type
     other    ::= "scalar." function (%x ("," %y)*)? ":" type       the type of the last operand
 
+    %x = scalar.constant -inf : f32
     %two = scalar.constant 2.0 : f32
     %y = scalar.mul %x, %two : f32
-    %c = scalar.lt %x, %y : f32          result i1
+    %c = scalar.lt %x, %y : f32
     %z = scalar.select %c, %x, %y : f32
 
-Operands may also be vectors, element by element; every level uses the same operations. The table
-`FUNCTIONS` gives arity, result and meaning of each, `apply` evaluates one on NumPy arrays.
+Comparisons give `i1`. Operands may also be vectors, element by element; every level uses the same
+operations. The table `FUNCTIONS` gives arity, result and meaning of each, `apply` evaluates one on
+NumPy arrays.
 
 Integers wrap in their type; floor division and modulo by zero give 0; float to integer saturates
 with NaN to 0; `min`, `max` and `relu` propagate NaN; `round` is half to even; `gelu` uses erf.
@@ -39,6 +41,7 @@ from xdsl.traits import Commutative, ConstantLike, Pure
 from xdsl.utils.exceptions import VerifyException
 
 from hectorite.ir.element import ElementType, element_of, is_element
+from hectorite.ir.number import check_number, number_text, parse_number
 
 Array = np.ndarray[Any, Any]
 Result = Literal["same", "bool"]
@@ -288,23 +291,16 @@ class ConstantOp(IRDLOperation):
 
     @classmethod
     def parse(cls, parser: Parser) -> "ConstantOp":
-        keyword = parser.parse_optional_keyword_in(("inf", "nan"))
-        if keyword is None:
-            sign = 1
-            if parser.parse_optional_punctuation("-") is not None:
-                sign = -1
-                keyword = parser.parse_optional_keyword("inf")
-            number = sign * (float(keyword) if keyword else parser.parse_number())
-        else:
-            number = float(keyword)
+        number = parse_number(parser)
         parser.parse_punctuation(":")
-        return cls(number, parser.parse_type())
+        type = parser.parse_type()
+        if not is_element(scalar_type(type)):
+            parser.raise_error(f"expected a scalar or a vector of scalars, got {type}")
+        check_number(parser, number, element_of(scalar_type(type)))
+        return cls(number, type)
 
     def print(self, printer: Printer) -> None:
-        text = repr(self.number)
-        if "e" in text and "." not in text:  # the lexer wants digits after a point
-            text = text.replace("e", ".0e")
-        printer.print_string(f" {text} : ")
+        printer.print_string(f" {number_text(self.number)} : ")
         printer.print_attribute(self.result.type)
 
 

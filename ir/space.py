@@ -22,6 +22,7 @@ from xdsl.printer import Printer
 
 from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.index import IndexExpr, Path, Term
+from hectorite.ir.number import check_number, number_text, parse_number
 from hectorite.ir.schema import Condition
 
 Dim = int | str
@@ -37,6 +38,15 @@ def parse_defined(parser: Parser, what: str) -> SSAValue:
     if name.index >= len(values):
         parser.raise_error(f"expected {what} that is defined above", name.span)
     return values[name.index]
+
+
+def parse_tensor(parser: Parser) -> SSAValue:
+    """An operand that is a tensor and defined above."""
+    start = parser.pos
+    value = parse_defined(parser, "a tensor")
+    if not isinstance(value.type, TensorType):
+        parser.raise_error(f"expected a tensor, got {value.type}", start, parser.pos)
+    return value
 
 
 def parse_dim(parser: AttrParser) -> Dim:
@@ -270,7 +280,8 @@ class TensorType(ParametrizedAttribute, TypeAttribute):
             format: Attribute = _NOTHING
             while parser.parse_optional_punctuation(",") is not None:
                 if parser.parse_optional_keyword("pad") is not None:
-                    number = parser.parse_number()
+                    number = parse_number(parser)
+                    check_number(parser, number, element_of(element))
                     is_float = element_of(element).is_float
                     pad = FloatAttr(number, 64) if is_float else IntegerAttr(int(number), 64)
                 else:
@@ -283,7 +294,7 @@ class TensorType(ParametrizedAttribute, TypeAttribute):
             printer.print_attribute(self.element)
             printer.print_string(str(self.shape))
             if self.pad_value is not None:
-                printer.print_string(f", pad {self.pad_value!r}")
+                printer.print_string(f", pad {number_text(self.pad_value)}")
             if isinstance(self.format, StringAttr):
                 printer.print_string(", as ")
                 printer.print_string_literal(self.format.data)

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import FunctionType, IntAttr, ModuleOp
+from xdsl.dialects.builtin import FunctionType, IntegerAttr, ModuleOp
 from xdsl.ir import Attribute, Operation
 from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
@@ -75,7 +75,7 @@ def _parsed(text: str) -> tuple[str, int]:
 def _specialize(op: Operation, sizes: Mapping[str, int]) -> None:
     if isinstance(op, DimOp):
         if op.declared.data in sizes:
-            op.value = IntAttr(sizes[op.declared.data])
+            op.value = IntegerAttr(sizes[op.declared.data], 64)
         return
     if isinstance(op, SizeOp) and op.of.data in sizes:
         Rewriter.replace_op(op, ConstantOp(sizes[op.of.data], op.result.type))

@@ -1,0 +1,115 @@
+"""IR for the tests of dialects: reading and printing modules, and one that has everything."""
+
+from collections.abc import Callable
+from io import StringIO
+
+import pytest
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.parser import Parser
+from xdsl.printer import Printer
+
+from hectorite.dialects.context import make_context
+
+
+def parse(text: str) -> ModuleOp:
+    module = Parser(make_context(), text).parse_module()
+    module.verify()
+    return module
+
+
+def print_generic(module: ModuleOp) -> str:
+    text = StringIO()
+    Printer(text, print_generic_format=True).print_op(module)
+    return text.getvalue()
+
+
+@pytest.fixture(scope="session")
+def ir() -> Callable[[str], ModuleOp]:
+    """Parses and verifies a module."""
+    return parse
+
+
+@pytest.fixture(scope="session")
+def generic() -> Callable[[ModuleOp], str]:
+    """The generic form of a module."""
+    return print_generic
+
+
+GRAPH = """
+graph.set @row
+graph.set @node as "csr(dst)"
+graph.set @edge {src: node, dst: node, in: row} as "coo"
+graph.derive @pair {a: node} = distinct [e.src] for (e: edge) as pair
+graph.derive @both {a: node, b: node} = distinct [2*e.src + 1, f.dst] for (e: edge, f: edge)
+  where [e.dst eq f.src, e.src lt @D*f.dst - 1, e.src ne 3, e.src le 4, e.src gt 0, e.src ge 0]
+graph.dim @D
+graph.dim @K = 4
+graph.func @f(%x: !hec.tensor<f32[node, D]>, %u: !hec.tensor<ui3[4], pad 0>,
+              %p: !hec.tensor<f64[N], pad inf, as "nm(2, 4)">, %w: f32, %b: i1)
+    -> (!hec.tensor<f32[node, D]>, !hec.tensor<f32[]>) {
+  %y = graph.statement add [e.dst, d] for (e: edge, d: D) : !hec.tensor<f32[node, D]>
+      attributes {form = "some"} {
+    %0 = graph.read %x[e.src, (d + 2*e - @D*e.pair.a + 1) floordiv @D] : f32
+    %1 = graph.index -e.pair + 3 : i32
+    %2 = graph.index d mod 4 : i64
+    %3 = graph.size "node" : i32
+    %4 = scalar.cast %1 : i32 to f32
+    %5 = scalar.mul %0, %4 : f32
+    graph.yield %5 : f32
+  }
+  %z = graph.statement max %y[n, d] for (n: node, d: D) : !hec.tensor<f32[node, D]> {
+    %0 = scalar.constant -inf : f32
+    graph.yield %0 : f32
+  }
+  %m = graph.statement mul [] for (n: node, q: 7) : !hec.tensor<f32[]> {
+    graph.yield %w : f32
+  }
+  %a = graph.softmax %z[n, d] by [d] for (n: node, d: D) : !hec.tensor<f32[node, D]>
+  graph.return %a, %m : !hec.tensor<f32[node, D]>, !hec.tensor<f32[]>
+}
+"""
+
+TILE = """
+graph.set @node
+graph.set @edge {dst: node, type: node}
+tile.program @g(%x: !hec.tensor<f32[node, 8]>) -> (!hec.tensor<f32[node, 8]>) {
+  %y = tile.allocate : !hec.tensor<f32[node, 8]>
+  %n = tile.size "node"
+  %a = tile.layout map of edge path [e.dst] : !hec.tensor<i32[edge]>
+  %b = tile.layout order of edge by [e.dst, e.type] : !hec.tensor<i32[edge]>
+  %c = tile.layout along of edge by [e.dst] path [e.type] : !hec.tensor<i32[edge]>
+  %d = tile.layout segments of edge by [e.dst] : !hec.tensor<i32[size]>
+  %e = tile.layout runs of edge by [e.type] limit 64 : !hec.tensor<i32[size]>
+  %f = tile.layout run_key of edge by [e.type] path [e.type] limit 64 : !hec.tensor<i32[size]>
+  %g = tile.layout run_groups of edge by [e.type] limit 64 : !hec.tensor<i32[size]>
+  %h = tile.layout cuts of edge by [e.dst] limit 8 : !hec.tensor<i32[9]>
+  %l = tile.length %e : !hec.tensor<i32[size]>
+  tile.launch @k(%x, %y) tasks %l : (!hec.tensor<f32[node, 8]>, !hec.tensor<f32[node, 8]>)
+  tile.return %y : !hec.tensor<f32[node, 8]>
+}
+tile.kernel @k(%t: index, %x: !hec.tensor<f32[node, 8]>, %y: !hec.tensor<f32[node, 8]>) {
+  %zero = scalar.constant 0 : index
+  %n = tile.size "node"
+  %m = tile.local : !hec.tensor<f32[6, 8]>
+  %lanes = tile.lanes : vector<6xindex>
+  %rows = tile.splat %t : index to vector<6xindex>
+  tile.prefetch %x[%t, %zero] count 8 : !hec.tensor<f32[node, 8]>
+  %v = tile.load %x[%t, %zero] axis 1 step -2 pad -inf valid %n : !hec.tensor<f32[node, 8]> -> vector<8xf32>
+  %s = tile.load %x[%t, %zero] pad nan : !hec.tensor<f32[node, 8]> -> f32
+  %q = tile.load %x[%rows, %zero] axis 1 pad 1.0e+30 : !hec.tensor<f32[node, 8]> -> vector<6x8xf32>
+  %r = tile.reduce "max" %v : vector<8xf32> -> f32
+  %w = tile.reduce "add" %v valid %n : vector<8xf32> -> f32
+  %p = tile.product %x[%rows, %zero] k 1, %y[%zero, %zero] k 0 to %n : !hec.tensor<f32[node, 8]>, !hec.tensor<f32[node, 8]> -> vector<6x8xf32>
+  %o = tile.product %p + %x[%rows, %zero] k 1, %y[%zero, %zero] k 0 to %n : !hec.tensor<f32[node, 8]>, !hec.tensor<f32[node, 8]> -> vector<6x8xf32>
+  tile.store %o, %y[%rows, %zero] axis 1 : !hec.tensor<f32[node, 8]>, vector<6x8xf32>
+  tile.store %v, %y[%t, %zero] axis 1 step 2 pad 0.0 valid %n : !hec.tensor<f32[node, 8]>, vector<8xf32>
+  tile.store %s, %y[%t, %zero] : !hec.tensor<f32[node, 8]>, f32
+  tile.end
+}
+"""  # noqa: E501
+
+
+@pytest.fixture(scope="session")
+def everything() -> dict[str, str]:
+    """Modules that have every operation of `graph` and `tile` in every form."""
+    return {"graph": GRAPH, "tile": TILE}
