@@ -258,9 +258,9 @@ class KernelSteps:
             depth = slots[extent]
             k = np.arange(int(depth))
             left = [np.reshape(slots[i], (-1, 1)) for i in a_indices]
-            left[op.a_axis.value.data] = left[op.a_axis.data] + k
+            left[op.a_axis.value.data] = left[op.a_axis.value.data] + k
             right = [slots[i] for i in b_indices]
-            right[op.b_axis.value.data] = right[op.b_axis.data] + k[:, None]
+            right[op.b_axis.value.data] = right[op.b_axis.value.data] + k[:, None]
             right[-1] = right[-1] + np.arange(columns)
             tiles = list[Array]()
             for memory, indices, shape, source in (
