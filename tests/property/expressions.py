@@ -212,8 +212,9 @@ class ExpressionWriter:
             sign = "-" if factor < 0 else "+"
             index = f"{index} {sign} {'2*' if factor == 2 else ''}{mark(name)}"
             low, high = low + min(reach, 0), high + max(reach, 0)
-        dims: list[Dim] = [high - low + 1]
-        accesses = [f"{index} + {-low}" if low else index]
+        shift = max(-low, 0)
+        dims: list[Dim] = [high + shift + 1]
+        accesses = [f"{index} + {shift}" if shift else index]
         if scope.draw(st.booleans()) and dims[0] < 300:
             other, end = scope.pick(*self.reach)
             at = scope.pick(0, 1)
