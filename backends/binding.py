@@ -166,6 +166,9 @@ class Binding:
         if what == "order":
             order = self.order(name, keys)
             return self.path(name, ()) if order is None else order
+        if what == "sorted":
+            natural = self.order(name, keys) is None
+            return self._keep(("sorted", natural), lambda: np.array([natural], np.int32))
         if what == "segments":
             return self.segments(name, keys)
         if what == "cuts":

@@ -21,6 +21,7 @@ bound. What there is, for a set S and keys that are index expressions of one var
     map       values of `path` at each element                               [S]
     order     the elements sorted by the keys, stably                        [S]
     along     values of `path` at each element, in that order                [S]
+    sorted    1 if that order is the elements' own, else 0                   [1]
     segments  where the elements with each value of the only key begin       [target + 1]
     runs      where each run of equal keys begins, no longer than `limit`    [runs + 1]
     run_key   value of `path` at the first element of each run               [runs]
@@ -60,7 +61,7 @@ from xdsl.utils.exceptions import VerifyException
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import AccessAttr, TensorType, parse_access
 
-LAYOUTS = ("map", "order", "along", "segments", "runs", "run_key", "run_groups", "cuts")
+LAYOUTS = ("map", "order", "along", "sorted", "segments", "runs", "run_key", "run_groups", "cuts")
 
 
 @irdl_op_definition

@@ -18,7 +18,7 @@ from math import prod
 from xdsl.dialects.builtin import VectorType
 from xdsl.ir import SSAValue
 
-from hectorite.dialects.graph import ReadOp, StatementOp
+from hectorite.dialects.graph import IndexOp, ReadOp, StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, PrefetchOp, ReduceOp, StoreOp
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import TensorType
@@ -212,18 +212,60 @@ class KernelEmitter:
         targets: dict[StatementOp, Storage] = {}
         for statement in sums:
             targets[statement] = self._begin_sum(frame, statement)
-        lower, upper = self._segment(frame, visit)
+        bounds = self._segment(frame, visit)
 
-        def element(code: Code, place: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            there = replace(frame, code=code, visit=visit, place=place)
+        def element(there: Frame) -> None:
             self._prefetch(there, phase, visit)
             for statement in phase.statements:
                 self._element_statement(there, statement, targets.get(statement))
-            return ()
 
-        frame.code.loop(lower, upper, 1, (), element)
+        self._elements(frame, phase, visit, bounds, 1, element)
         for statement in sums:
             self._end_sum(frame, statement, targets[statement])
+
+    def _elements(
+        self,
+        frame: Frame,
+        phase: Phase,
+        visit: Visit,
+        bounds: tuple[SSAValue, SSAValue],
+        step: int,
+        body: Callable[[Frame], None],
+    ) -> None:
+        """A loop over places of the visit. Where statements name the element itself, there is a
+        loop for sets that are sorted as they are, in which its place is its name."""
+
+        def loop(code: Code, is_sorted: bool) -> None:
+            def each(inner: Code, place: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+                there = replace(frame, code=inner, visit=visit, place=place, is_sorted=is_sorted)
+                body(there)
+                return ()
+
+            code.loop(*bounds, step, (), each)
+
+        if not self._names_element(phase):
+            loop(frame.code, False)
+            return
+        keys = (element_path(visit.key),)
+        flags = self.builder.layout(Layout("sorted", visit.set, keys))
+        flag = self._pointer(frame.code, flags, frame.code.constant(0))
+        is_sorted = frame.code.scalar("ne", flag, frame.code.constant(0))
+        frame.code.choose(is_sorted, lambda c: loop(c, True), lambda c: loop(c, False))
+
+    def _names_element(self, phase: Phase) -> bool:
+        """Whether statements index a tensor by the element of the visit, or use its number."""
+        for statement in phase.statements:
+            element = Path(self.kernel.roots[statement].element or "")
+            uses = [(read.tensor, read.access.data) for read in statement.reads]
+            uses.append((statement.result, statement.access.data))
+            for tensor, access in uses:
+                storage = self.placement.storage(tensor, self.builder)
+                if storage.kind == "global" and any(element in index.paths for index in access):
+                    return True
+            numbers = [op for op in statement.body.block.ops if isinstance(op, IndexOp)]
+            if any(element in index.paths for op in numbers for index in op.index.data):
+                return True
+        return False
 
     def _segment(self, frame: Frame, visit: Visit) -> tuple[SSAValue, SSAValue]:
         """Places of the row's elements in the order of the visit."""
@@ -247,17 +289,17 @@ class KernelEmitter:
                 sums[statement] = Storage("local", memory)
         lower, upper = self._segment(frame, visit)
 
-        def elements(inner: Code, place: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        def elements(there: Frame) -> None:
+            inner, place = there.code, there.place
+            assert place is not None
             valid = inner.scalar("min", inner.scalar("sub", upper, place), count)
-            there = replace(frame, code=inner, visit=visit, place=place)
             for statement in phase.statements:
                 root = self.kernel.roots[statement]
                 lanes = Lanes(root.element or "", VISIT_LANES, valid)
                 scope = replace(Scope.of(there, statement, root), lanes=lanes)
                 self._lane_statement(scope, statement, sums.get(statement))
-            return ()
 
-        code.loop(lower, upper, VISIT_LANES, (), elements)
+        self._elements(frame, phase, visit, (lower, upper), VISIT_LANES, elements)
         for statement, accumulators in sums.items():
             self._lane_total(frame, statement, accumulators)
 

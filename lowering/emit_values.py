@@ -53,6 +53,8 @@ class Frame:
     slot: SSAValue | None = None
     visit: Visit | None = None
     place: SSAValue | None = None
+    is_sorted: bool = False
+    """Whether the order of the visit is known to be the elements' own."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ class Scope:
             return self.frame.rows[0]
         assert visit is not None and place is not None
         keys = (element_path(visit.key),)
+        if not path.fields and self.frame.is_sorted:
+            return place
         if not path.fields:
             return self._load_index(Layout("order", visit.set, keys), place, self._elements)
         along = Layout("along", visit.set, keys, element_path(path.fields))
@@ -144,11 +148,13 @@ class Scope:
         """Value of an index expression at lane 0, or with `across` at every lane, as a vector."""
 
         varying = None
-        if across and self.lanes is not None and self._elements is None:
+        if across and self.lanes is not None:
             varying = self.lanes.variable
 
         def path_value(path: Path) -> SSAValue:
-            if self.lanes is None or path.variable != varying:
+            in_order = self.frame.is_sorted and not path.fields
+            along = self._elements is not None and not in_order
+            if self.lanes is None or path.variable != varying or along:
                 return self.follow(path)
             if path.fields:
                 owner = str(self.dims[path.variable])
@@ -206,10 +212,16 @@ class Scope:
     def _lane_axis(self, access: Sequence[IndexExpr]) -> tuple[int, int] | None:
         """(dimension, step) if the lanes move along one dimension in equal steps, which they do not
         through a map."""
-        if self.lanes is None or self._elements is not None:
+        if self.lanes is None or (self._elements is not None and not self.frame.is_sorted):
             return None
         variable = self.lanes.variable
-        places = [i for i, e in enumerate(access) if variable in e.variables]
+        key = None if self._elements is None or self.frame.visit is None else self.frame.visit.key
+        row = Path(variable, key) if key is not None else None
+        places = [
+            i
+            for i, e in enumerate(access)
+            if {p for p in e.paths if p != row and p.variable == variable}
+        ]
         if len(places) != 1 or access[places[0]].division is not None:
             return None
         own = [t for t in access[places[0]].terms if t.path and t.path.variable == variable]

@@ -71,6 +71,16 @@ class Code:
     def plus(self, a: SSAValue, number: int) -> SSAValue:
         return a if number == 0 else self.scalar("add", a, self.constant(number))
 
+    def choose(
+        self, condition: SSAValue, yes: Callable[["Code"], None], no: Callable[["Code"], None]
+    ) -> None:
+        """`scf.if`: one of two pieces of code."""
+        blocks = Block(), Block()
+        for block, write in zip(blocks, (yes, no), strict=True):
+            write(Code(block, self.entry, self.constants))
+            block.add_op(scf.YieldOp())
+        self.block.add_op(scf.IfOp(condition, [], [blocks[0]], [blocks[1]]))
+
     def loop(
         self,
         lower: SSAValue,
