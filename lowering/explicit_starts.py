@@ -3,12 +3,12 @@
 Enters: a function at the graph level. Leaves: the same, where every statement whose rows do not
 share out its whole result continues a tensor made by a statement of its own.
 
-    %y = graph.statement assign [i + 2] for (i: 3) : tensor<f32[5]> { ... }
+    y[n + 2] = x[n]
 
 becomes
 
-    %y_start = graph.statement assign [d0] for (d0: 5) : tensor<f32[5]> { 0.0 }
-    %y = graph.statement assign %y_start[i + 2] for (i: 3) : tensor<f32[5]> { ... }
+    y_start[d0] = 0.0
+    y[n + 2] = x[n] from y_start
 
 A kernel fills the part of a result that belongs to a row while it does the row. Here some elements
 belong to no row, or to several, so they are filled before.

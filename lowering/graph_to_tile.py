@@ -1,12 +1,19 @@
 """Turn a function of statements into kernels and the host program that launches them.
 
-    graph.func @copy(%x: f32[node, 64])         tile.program @copy(%x: f32[node, 64]) {
-      %y = graph.statement add [e.dst, o] ...     %y = tile.allocate : f32[node, 64]
-                                          ~>      %s = tile.layout segments of edge by [e.dst]
-                                                  tile.launch @copy_0(%y, %x, %s) tasks %n
-                                                tile.kernel @copy_0(%task, %y, %x, %s) { ... }
+    y[e.dst, o] += x[e.src, o]
 
-Enters: graph IR without softmax, every size that is not a set's fixed. Leaves: the declarations of
+becomes
+
+    tile.program @f(%x: !hec.tensor<f32[node, 8]>) -> !hec.tensor<f32[node, 8]> {
+    %y = tile.allocate : !hec.tensor<f32[node, 8]>
+    %segments = tile.layout segments of edge by [e.dst] : !hec.tensor<i32[_]>
+    %along = tile.layout along of edge by [e.dst] path [e.src] : !hec.tensor<i32[_]>
+    tile.launch @f_0(%cuts, %y, %segments, %x, %along) tasks
+    tile.kernel @f_0(%task: index,
+    scf.for
+    tile.end
+
+among other lines. Enters: graph IR without softmax, every size that is not a set's fixed. Leaves: the declarations of
 sets, one `tile.program` and its `tile.kernel`s.
 """
 

@@ -4,12 +4,14 @@ Enters: the `graph` dialect. Leaves: the same, where a statement that reaches on
 several assignments of its left variables accumulates in the type of its body, and a copy rounds
 the result once, as its meaning asks.
 
-    %y = graph.statement add [e.dst] for (e: edge) : tensor<f16[node]> { ... : f32 }
+With x and y of the type f16
 
-becomes
+    y[e.dst] += f32(x[e.src])
 
-    %y_wide = graph.statement add [e.dst] for (e: edge) : tensor<f32[node]> { ... : f32 }
-    %y = graph.statement assign [d0] for (d0: node) : tensor<f16[node]> { cast y_wide[d0] }
+becomes, with y_wide of the type f32,
+
+    y_wide[e.dst] += f32(x[e.src])
+    y[d0] = f16(y_wide[d0])
 """
 
 from dataclasses import dataclass

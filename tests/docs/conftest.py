@@ -7,7 +7,7 @@ A document is Markdown; its fenced blocks are checked by their first word:
     values        data for the program above and its results, `y == [...]`: cpu and reference agree
     hec-error     a program with errors, told word for word in the `text` block after it
     mlir emit=LEVEL   what `emit` prints for the program above, or for `program=NAME`, with
-                  `sizes=O=4,K=2`; a line `...` stands for any lines
+                  `sizes=O=4,K=2`; `...` stands for any lines, or the rest of one
     mlir parse    IR that parses, verifies and prints as it stands
     python        a session, as in doctest, in one namespace for the whole document
     console       commands with what they print; `hec file=NAME` and `python` blocks write files
@@ -159,21 +159,21 @@ def printed(module: str) -> str:
 
 
 def is_abbreviated(shown: str) -> bool:
-    """Whether a line `...` stands for others."""
-    return re.search(r"^ *\.\.\.$", shown, re.MULTILINE) is not None
+    """Whether `...` at the end of a line stands for something."""
+    return re.search(r"\.\.\.$", shown, re.MULTILINE) is not None
 
 
 def contains(shown: str, whole: str) -> bool:
-    """Whether the parts of `shown` between lines `...` follow each other in `whole`."""
-    if not is_abbreviated(shown):
-        return shown == whole
-    place = 0
-    for part in re.split(r"^ *\.\.\.\n", shown, flags=re.MULTILINE):
-        found = ("\n" + whole).find("\n" + part, place)
-        if found < 0:
-            return False
-        place = found + len(part)
-    return True
+    """Whether the text shown is the whole, where a line `...` stands for any lines, and `...` at
+    the end of a line for the rest of it."""
+
+    def pattern(line: str) -> str:
+        if line.strip() == "...":
+            return r"(?:.*\n)*?"
+        start = line.removesuffix("...")
+        return re.escape(start) + (r".*\n" if start != line else r"\n")
+
+    return re.fullmatch("".join(map(pattern, shown.splitlines())), whole) is not None
 
 
 def same(shown: str, whole: str) -> None:
