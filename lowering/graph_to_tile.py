@@ -13,7 +13,9 @@ becomes
     scf.for
     tile.end
 
-among other lines. Enters: graph IR without softmax, every size that is not a set's fixed. Leaves: the declarations of
+among other lines.
+
+Enters: graph IR without softmax, every size that is not a set's fixed. Leaves: the declarations of
 sets, one `tile.program` and its `tile.kernel`s.
 """
 
