@@ -78,6 +78,8 @@ def warn_repeated_terms(
     place: Place,
 ) -> None:
     """Warn of a term that is added once for each value of a variable that it does not have."""
+    if node.operator != "+=":
+        return
     alone = {index.variable for index in access}
     reduced = [name for name in variables if name not in alone]
     terms = [(term, _variables_of(term, indices)) for term in _terms(node.value)]
