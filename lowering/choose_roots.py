@@ -29,7 +29,8 @@ ENOUGH_ROWS = 256
 
 
 MUCH = 4
-"""How many times more a statement gathers than it makes before it is visited by what it gathers."""
+"""How many times more a statement gathers for an element than it reads and makes in the element's
+own place, before elements are visited by what they gather."""
 
 
 @dataclass(frozen=True)
@@ -138,21 +139,24 @@ def _gather_by_row(
     free: set[StatementOp],
     schema: Schema,
 ) -> None:
-    """Visit elements by the map through which a statement gathers most, if it reduces that to
-    little: what the elements of one row gather is then read once."""
+    """Visit elements by the map through which a statement gathers most, if that is much more than
+    each element has of its own: what the elements of one row gather is then read once."""
     mine = roots[statement]
     if statement not in free or mine.visit is not None:
         return
     element, owner = mine.row_variables[0], str(mine.rows[0])
     best: tuple[int, tuple[str, ...]] = (0, ())
+    own = prod(dim for dim in statement.type.dims[1:] if isinstance(dim, int))
     for read in statement.reads:
         first = read.access.data[0].path if read.access.data else None
-        tail = [dim for dim in read.type.dims[1:] if isinstance(dim, int)]
-        if first is not None and first.variable == element and first.fields:
-            best = max(best, (prod(tail), first.fields), key=lambda pair: pair[0])
-    kept = prod(dim for dim in statement.type.dims[1:] if isinstance(dim, int))
+        size = prod(dim for dim in read.type.dims[1:] if isinstance(dim, int))
+        if first is not None and first.variable == element:
+            if first.fields:
+                best = max(best, (size, first.fields), key=lambda pair: pair[0])
+            else:
+                own = max(own, size)
     gathered, fields = best
-    if gathered >= MUCH * kept:
+    if gathered >= MUCH * own:
         rows = (schema.follow(owner, fields),)
         roots[statement] = Root(rows, (), Visit(owner, fields), element)
 
