@@ -52,8 +52,8 @@ def test_rgat_is_one_kernel_after_its_products():
     source = (EXAMPLES / "rgat.hec").read_text()
     assert shape(planned(source, I=8, O=8)) == [
         "edge_type_src | product zs_type_src | s_part1_type_src",
-        "etype, 8 | s_part2_weights_type",
-        "edge_type_dst | s_part2_type_dst",
+        "etype | s_part2_weights_type",
+        "node | edge_type_dst by dst: s_part2_type_dst",
         "node | edge by dst: argument a_max | edge by dst: a_exp a_sum | edge by dst: a y",
     ]
 
