@@ -214,6 +214,19 @@ class Session:
     def __init__(self, folder: Path):
         self.names: dict[str, Any] = {}
         self.folder = folder
+        self.done = 0
+        """Where in the document the session has come to."""
+
+    def reach(self, examples: list[Example], line: int) -> None:
+        """Do what stands before a line, which another process may have been given to check."""
+        for example in examples:
+            if self.done < example.block.line < line:
+                if example.block.kind == "python":
+                    self.python(example.block.text, example.name)
+                elif example.block.kind == "console":
+                    for command, _ in read_commands(example.block.text):
+                        self.console(command)
+        self.done = max(self.done, line)
 
     def python(self, text: str, name: str) -> str:
         """Run one block; what differs, as doctest says it."""
@@ -286,8 +299,13 @@ def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def check(session: Session) -> Callable[[Example], None]:
-    return lambda example: CHECKS[example.block.kind](example, session)
+def check(session: Session, request: pytest.FixtureRequest) -> Callable[[Example], None]:
+    def run(example: Example) -> None:
+        if example.block.kind in ("python", "console"):
+            session.reach(read_examples(DOCUMENTS / request.module.DOCUMENT), example.block.line)
+        CHECKS[example.block.kind](example, session)
+
+    return run
 
 
 # Writing what is shown
