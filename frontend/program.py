@@ -121,7 +121,7 @@ class _Last:
     """The last call of a function, so that one just like it need not be checked again: the same
     binding, and NumPy arrays of the same names, types, shapes and strides."""
 
-    binding: Binding
+    binding: weakref.ref[Binding]
     arrays: tuple[tuple[str, np.dtype[Any], tuple[int, ...], tuple[int, ...]], ...]
     executable: Executable
     sizes: Sizes
@@ -145,11 +145,11 @@ class _Last:
             if given.dtype is not parameter.element.storage or not given.flags.carray:
                 return None
         arrays = tuple((n, a.dtype, a.shape, a.strides) for n, a in arguments.items())
-        return _Last(binding, arrays, executable, sizes)
+        return _Last(weakref.ref(binding), arrays, executable, sizes)
 
     def is_like(self, binding: Binding | None, arguments: Mapping[str, Any]) -> bool:
         """Whether a call is like this one."""
-        if binding is not self.binding or len(arguments) != len(self.arrays):
+        if binding is None or self.binding() is not binding or len(arguments) != len(self.arrays):
             return False
         for name, dtype, shape, strides in self.arrays:
             given = arguments.get(name)
@@ -189,7 +189,8 @@ class Function:
         """
         last = self._last
         if last is not None and last.is_like(binding, arguments):
-            results = last.executable(last.binding, arguments, last.sizes, None)
+            assert binding is not None
+            results = last.executable(binding, arguments, last.sizes, None)
             return results[0] if len(results) == 1 else results
         given_out = None if "out" in self.signature.names else arguments.pop("out", None)
         bound = self._binding(binding)
