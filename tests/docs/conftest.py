@@ -12,8 +12,8 @@ A document is Markdown; its fenced blocks are checked by their first word:
     python        a session, as in doctest, in one namespace for the whole document
     console       commands with what they print; `hec file=NAME` and `python` blocks write files
 
-Other blocks are prose. `python tests/docs/conftest.py docs/FILE.md` writes into a document what its
-programs and commands give now, so that a change is reviewed as a difference.
+Other blocks are prose. `python tests/docs/rewrite.py docs/FILE.md` writes into a document what its
+programs and commands give now.
 """
 
 import doctest
@@ -21,7 +21,6 @@ import io
 import os
 import re
 import shlex
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -306,61 +305,3 @@ def check(session: Session, request: pytest.FixtureRequest) -> Callable[[Example
         CHECKS[example.block.kind](example, session)
 
     return run
-
-
-# Writing what is shown
-
-
-def _new_text(example: Example, session: Session) -> tuple[Block, str] | None:
-    """A block and its text as it is now."""
-    block, after = example.block, example.after
-    if after and (block.kind, after.kind) in (("hec", "warning"), ("hec-error", "text")):
-        return after, messages_of(example.program)
-    if block.kind == "values":
-        given = re.sub(r"^\S+ == .*\n", "", block.text, flags=re.MULTILINE)
-        lines = (
-            f"{name} == {np.round(value.astype(np.float64), 4).tolist()}\n"
-            if value.dtype.kind in "fV"
-            else f"{name} == {value.tolist()}\n"
-            for name, _, value in shown_values(example.program, block.text, "reference")
-        )
-        return block, given + "".join(lines)
-    if block.kind == "python":
-        session.python(block.text, "")
-    if block.kind == "mlir" and block.option("emit") and not is_abbreviated(block.text):
-        return block, emitted(example.program, block)
-    if block.kind == "console":
-        commands = read_commands(block.text)
-        outputs = (
-            shown if is_abbreviated(shown) else session.console(command)
-            for command, shown in commands
-        )
-        return block, "".join(f"$ {c}\n{o}" for (c, _), o in zip(commands, outputs, strict=True))
-    return None
-
-
-def rewrite(path: Path, folder: Path) -> None:
-    """Bring a document up to date."""
-    write_files(path, folder)
-    text, session = path.read_text("utf-8"), Session(folder)
-    os.chdir(folder)
-    changes = list[tuple[Block, str]]()
-    for example in read_examples(path):
-        try:
-            change = _new_text(example, session)
-        except Exception as error:
-            print(f"{path.name}, {example.name}: {error}", file=sys.stderr)
-            continue
-        if change is not None:
-            changes.append(change)
-    for block, new in reversed(changes):
-        text = text[: block.start] + new + text[block.stop :]
-    path.write_text(text, "utf-8")
-
-
-if __name__ == "__main__":
-    import tempfile
-
-    for name in sys.argv[1:]:
-        with tempfile.TemporaryDirectory() as scratch:
-            rewrite(Path(name).resolve(), Path(scratch))
