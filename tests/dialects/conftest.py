@@ -78,6 +78,7 @@ tile.program @g(%x: !hec.tensor<f32[node, 8]>) -> (!hec.tensor<f32[node, 8]>) {
   %a = tile.layout map of edge path [e.dst] : !hec.tensor<i32[edge]>
   %b = tile.layout order of edge by [e.dst, e.type] : !hec.tensor<i32[edge]>
   %c = tile.layout along of edge by [e.dst] path [e.type] : !hec.tensor<i32[edge]>
+  %o = tile.layout sorted of edge by [e.dst] : !hec.tensor<i32[1]>
   %d = tile.layout segments of edge by [e.dst] : !hec.tensor<i32[size]>
   %e = tile.layout runs of edge by [e.type] limit 64 : !hec.tensor<i32[size]>
   %f = tile.layout run_key of edge by [e.type] path [e.type] limit 64 : !hec.tensor<i32[size]>

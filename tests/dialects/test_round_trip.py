@@ -12,6 +12,7 @@ from xdsl.printer import Printer
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph import Graph
 from hectorite.dialects.tile import Tile
+from hectorite.dialects.tile_program import LAYOUTS, LayoutOp
 from hectorite.ir.element import ELEMENTS, INDEX
 from hectorite.ir.number import number_text, parse_number
 from hectorite.ir.scalar import FUNCTIONS, Scalar
@@ -57,6 +58,11 @@ def test_round_trip(name: str, modules: dict[str, str], ir: Parse, generic: Gene
 def test_every_operation_is_there(dialect, modules: dict[str, str], ir: Parse):
     used = {op.name for op in ir(modules[dialect.name]).walk()}
     assert {operation.name for operation in dialect.operations} <= used
+
+
+def test_every_layout_is_there(everything: dict[str, str], ir: Parse):
+    ops = (op for op in ir(everything["tile"]).walk() if isinstance(op, LayoutOp))
+    assert {op.what.data for op in ops} == set(LAYOUTS)
 
 
 @pytest.mark.parametrize(
