@@ -64,7 +64,13 @@ class _Function:
         self.returned: set[str] = set()
 
     def program(self) -> Program:
-        forms = [self.general, *[self.product] * 3, *[self.visit] * 2, *[self.follow] * 3]
+        forms = [
+            self.general,
+            *[self.product] * 3,
+            *[self.visit] * 2,
+            *[self.follow] * 3,
+            self.attention,
+        ]
         forms += [self.grouped, self.again, self.again, self.pieces, self.spread, self.general]
         for _ in range(self.draw(st.integers(1, self.most))):
             self.scope.pick(*forms)()
@@ -384,6 +390,47 @@ class _Function:
                 op = "=" if len(names) == len(variables) else self.kind(element)
             value = self.covered(value, left, variables, element)
             self.write(target, left, op, value, variables)
+
+    def attention(self) -> None:
+        """Messages along the elements of a set, scored by contractions of what is at their ends."""
+        scope, schema = self.scope, self.schema
+        owner = scope.pick(*[name for name, fields in schema.fields.items() if fields][::-1])
+        inner, lanes = self.a_size(33), self.a_size(65)
+        variables = self.variables(owner, inner, lanes)
+        e, i, o = variables
+        ends = [(mark(e) + path, end) for path, end in schema.paths(owner, 2)[1:]]
+        element = scope.pick("f32", "f32", "f64", "f16", "i32") if not scope.exact else "f32"
+
+        def read(*dims: tuple[str, Dim]) -> str:
+            dims = tuple(dim for dim in dims if dim[0] in (mark(i), mark(o)) or not scope.chance(4))
+            tensor = scope.parameter(element, tuple(end for _, end in dims))
+            access = ", ".join(index for index, _ in dims)
+            return f"{tensor.name}[{access}]" if dims else tensor.name
+
+        rows: list[Tensor] = []
+        for _ in range(scope.pick(1, 2)):
+            weights = read(scope.pick(*ends), (mark(i), inner), (mark(o), lanes))
+            value = f"{read(scope.pick(*ends), (mark(i), inner))} * {weights}"
+            rows.append(self.target(element, (owner, lanes)))
+            self.write(rows[-1], [mark(e), mark(o)], "+=", value, variables)
+        over = {e: owner, o: lanes}
+        terms = []
+        for row in [*rows, *rows[: scope.pick(1, 0)]]:
+            terms.append(
+                f"{row.name}[{mark(e)}, {mark(o)}] * {read(scope.pick(*ends), (mark(o), lanes))}"
+            )
+        sign = scope.pick("+", "-")
+        score = self.target(element, (owner,))
+        self.write(score, [mark(e)], "+=", f" {sign} ".join(terms), over)
+        if element != "i32" and scope.draw(st.booleans()):
+            weighed = self.target(element, (owner,))
+            value = f"softmax({score.name}[{mark(e)}] by {scope.pick(*ends)[0]})"
+            self.write(weighed, [mark(e)], "=", value, {e: owner})
+            score = weighed
+        key, end = scope.pick(*ends)
+        target = self.target(element, (end, lanes))
+        value = f"{score.name}[{mark(e)}] * {rows[0].name}[{mark(e)}, {mark(o)}]"
+        self.write(target, [key, mark(o)], "+=", value, over)
 
     def grouped(self) -> None:
         """softmax or mean by keys."""
