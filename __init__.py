@@ -7,12 +7,19 @@ imported on first use, so that `import hectorite` costs nothing.
 from importlib import import_module
 from typing import Any
 
-__all__ = ["bind", "compile", "emit", "grad", "parse", "verify"]
+_HOMES = {
+    "HectoriteError": "hectorite.ir.diagnostics",
+    **dict.fromkeys(
+        ("bind", "compile", "emit", "grad", "parse", "verify"), "hectorite.frontend.api"
+    ),
+}
+
+__all__ = ["HectoriteError", "bind", "compile", "emit", "grad", "parse", "verify"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module("hectorite.frontend.api"), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'hectorite' has no attribute {name!r}")
 
 
