@@ -1,12 +1,17 @@
 """`optimise-graph`: all rewrites from graph to graph-opt as one pass.
 
 Enters: the `graph` dialect. Leaves: the same, where work is done once for what is alike. The passes
-and their order are those of `pipelines.py`; sizes stay as they are. A score
+and their order are those of `pipelines.py`; sizes stay as they are.
 
-    s[e] += zs[e, o] * al[e.type, o] + zd[e, o] * ar[e.type, o]
+    z[e, o] += h[e.src, i] * W[i, o]
+    s[e] += z[e, o] * a[o]
+    y[e.dst] += exp(s[e])
 
-needs several rounds: only once zs and zd are computed on distinct pairs do the two parts of the
-score depend on one pair each.
+becomes, in several rounds, since what one makes plain the next can use,
+
+    s_weights[i] += W[i, o] * a[o]
+    s_src[u] += h[u, i] * s_weights[i]
+    y[e.dst] += exp(s_src[e.src])
 """
 
 from dataclasses import dataclass
