@@ -11,7 +11,12 @@ from typing import IO
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.universe import Universe
-from xdsl.utils.exceptions import DiagnosticException, ParseError, PassFailedException
+from xdsl.utils.exceptions import (
+    ArgSpecParseError,
+    DiagnosticException,
+    ParseError,
+    PassFailedException,
+)
 from xdsl.xdsl_opt_main import xDSLOptMain
 
 from hectorite.frontend.program_text import parse_fault
@@ -51,6 +56,10 @@ def run(arguments: Sequence[str]) -> int:
         Driver("xDSL's driver with the dialects and passes of hectorite", arguments).run()
     except ParseError as error:
         raise parse_fault(error) from error
+    except ArgSpecParseError as error:
+        hint = "passes are separated by commas, as in -p canonicalize-graph,cse"
+        reason = str(error).rstrip().rsplit("\n", 1)[-1].strip()
+        raise fail(f"this is not a list of passes: {reason}", hint=hint) from error
     except (DiagnosticException, PassFailedException, ValueError, OSError) as error:
         raise fail(str(error).strip().split("\n")[0] or type(error).__name__) from error
     return 0

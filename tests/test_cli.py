@@ -164,6 +164,8 @@ FAULTS = [
     ("check", "nowhere.hec"),
     ("verify", "{program}", "--data", "nowhere.npz"),
     ("opt", "nowhere.mlir"),
+    ("opt", "{program}", "-p", "canonicalize-graph["),
+    ("opt", "{program}", "-p", "canonicalize-graph{{"),
 ]
 
 
