@@ -26,10 +26,9 @@ accumulates in the type it yields; the result is rounded once to the element typ
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
-    FunctionType,
     IntegerType,
     StringAttr,
 )
@@ -50,17 +49,16 @@ from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.traits import (
     HasParent,
-    IsolatedFromAbove,
     IsTerminator,
     Pure,
     RecursiveMemoryEffect,
     SingleBlockImplicitTerminator,
-    SymbolOpInterface,
 )
 from xdsl.utils.exceptions import VerifyException
 
 from hectorite.dialects.graph_sets import DeriveOp, DimOp, SetOp
 from hectorite.ir.element import element_of, is_element
+from hectorite.ir.function import NamedFunctionOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import (
     AccessAttr,
@@ -78,98 +76,17 @@ KINDS = ("assign", "add", "mul", "max", "min")
 
 
 @irdl_op_definition
-class FuncOp(IRDLOperation):
+class FuncOp(NamedFunctionOp):
     """A function of tensors and scalars. Dimensions of its types that are neither sets nor
-    declared sizes are its size variables. `arg_names` and `result_names` are the names that data
-    is bound to."""
+    declared sizes are its size variables."""
 
     name = "graph.func"
 
-    sym_name = prop_def(StringAttr)
-    arg_names = prop_def(StringAttr)
-    result_types_ = prop_def(FunctionType, prop_name="function_type")
-    body = region_def("single_block")
-    traits = traits_def(SymbolOpInterface(), IsolatedFromAbove())
-
-    def __init__(
-        self,
-        name: str,
-        arg_names: Sequence[str],
-        arg_types: Sequence[Attribute],
-        result_types: Sequence[Attribute],
-        body: Region | None = None,
-    ):
-        if body is None:
-            body = Region(Block(arg_types=arg_types))
-            for argument, hint in zip(body.block.args, arg_names, strict=True):
-                argument.name_hint = hint
-        super().__init__(
-            properties={
-                "sym_name": StringAttr(name),
-                "arg_names": StringAttr(" ".join(arg_names)),
-                "function_type": FunctionType.from_lists(arg_types, result_types),
-            },
-            regions=[body],
-        )
-
-    @property
-    def names(self) -> list[str]:
-        """Parameter names, in order."""
-        return self.arg_names.data.split()
-
-    @property
-    def inputs(self) -> tuple[Attribute, ...]:
-        return self.result_types_.inputs.data
-
-    @property
-    def outputs(self) -> tuple[Attribute, ...]:
-        return self.result_types_.outputs.data
+    RETURN: ClassVar[str] = "graph.return"
 
     @property
     def return_op(self) -> "ReturnOp":
-        return cast(ReturnOp, self.body.block.last_op)
-
-    def verify_(self) -> None:
-        if tuple(self.body.block.arg_types) != self.inputs:
-            raise VerifyException("expected block arguments of the function's input types")
-        if len(self.names) != len(self.inputs):
-            raise VerifyException(f"expected {len(self.inputs)} names, got {len(self.names)}")
-        last = self.body.block.last_op
-        if not isinstance(last, ReturnOp):
-            raise VerifyException("expected graph.return at the end")
-        if tuple(value.type for value in last.operands) != self.outputs:
-            raise VerifyException("expected graph.return to give the function's result types")
-
-    @classmethod
-    def parse(cls, parser: Parser) -> "FuncOp":
-        name = parser.parse_symbol_name().data
-        args = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_argument)
-        parser.parse_punctuation("->")
-        results = parser.parse_optional_comma_separated_list(
-            parser.Delimiter.PAREN, parser.parse_type
-        )
-        if results is None:
-            results = [parser.parse_type()]
-        body = parser.parse_region(args)
-        names = [arg.name.text[1:] for arg in args]
-        return cls(name, names, [arg.type for arg in args], results, body)
-
-    def print(self, printer: Printer) -> None:
-        printer.print_string(" ")
-        printer.print_symbol_name(self.sym_name.data)
-        # Data is bound by name, so the printed names must be the parameters' own.
-        for argument, name in zip(self.body.block.args, self.names, strict=True):
-            argument.name_hint = name
-        with printer.in_parens():
-            printer.print_list(self.body.block.args, printer.print_block_argument)
-        printer.print_string(" -> ")
-        if len(self.outputs) == 1:
-            printer.print_attribute(self.outputs[0])
-        else:
-            with printer.in_parens():
-                printer.print_list(self.outputs, printer.print_attribute)
-        printer.print_string(" ")
-        printer.print_region(self.body, print_entry_block_args=False)
+        return cast(ReturnOp, self.end)
 
 
 def _print_variables_and_type(op: "StatementOp | SoftmaxOp", printer: Printer) -> None:

@@ -30,16 +30,16 @@ bound. What there is, for a set S and keys that are index expressions of one var
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-from xdsl.dialects.builtin import FunctionType, IndexType, IntegerAttr, StringAttr, SymbolRefAttr
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.dialects.builtin import IndexType, IntegerAttr, StringAttr, SymbolRefAttr
+from xdsl.ir import Operation, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
     irdl_op_definition,
     operand_def,
     opt_prop_def,
     prop_def,
-    region_def,
     result_def,
     traits_def,
     var_operand_def,
@@ -48,16 +48,15 @@ from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.traits import (
     HasParent,
-    IsolatedFromAbove,
     IsTerminator,
     MemoryAllocEffect,
     MemoryReadEffect,
     MemoryWriteEffect,
     Pure,
-    SymbolOpInterface,
 )
 from xdsl.utils.exceptions import VerifyException
 
+from hectorite.ir.function import NamedFunctionOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import AccessAttr, TensorType, parse_access
 
@@ -65,91 +64,12 @@ LAYOUTS = ("map", "order", "along", "sorted", "segments", "runs", "run_key", "ru
 
 
 @irdl_op_definition
-class ProgramOp(IRDLOperation):
-    """A function as kernels: straight-line code on the host. `arg_names` are the names that data
-    is bound to."""
+class ProgramOp(NamedFunctionOp):
+    """A function as kernels: straight-line code on the host."""
 
     name = "tile.program"
 
-    sym_name = prop_def(StringAttr)
-    arg_names = prop_def(StringAttr)
-    function_type = prop_def(FunctionType)
-    body = region_def("single_block")
-    traits = traits_def(SymbolOpInterface(), IsolatedFromAbove())
-
-    def __init__(
-        self,
-        name: str,
-        arg_names: Sequence[str],
-        arg_types: Sequence[Attribute],
-        result_types: Sequence[Attribute],
-        body: Region | None = None,
-    ):
-        if body is None:
-            body = Region(Block(arg_types=arg_types))
-            for argument, hint in zip(body.block.args, arg_names, strict=True):
-                argument.name_hint = hint
-        super().__init__(
-            properties={
-                "sym_name": StringAttr(name),
-                "arg_names": StringAttr(" ".join(arg_names)),
-                "function_type": FunctionType.from_lists(arg_types, result_types),
-            },
-            regions=[body],
-        )
-
-    @property
-    def names(self) -> list[str]:
-        """Parameter names, in order."""
-        return self.arg_names.data.split()
-
-    @property
-    def inputs(self) -> tuple[Attribute, ...]:
-        return self.function_type.inputs.data
-
-    @property
-    def outputs(self) -> tuple[Attribute, ...]:
-        return self.function_type.outputs.data
-
-    def verify_(self) -> None:
-        if tuple(self.body.block.arg_types) != self.inputs:
-            raise VerifyException("expected block arguments of the program's input types")
-        last = self.body.block.last_op
-        if not isinstance(last, ReturnOp):
-            raise VerifyException("expected tile.return at the end")
-        if tuple(value.type for value in last.operands) != self.outputs:
-            raise VerifyException("expected tile.return to give the program's result types")
-
-    @classmethod
-    def parse(cls, parser: Parser) -> "ProgramOp":
-        name = parser.parse_symbol_name().data
-        args = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_argument)
-        parser.parse_punctuation("->")
-        results = parser.parse_optional_comma_separated_list(
-            parser.Delimiter.PAREN, parser.parse_type
-        )
-        if results is None:
-            results = [parser.parse_type()]
-        body = parser.parse_region(args)
-        names = [arg.name.text[1:] for arg in args]
-        return cls(name, names, [arg.type for arg in args], results, body)
-
-    def print(self, printer: Printer) -> None:
-        printer.print_string(" ")
-        printer.print_symbol_name(self.sym_name.data)
-        # Data is bound by name, so the printed names must be the parameters' own.
-        for argument, name in zip(self.body.block.args, self.names, strict=True):
-            argument.name_hint = name
-        with printer.in_parens():
-            printer.print_list(self.body.block.args, printer.print_block_argument)
-        printer.print_string(" -> ")
-        if len(self.outputs) == 1:
-            printer.print_attribute(self.outputs[0])
-        else:
-            with printer.in_parens():
-                printer.print_list(self.outputs, printer.print_attribute)
-        printer.print_string(" ")
-        printer.print_region(self.body, print_entry_block_args=False)
+    RETURN: ClassVar[str] = "tile.return"
 
 
 @irdl_op_definition
