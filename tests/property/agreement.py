@@ -5,6 +5,7 @@ where. Data that an access of the program leaves its tensor on is skipped, as ru
 it.
 """
 
+import warnings
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
@@ -57,12 +58,15 @@ class Compiled:
 
     def bind(self, dataset: Dataset) -> Bound | None:
         """Bound data, None if an access leaves its tensor."""
-        compiled = hectorite.compile(
-            self.program.text, "reference", self.program.sizes, self.program.function, cache=False
-        )
+        program = self.program
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compiled = hectorite.compile(
+                program.text, "reference", program.sizes, program.function, cache=False
+            )
         binding = compiled.bind(**dataset.sets)
-        function = compiled[self.program.function]
-        tensors = place(self.program, dataset, binding)
+        function = compiled[program.function]
+        tensors = place(program, dataset, binding)
         arguments, sizes = function.take(binding, tensors)
         try:
             function.check_ranges(binding, sizes)
