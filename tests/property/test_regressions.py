@@ -46,6 +46,15 @@ def f(x: f32[node]) -> f32[node, 34] {
   y[n: node, 2*i + 1] = x[n] - i: 17
   return y
 }""",
+    # Rows that share an element, or have none of it, cannot fill it.
+    "pieces of a dimension that rows are spread over": """
+def f(x: f32[10, 5, 20], z: f32[10, 3, 20]) -> (f32[10, 8, 20], f32[10, 8, 20]) {
+  y[a, i, k] = x[a, i, k]
+  y[a, j + 5, k] = z[a, j, k]
+  w[a, i, k] = y[a, i, k] + 1
+  y[a, j + 5, k] *= z[a, j, k]
+  return y, w
+}""",
     # Rounding every step of a sum to a sign is not the sign of the sum.
     "a sum of signs": """
 def f(x: i1[edge, 16]) -> i1[17, edge] {
