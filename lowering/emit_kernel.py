@@ -19,7 +19,7 @@ from xdsl.dialects.builtin import VectorType
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import IndexOp, ReadOp, StatementOp
-from hectorite.dialects.tile import LanesOp, LoadOp, PrefetchOp, ReduceOp, StoreOp
+from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit_nest import emit_nest, identity, over, strips, vector_lanes
@@ -497,4 +497,4 @@ class KernelEmitter:
         tail = [dim for dim in read.type.dims[1:] if isinstance(dim, int)]
         zeros = [scope.code.constant(0)] * len(tail)
         indices = [scope.follow(path), *zeros]
-        scope.code.block.add_op(PrefetchOp(storage.tensor, indices, prod(tail)))
+        scope.code.prefetch(storage.tensor, indices, prod(tail))

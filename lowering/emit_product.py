@@ -19,7 +19,7 @@ from xdsl.dialects.builtin import VectorType
 from xdsl.ir import Attribute, SSAValue
 
 from hectorite.dialects.graph import StatementOp
-from hectorite.dialects.tile import LanesOp, LoadOp, PrefetchOp, ProductOp, StoreOp
+from hectorite.dialects.tile import LanesOp, LoadOp, ProductOp, StoreOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import TensorType
@@ -118,7 +118,7 @@ class ProductEmitter:
             for name in names:
                 there = there.with_loop(name, code.constant(0))
             indices, _, _ = there.address(storage, direct.access.data)
-            code.block.add_op(PrefetchOp(storage.tensor, indices, extent))
+            code.prefetch(storage.tensor, indices, extent)
 
     def over_strips(self, scope: Scope, body: Body) -> None:
         """Run `body` for each strip of lanes at each point of the loops."""

@@ -6,10 +6,14 @@ from xdsl.dialects import scf
 from xdsl.dialects.builtin import IndexType, VectorType
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
-from hectorite.dialects.tile import SplatOp
+from hectorite.dialects.tile import PrefetchOp, SplatOp
 from hectorite.ir.scalar import OPERATIONS, CastOp, ConstantOp, like, scalar_type
 
 index = IndexType()
+
+PREFETCH_ELEMENTS = 8192
+"""Elements of a row that are asked for at most: the hardware runs ahead in a longer one, and each
+cache line that is asked for is an instruction."""
 
 
 class Code:
@@ -70,6 +74,10 @@ class Code:
 
     def plus(self, a: SSAValue, number: int) -> SSAValue:
         return a if number == 0 else self.scalar("add", a, self.constant(number))
+
+    def prefetch(self, tensor: SSAValue, indices: Sequence[SSAValue], count: int) -> None:
+        """Ask for a row of a tensor that will be read soon."""
+        self.add(PrefetchOp(tensor, indices, min(count, PREFETCH_ELEMENTS)))
 
     def choose(
         self, condition: SSAValue, yes: Callable[["Code"], None], no: Callable[["Code"], None]

@@ -5,6 +5,7 @@ import re
 from hectorite.backends.reference import find_function
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.lowering import explicit_starts, graph_to_tile, widen_accumulators
+from hectorite.lowering.tile_code import PREFETCH_ELEMENTS
 from hectorite.lowering.widen_accumulators import WidenAccumulators
 
 
@@ -28,6 +29,16 @@ def test_graph_to_tile_example(program, ir, lines_of):
     written = iter(str(tile).splitlines())
     for start in after:  # in this order, other lines between them
         assert any(line.strip().startswith(start) for line in written), start
+
+
+def test_long_rows_are_not_asked_for_whole(program):
+    """Each line that is asked for is an instruction, so code would grow with the row."""
+    line = "y[e.dst, o] += x[e.src, o] | e: edge, o: 1000000 | f32[node, 1000000]"
+    module = program("x: f32[node, 1000000]", line, "y")
+    text = str(graph_to_tile.graph_to_tile(module, "f"))
+    counts = [int(count) for count in re.findall(r"tile\.prefetch .* count (\d+)", text)]
+    assert counts
+    assert max(counts) == PREFETCH_ELEMENTS
 
 
 def test_starts_example(program, lines_of):
