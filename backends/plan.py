@@ -35,6 +35,7 @@ from typing import Any, cast
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.parser import Parser
+from xdsl.utils.exceptions import DiagnosticException, ParseError
 
 from hectorite.backends.llvm_kernel import kernel_sizes
 from hectorite.dialects.context import make_context
@@ -247,9 +248,11 @@ def plan_from_text(text: str, name: str = "<text>") -> Plan:
             break
         body.append(line.removeprefix(marks[0]))
     try:
-        return Plan.from_json(json.JSONDecoder().raw_decode("\n".join(body).strip())[0])
-    except (ValueError, KeyError, TypeError) as error:
+        plan = Plan.from_json(json.JSONDecoder().raw_decode("\n".join(body).strip())[0])
+        _ = plan.schema
+    except (ValueError, KeyError, TypeError, ParseError, DiagnosticException) as error:
         raise _no_plan(text, name) from error
+    return plan
 
 
 def _no_plan(text: str, name: str) -> Exception:

@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hectorite.backends.binding import Binding
 from hectorite.backends.cache import Cache, cache_key, default_cache
 from hectorite.backends.intake import MOST
@@ -126,6 +128,11 @@ def verify(
     """
     from hectorite.frontend.verify import verify_program
 
+    if not isinstance(data, str | None):
+        expected = 'a path, or "ast:PACKAGE"'
+        raise fail(f"`data` is a {type(data).__name__}", expected=expected)
+    if not isinstance(seed, int):
+        raise fail(f"`seed` is a {type(seed).__name__}", expected="an integer")
     return verify_program(read_program(path_or_source), data, function, dict(sizes or {}), seed)
 
 
@@ -172,6 +179,8 @@ def _facts_of_module(text: ProgramText) -> Facts:
 
 def check_sizes(facts: Facts, sizes: Mapping[str, int]) -> Sizes:
     """Given sizes, checked. Raises `HectoriteError` for every name or value that is wrong."""
+    if not isinstance(sizes, Mapping):
+        raise fail(f"`sizes` is {sizes!r}", expected='a mapping from names to integers, {"O": 64}')
     used = {name for signature in facts.signatures.values() for name in signature.sizes}
     wrong: list[Diagnostic] = []
     for name, value in sizes.items():
@@ -191,11 +200,12 @@ def check_sizes(facts: Facts, sizes: Mapping[str, int]) -> Sizes:
             wrong.append(Diagnostic(f"no function has a size `{name}`", None, None, listed, hint))
     if wrong:
         raise HectoriteError(wrong)
-    return dict(sizes)
+    return {name: int(value) for name, value in sizes.items()}
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_integer and 0 <= value <= MOST
 
 
 def pick_function(facts: Facts, function: str | None, name: str) -> str:
@@ -204,7 +214,7 @@ def pick_function(facts: Facts, function: str | None, name: str) -> str:
         raise fail(f"{name} defines no function", expected="def name(...) -> type { ... }")
     if function is None:
         return list(facts.signatures)[-1]
-    if function not in facts.signatures:
+    if function not in list(facts.signatures):
         raise fail(
             f"{name} has no function `{function}`",
             expected=f"one of {', '.join(f'`{n}`' for n in facts.signatures)}",

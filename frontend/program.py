@@ -92,7 +92,7 @@ class Program:
         return binding
 
     def __getitem__(self, name: str) -> Function:
-        if name not in self.functions:
+        if name not in list(self.functions):
             raise fail(
                 f"{self.name} has no function `{name}`",
                 expected=f"one of {', '.join(f'`{n}`' for n in self.functions) or 'none at all'}",
@@ -331,9 +331,13 @@ class Function:
         results = self.signature.results
         if len(outs) != len(results):
             raise fail(f"`out` holds {len(outs)} arrays", expected=f"{len(results)}")
+        try:
+            arrays = [to_numpy(out) for out in outs]
+        except TypeError as error:
+            raise fail(f"`out` {error}", expected="arrays to write to") from error
         return [
-            self._output(to_numpy(out), parameter, binding, values, sizes)
-            for out, parameter in zip(outs, results, strict=True)
+            self._output(array, parameter, binding, values, sizes)
+            for array, parameter in zip(arrays, results, strict=True)
         ]
 
     def _output(

@@ -85,7 +85,10 @@ def read_program(path_or_text: str | os.PathLike[str]) -> ProgramText:
     Raises `HectoriteError` if the file cannot be read.
     """
     if isinstance(path_or_text, str) and "\n" in path_or_text:
-        return ProgramText("<text>", path_or_text, form_of(path_or_text))
+        text = path_or_text
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise fail("the text holds half a character (a lone surrogate)", expected="Unicode")
+        return ProgramText("<text>", text, form_of(text))
     try:
         name = os.fspath(path_or_text)
         text = Path(name).read_bytes().decode("utf-8")

@@ -130,8 +130,10 @@ class Report:
             raise HectoriteError(self.sorted())
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """A hint naming the known word nearest to `word`, or None if none is near."""
+def did_you_mean(word: object, known: Iterable[str]) -> str | None:
+    """A hint naming the known word nearest to `word`, or None if none is near or it is no word."""
+    if not isinstance(word, str):
+        return None
     names = sorted(set(known))
     folded = [name for name in names if name.lower() == word.lower() and name != word]
     near = folded or difflib.get_close_matches(word, names, n=1, cutoff=0.6)

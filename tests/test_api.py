@@ -124,6 +124,11 @@ def test_out(program, data, tensors):
         )
 
 
+def test_out_that_is_no_array(program, data, tensors):
+    with pytest.raises(HectoriteError, match="`out` is a str, not an array"):
+        program.mix(program.bind(**data), **tensors, out="y")
+
+
 def test_a_program_without_sets_needs_no_binding():
     program = hectorite.compile(PRODUCT)
     A, B = np.ones((3, 4), np.float32), np.full((4, 2), 2, np.float32)  # noqa: N806
@@ -213,6 +218,27 @@ def test_unknown_names(program):
         hectorite.compile("nowhere.hec")
     with pytest.raises(HectoriteError, match="not there yet"):
         hectorite.grad(program)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: hectorite.compile(PROGRAM, sizes=["I"]), "a mapping from names"),
+        (lambda: hectorite.compile(PROGRAM, sizes={4: 4}), "no function has a size `4`"),
+        (lambda: hectorite.compile(PROGRAM, function=3), "has no function `3`"),
+        (lambda: hectorite.compile(PROGRAM)[3], "has no function `3`"),
+        (lambda: hectorite.verify(PROGRAM, function=["mix"]), "has no function"),
+        (lambda: hectorite.verify(PROGRAM, data={"node": 3}), "`data` is a dict"),
+        (lambda: hectorite.verify(PROGRAM, seed="a"), "`seed` is a str"),
+    ],
+)
+def test_arguments_of_wrong_types(call, message):
+    with pytest.raises(HectoriteError, match=message):
+        call()
+
+
+def test_sizes_may_be_numpy_integers():
+    assert "tile.kernel" in hectorite.emit(PROGRAM, "tile", {"I": np.int64(3), "O": np.int32(2)})
 
 
 def test_a_size_that_only_the_result_names():
@@ -322,6 +348,9 @@ BROKEN = [
     "; hectorite plan 1\n; {\n",
     "# hectorite plan 1\n# {}\n.text\n",
     "\x00\n",
+    "set a\udc80\n",
+    "; hectorite plan 1\n"
+    '; {"name": "f", "sets": ["graph.set n"], "parameters": [], "results": [], "steps": []}\n',
     "set a { b: a }\ndef f(x: f32[a]) -> f32[a] {\n y[n] = x[n.b.c]\n return y\n}\n",
 ]
 

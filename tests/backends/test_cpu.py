@@ -200,6 +200,12 @@ def test_text_without_a_plan(text: str):
         cpu.build_from_text(text, "a.ll")
 
 
+def test_text_whose_sets_are_damaged():
+    text = to_llvm_text(module_of(PROPAGATE))
+    with pytest.raises(HectoriteError, match="does not begin with the plan"):
+        cpu.build_from_text(text.replace("graph.set @", "graph.set ", 1), "a.ll")
+
+
 def test_cache(tmp_path):
     cache = Cache(tmp_path)
     first = cpu.build(module_of(PROPAGATE), cache)
