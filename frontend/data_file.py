@@ -16,6 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from hectorite.backends.intake import MOST
 from hectorite.ir.diagnostics import Diagnostic, Report, did_you_mean, fail
 from hectorite.ir.schema import Schema
 
@@ -87,9 +88,16 @@ class Data:
         }
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
-        """Those of the named sizes that are here as a single integer."""
-        found = {name: self._size(name) for name in names}
-        return {name: size for name, size in found.items() if size is not None}
+        """Those of the named sizes that are here as a single integer. Raises `HectoriteError` for
+        one that no dimension can have."""
+        sizes = {n: size for n in names if (size := self._size(n)) is not None}
+        report = Report()
+        for name, size in sizes.items():
+            if not 0 <= size <= MOST:
+                message = f"the size `{name}` in {self.source} is {size}"
+                report.add(Diagnostic(message, expected=f"an integer from 0 to {MOST}"))
+        report.raise_errors()
+        return sizes
 
     def _size(self, name: str) -> int | None:
         if name not in self or self[name].ndim or self[name].dtype.kind not in "iu":

@@ -50,6 +50,12 @@ def test_a_program_takes_what_it_declares(file: Path):
     assert data.sizes(["ntype", "W", "O"]) == {"ntype": 1}
 
 
+@pytest.mark.parametrize("size", [-5, 1 << 40])
+def test_sizes_that_no_dimension_has(size: int):
+    with pytest.raises(HectoriteError, match=f"the size `D` in here is {size}"):
+        Data("here", {"D": np.array(size)}).sizes(["D"])
+
+
 def test_a_tensor_and_a_set_of_one_name():
     data = Data("d", {"node": np.array(4)})
     assert not data.tensors(["node"], SCHEMA)
