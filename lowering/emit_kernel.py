@@ -183,7 +183,7 @@ class KernelEmitter:
             return
         width = lanes_of(phase.product, emitter.statement)
         start = scope.code.scalar("mul", strip, scope.code.constant(width))
-        blocks(scope.with_lanes(Lanes(phase.product.lanes, width), start))
+        blocks(emitter.strip_at(scope, start))
 
     # Phases of one row --------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from hectorite.lowering.emit_nest import (
     strips,
     vector_lanes,
 )
-from hectorite.lowering.emit_values import Frame, Scope
+from hectorite.lowering.emit_values import Frame, Lanes, Scope
 from hectorite.lowering.kernel_builder import Storage
 from hectorite.lowering.kernel_plan import Product, Root
 from hectorite.lowering.match_product import factors, plain_read
@@ -45,10 +45,13 @@ MOST_ROWS = 8
 
 
 def lanes_of(product: Product, statement: StatementOp) -> int:
-    """Lanes of one strip of the result."""
+    """Lanes of one strip of the result. Panels have room for a last strip that is not full."""
     extent = dict(statement.variables.data)[product.lanes]
     assert isinstance(extent, int)
-    return min(powers_of_two(extent)[0], vector_lanes(statement.value.type))
+    lanes = powers_of_two(extent)[0]
+    if product.packed and lanes < extent:
+        lanes *= 2
+    return min(lanes, vector_lanes(statement.value.type))
 
 
 def block_rows(product: Product, statement: StatementOp) -> int:
@@ -124,9 +127,37 @@ class ProductEmitter:
         """Run `body` for each strip of lanes at each point of the loops."""
 
         def loops(at: Scope) -> None:
-            strips(at, self.product.lanes, lanes_of(self.product, self.statement), body)
+            if self.product.packed:
+                self._full_strips(at, body)
+            else:
+                strips(at, self.product.lanes, lanes_of(self.product, self.statement), body)
 
         over(scope, self.product.loops, loops)
+
+    def _full_strips(self, scope: Scope, body: Body) -> None:
+        """Strips of one width; of the last one only some lanes may count."""
+        extent, width = scope.dims[self.product.lanes], lanes_of(self.product, self.statement)
+        assert isinstance(extent, int)
+
+        def strip(code: Code, at: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            body(self.strip_at(scope.inside(code), at))
+            return ()
+
+        zero = scope.code.constant(0)
+        if extent <= width:
+            body(self.strip_at(scope, zero))
+        else:
+            scope.code.loop(zero, scope.code.constant(extent), width, (), strip)
+
+    def strip_at(self, scope: Scope, start: SSAValue) -> Scope:
+        """The scope of the strip that begins at `start`, a multiple of the width."""
+        extent, width = scope.dims[self.product.lanes], lanes_of(self.product, self.statement)
+        assert isinstance(extent, int)
+        valid = None
+        if extent % width:
+            left = scope.code.scalar("sub", scope.code.constant(extent), start)
+            valid = scope.code.scalar("min", left, scope.code.constant(width))
+        return scope.with_lanes(Lanes(self.product.lanes, width, valid), start)
 
     def emit_strip(self, scope: Scope, block: Block) -> None:
         """One strip of lanes at one point of the loops, for one block."""
@@ -142,14 +173,17 @@ class ProductEmitter:
             return None
         indices, axis, step = scope.address(start, self.statement.access.data)
         element: Attribute = start.tensor.type.element  # pyright: ignore
-        op = LoadOp(start.tensor, indices, VectorType(element, shape), axis, step)
+        valid = None if scope.lanes is None else scope.lanes.valid
+        type = VectorType(element, shape)
+        op = LoadOp(start.tensor, indices, type, axis, step, valid=valid)
         return scope.code.cast(scope.code.add(op), self.type)
 
     def _store(self, scope: Scope, total: SSAValue) -> None:
         target = self.target
         indices, axis, step = scope.address(target, self.statement.access.data)
         value = scope.code.cast(total, target.tensor.type.element)  # pyright: ignore
-        scope.code.block.add_op(StoreOp(value, target.tensor, indices, axis, step))
+        valid = None if scope.lanes is None else scope.lanes.valid
+        scope.code.block.add_op(StoreOp(value, target.tensor, indices, axis, step, valid=valid))
 
     def _outer(
         self,

@@ -269,4 +269,4 @@ def _strips_of(plan: Kernel) -> int:
         return 1
     extent, width = dict(statement.variables.data)[product.lanes], lanes_of(product, statement)
     assert isinstance(extent, int)
-    return 1 if extent % width else extent // width
+    return -(-extent // width) if product.packed or extent % width == 0 else 1

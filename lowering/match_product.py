@@ -25,6 +25,9 @@ SMALLEST = 4
 WIDE = 128
 """Weights with longer rows than this are copied into panels."""
 
+RAGGED = 16
+"""So are rows longer than this that are no power of two, which panels round up."""
+
 PACKED_ROWS = 32
 """With fewer rows than this, copying the weights costs more than it saves."""
 
@@ -136,7 +139,8 @@ def _with_weights(
     if few and not is_last:
         return None
     aligned = all(_is_variable(weights, axis) for axis in (lane_axis, inner_axis))
-    packed = not few and aligned and (not is_last or int(extent) > WIDE)
+    ragged = not groups and int(extent) > RAGGED and int(extent).bit_count() > 1
+    packed = not few and aligned and (not is_last or int(extent) > WIDE or ragged)
     if not is_last and not packed:
         return None
     axes = lane_axis, inner_axis

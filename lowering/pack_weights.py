@@ -4,7 +4,8 @@
 
 Enters: a product whose weights are wide, or stored with k last. Leaves: a kernel with one task for
 each strip, and for each index of the dimensions that are neither k nor n. In a panel the rows of a
-strip follow each other, so that a block product reads it from start to end.
+strip follow each other, so that a block product reads it from start to end. Lanes past the end of
+the last strip are zero.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from xdsl.dialects.builtin import VectorType
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import StatementOp
-from hectorite.dialects.tile import LoadOp, StoreOp
+from hectorite.dialects.tile import LanesOp, LoadOp, StoreOp
 from hectorite.ir.space import Dim, TensorType
 from hectorite.lowering.emit_product import lanes_of
 from hectorite.lowering.kernel_builder import KernelBuilder
@@ -73,12 +74,16 @@ def emit_pack(builder: KernelBuilder, panels: Panels, weights: SSAValue, target:
     n_axis, k_axis = product.lane_axis, product.inner_axis
     indices[n_axis] = start
     lanes = VectorType(product.weights.type.element, [panels.width])
+    zeros = code.constant(0, lanes)
 
     def row(inner: Code, k: SSAValue, _: object) -> tuple[()]:
         at = [k if i == k_axis else value for i, value in enumerate(indices)]
         value = inner.add(LoadOp(source, at, lanes, n_axis, valid=valid))
+        if panels.extent % panels.width:
+            inside = inner.scalar("lt", inner.add(LanesOp(panels.width)), valid)
+            value = inner.scalar("select", inside, value, zeros)
         place = [*others, strip, k, inner.constant(0)]
-        inner.block.add_op(StoreOp(value, packed, place, len(place) - 1, valid=valid))
+        inner.block.add_op(StoreOp(value, packed, place, len(place) - 1))
         return ()
 
     code.loop(code.constant(0), code.constant(panels.depth), 1, (), row)
