@@ -7,6 +7,10 @@
           statements of the row
           for each element of a visit: statements of the element
 
+Enters: a planned kernel, a builder for its body, where its tensors live, and the rows of a task.
+Leaves: the body, written: the passes over rows first in this file, then the phases of one row, then
+the sums of a visit, then the rows that are asked for ahead.
+
 A product whose result is wide goes over all blocks of the task for each strip of lanes, so that a
 strip of the weights stays near while rows pass by.
 """
