@@ -90,9 +90,7 @@ class Call:
     arguments: tuple[Operand, ...]
 
 
-Operand = (
-    Register | Special | Immediate | Symbol | Address | Braces | Pair | Negated | Sink | Call
-)
+Operand = Register | Special | Immediate | Symbol | Address | Braces | Pair | Negated | Sink | Call
 
 
 @dataclass(frozen=True)
