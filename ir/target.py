@@ -1,8 +1,8 @@
 """The GPUs that code is generated for, as data.
 
 Enters: the name of a target as `.target` spells it (`sm_90`). Leaves: its `Target`: what one
-streaming multiprocessor (SM) holds and does in a cycle, what the typical card of that target has,
-and which groups of instructions it runs natively. `ir.ptx_isa` says the same of single instructions.
+streaming multiprocessor (SM) holds and does in a cycle, what a typical card of that target has, and
+which groups of instructions it runs natively. `ir.ptx_isa` says that of single instructions.
 
 Rates are the published ones: results per SM and cycle of NVIDIA's arithmetic throughput table, and
 dense tensor rates of the architecture papers. A card's own figures are measured by the benchmarks.
@@ -19,11 +19,11 @@ from hectorite.ir.diagnostics import did_you_mean, fail
 KIB, MIB = 1 << 10, 1 << 20
 
 AMPERE = frozenset(
-    "cp_async ldmatrix mbarrier redux sparse_mma tf32_mma f16_mma bf16_mma s8_mma".split()
+    {"cp_async", "ldmatrix", "mbarrier", "redux", "sparse_mma"}
+    | {"tf32_mma", "f16_mma", "bf16_mma", "s8_mma"}
 )
-HOPPER = frozenset("stmatrix bulk_copy cluster elect vector_reduction cvt_rn_tf32".split())
-
-FEATURES = AMPERE | HOPPER | frozenset("s4_mma b1_and_mma b1_xor_mma fp8_mma wgmma f32x2".split())
+HOPPER = frozenset({"stmatrix", "bulk_copy", "cluster", "elect", "vector_reduction", "cvt_rn_tf32"})
+FEATURES = AMPERE | HOPPER | {"s4_mma", "b1_and_mma", "b1_xor_mma", "fp8_mma", "wgmma", "f32x2"}
 """Everything that `Target.has` may be asked.
 
 `X_mma`: mma.sync of that element type is one tensor instruction; `sparse_mma`: so is the 2:4 form;
@@ -68,7 +68,7 @@ class Target:
     threads_per_block: int = 1024
 
     def has(self, feature: str) -> bool:
-        """Does this target run `feature` (one of FEATURES) natively? `KeyError` if there is none."""
+        """Does it run `feature` (one of FEATURES) natively? `KeyError` if there is none such."""
         if feature not in FEATURES:
             raise KeyError(feature)
         return feature in self.features
