@@ -60,6 +60,7 @@ from xdsl.traits import (
 )
 from xdsl.utils.exceptions import VerifyException
 
+from hectorite.dialects.tile_layout import LAYOUT_OPERATIONS, LayoutAttr
 from hectorite.dialects.tile_memory import (
     LoadOp,
     StoreOp,
@@ -328,7 +329,9 @@ class ProductOp(IRDLOperation):
         parser.parse_type()
         parser.parse_punctuation("->")
         type = cast(VectorType, parser.parse_type())
-        return cls(init, first, a_indices, a_axis, b, b_indices, b_axis, extent, type)
+        op = cls(init, first, a_indices, a_axis, b, b_indices, b_axis, extent, type)
+        op.attributes |= parser.parse_optional_attr_dict()
+        return op
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
@@ -344,6 +347,7 @@ class ProductOp(IRDLOperation):
         printer.print_list((self.a.type, self.b.type), printer.print_attribute)
         printer.print_string(" -> ")
         printer.print_attribute(self.result.type)
+        printer.print_op_attributes(self.attributes)
 
 
 def _parse_product_operand(parser: Parser) -> tuple[list[SSAValue], int]:
@@ -368,7 +372,8 @@ Tile = Dialect(
         LanesOp,
         ReduceOp,
         ProductOp,
+        *LAYOUT_OPERATIONS,
         *PROGRAM_OPERATIONS,
     ],
-    [],
+    [LayoutAttr],
 )

@@ -215,6 +215,7 @@ class LoadOp(ElementAccess):
         parser.parse_punctuation("->")
         op = cls(tensor, indices, parser.parse_type(), valid=valid)
         op.properties |= {k: v for k, v in properties.items() if v is not None}
+        op.attributes |= parser.parse_optional_attr_dict()
         return op
 
     def print(self, printer: Printer) -> None:
@@ -222,6 +223,7 @@ class LoadOp(ElementAccess):
         self.print_access(printer)
         printer.print_string(" -> ")
         printer.print_attribute(self.result.type)
+        printer.print_op_attributes(self.attributes)
 
 
 @irdl_op_definition
@@ -263,6 +265,7 @@ class StoreOp(ElementAccess):
         parser.parse_type()
         op = cls(value, tensor, indices, valid=valid)
         op.properties |= {k: v for k, v in properties.items() if v is not None}
+        op.attributes |= parser.parse_optional_attr_dict()
         return op
 
     def print(self, printer: Printer) -> None:
@@ -272,3 +275,4 @@ class StoreOp(ElementAccess):
         self.print_access(printer)
         printer.print_string(", ")
         printer.print_attribute(self.value.type)
+        printer.print_op_attributes(self.attributes)

@@ -297,11 +297,14 @@ class ConstantOp(IRDLOperation):
         if not is_element(scalar_type(type)):
             parser.raise_error(f"expected a scalar or a vector of scalars, got {type}")
         check_number(parser, number, element_of(scalar_type(type)))
-        return cls(number, type)
+        op = cls(number, type)
+        op.attributes |= parser.parse_optional_attr_dict()
+        return op
 
     def print(self, printer: Printer) -> None:
         printer.print_string(f" {number_text(self.number)} : ")
         printer.print_attribute(self.result.type)
+        printer.print_op_attributes(self.attributes)
 
 
 @irdl_op_definition
