@@ -60,6 +60,7 @@ from xdsl.traits import (
 )
 from xdsl.utils.exceptions import VerifyException
 
+from hectorite.dialects.tile_async import ASYNC_OPERATIONS
 from hectorite.dialects.tile_layout import LAYOUT_OPERATIONS, LayoutAttr
 from hectorite.dialects.tile_memory import (
     LoadOp,
@@ -373,6 +374,7 @@ Tile = Dialect(
         ReduceOp,
         ProductOp,
         *LAYOUT_OPERATIONS,
+        *ASYNC_OPERATIONS,
         *PROGRAM_OPERATIONS,
     ],
     [LayoutAttr],

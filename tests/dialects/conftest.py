@@ -105,6 +105,11 @@ tile.kernel @k(%t: index, %x: !hec.tensor<f32[node, 8]>, %y: !hec.tensor<f32[nod
   tile.store %o, %y[%rows, %zero] axis 1 : !hec.tensor<f32[node, 8]>, vector<6x8xf32>
   tile.store %v, %y[%t, %zero] axis 1 step 2 pad 0.0 valid %n : !hec.tensor<f32[node, 8]>, vector<8xf32>
   tile.store %s, %y[%t, %zero] : !hec.tensor<f32[node, 8]>, f32
+  %f = tile.shared : !hec.tensor<f32[2, 6, 8]>
+  tile.copy %x[%rows, %zero] axis 1 to %f[%t, %zero, %zero] shape [6, 8] : !hec.tensor<f32[node, 8]>, !hec.tensor<f32[2, 6, 8]>
+  tile.copy async %x[%t, %zero] rows 0 axis 1 valid %n, %t to %f[%t, %zero, %zero] shape [6, 8] : !hec.tensor<f32[node, 8]>, !hec.tensor<f32[2, 6, 8]>
+  tile.commit
+  tile.wait 1
   tile.end
 }
 """  # noqa: E501
