@@ -45,7 +45,7 @@ def operands_of(instruction: str) -> tuple[Operand, ...]:
 def test_an_instruction() -> None:
     (found,) = body_of("@!%p1 ld.global.L2::128B.v2.f32 {%f1, _}, [%rd1+-8];")
     assert found == Instruction(
-        7,
+        8,
         "ld",
         ("global", "L2::128B", "v2", "f32"),
         (Braces((Register("%f1"), Sink())), Address(Register("%rd1"), -8)),
