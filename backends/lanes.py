@@ -5,14 +5,14 @@ instructions appended to the builder. A `Lanes` wraps one value; Python numbers 
 become constants, repeated over the width of a vector.
 
     x = Lanes(builder, value)                     # <16 x float>
-    y = where(x < 0, -x, fma(x, 2.0, 1.0)).value
+    y = (x < 0).choose(-x, x.fma(2.0, 1.0)).value
 
 Comparisons are ordered (false on NaN) except `!=`, and integers compare and shift as signed.
+A `Lanes` is a `Number` of `ir/elementary.py`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from llvmlite import ir
@@ -201,6 +201,19 @@ class Lanes:
         """`number` in the type of this value."""
         return Lanes(self.builder, constant(self.type, number))
 
+    def choose(self, yes: Lanes, no: Lanes) -> Lanes:
+        """`yes` in the lanes where this truth value holds, `no` in the others."""
+        return where(self, yes, no)
+
+    def fma(self, factor: Operand, addend: Operand) -> Lanes:
+        """self * factor + addend, with one rounding where the machine has such an instruction."""
+        operands = [Lanes(self.builder, self.operand(x)) for x in (factor, addend)]
+        return intrinsic("llvm.fmuladd", self, *operands)
+
+    def over(self, divisor: Lanes) -> Lanes:
+        """The quotient."""
+        return self / divisor
+
     def at_least(self, bound: float) -> Lanes:
         """The greater of this and a constant, NaN where this is NaN."""
         return where(self < bound, self.splat(bound), self)
@@ -209,25 +222,40 @@ class Lanes:
         """The lesser of this and a constant, NaN where this is NaN."""
         return where(self > bound, self.splat(bound), self)
 
+    def magnitude(self) -> Lanes:
+        """The absolute value of floats."""
+        return intrinsic("llvm.fabs", self)
+
+    def with_sign_of(self, other: Lanes) -> Lanes:
+        """The magnitude of these floats with the sign of others."""
+        return intrinsic("llvm.copysign", self, other)
+
+    def floor(self) -> Lanes:
+        """The greatest integers that are not above these floats, as floats."""
+        return intrinsic("llvm.floor", self)
+
+    def nearest(self) -> tuple[Lanes, Lanes]:
+        """Floats rounded to integers, half to even: as floats, as i32. Any number for NaN."""
+        whole = intrinsic("llvm.lrint", self, result=like(self.type, I32))
+        return whole.to_float(), whole
+
+    def to_float(self) -> Lanes:
+        """Integers of 32 bits as floats."""
+        return self.convert("sitofp", F32)
+
+    def bits(self) -> Lanes:
+        """The bits of floats."""
+        return self.convert("bitcast", I32)
+
+    def from_bits(self) -> Lanes:
+        """The floats that have these bits."""
+        return self.convert("bitcast", F32)
+
 
 def where(condition: Lanes, yes: Lanes, no: Lanes) -> Lanes:
     """`yes` in the lanes where the condition holds, `no` in the others."""
     builder = condition.builder
     return Lanes(builder, builder.select(condition.value, yes.value, no.value))
-
-
-def fma(a: Lanes, b: Operand, c: Operand) -> Lanes:
-    """a * b + c, with one rounding where the machine has such an instruction."""
-    operands = Lanes(a.builder, a.operand(b)), Lanes(a.builder, a.operand(c))
-    return intrinsic("llvm.fmuladd", a, *operands)
-
-
-def polynomial(x: Lanes, coefficients: Sequence[float]) -> Lanes:
-    """The polynomial with these coefficients, the constant one first, by Horner's rule."""
-    total = x.splat(coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
-        total = fma(total, x, coefficient)
-    return total
 
 
 def for_each_lane(function: ir.Function, arguments: Sequence[Lanes]) -> Lanes:
@@ -242,6 +270,3 @@ def for_each_lane(function: ir.Function, arguments: Sequence[Lanes]) -> Lanes:
         picked = [builder.extract_element(value, index) for value in values]
         total = builder.insert_element(total, builder.call(function, picked), index)
     return Lanes(builder, total)
-
-
-INFINITY, NAN = math.inf, math.nan

@@ -19,6 +19,12 @@ from hectorite.backends import elementary
 from hectorite.backends.conversion import wrap
 from hectorite.backends.lanes import Lanes, intrinsic, where
 from hectorite.backends.lanes import element as lane_type
+from hectorite.ir.arithmetic import (
+    float_quotient_and_rest,
+    inverse_power,
+    power_step,
+    rounded_down,
+)
 from hectorite.ir.element import ElementType
 
 Emitter = Callable[[ElementType, Sequence[Lanes]], Lanes]
@@ -128,9 +134,7 @@ def _quotient_and_rest(element: ElementType, a: Lanes, b: Lanes) -> tuple[Lanes,
         divisor = where(none | overflow, a.splat(1), b)
         quotient = Lanes(builder, builder.sdiv(a.value, divisor.value))
         rest = a - quotient * divisor
-        above = rest.differs(0) & ((rest ^ divisor) < 0)
-        quotient = where(above, quotient - 1, quotient)
-        rest = where(above, rest + divisor, rest)
+        quotient, rest = rounded_down(quotient, rest, divisor)
     return where(none, zero, quotient), where(none, zero, rest)
 
 
@@ -139,18 +143,8 @@ def _least(x: Lanes) -> int:
 
 
 def _float_quotient_and_rest(a: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
-    """As NumPy defines them: the rest has the sign of b, and a = quotient * b + rest."""
-    builder = a.builder
-    rest = Lanes(builder, builder.frem(a.value, b.value))
-    quotient = (a - rest) / b
-    above = rest.differs(0) & ((rest < 0) ^ (b < 0))
-    rest_down, quotient_down = where(above, rest + b, rest), where(above, quotient - 1, quotient)
-    rest = where(rest.equal(0), intrinsic("llvm.copysign", rest, b), rest_down)
-    whole = intrinsic("llvm.floor", quotient_down)
-    whole = where(quotient_down - whole > 0.5, whole + 1, whole)
-    zero = intrinsic("llvm.copysign", a.splat(0), a / b)
-    whole = where(quotient_down.equal(0), zero, whole)
-    return where(b.equal(0), a / b, whole), rest
+    rest = Lanes(a.builder, a.builder.frem(a.value, b.value))
+    return float_quotient_and_rest(a, b, rest)
 
 
 def _power(element: ElementType, x: Sequence[Lanes]) -> Lanes:
@@ -164,14 +158,8 @@ def _integer_power(element: ElementType, base: Lanes, exponent: Lanes) -> Lanes:
     total, square = base.splat(1), base
     bits = element.bits - (element.kind != "uint")
     for bit in range(bits):
-        total = where((exponent & (1 << bit)).differs(0), total * square, total)
-        square = square * square
-    if element.kind == "uint":
-        return total
-    even = (exponent & 1).equal(0)
-    unit = where(even, base.splat(1), base)
-    inverse = where(base.equal(1) | base.equal(-1), unit, base.splat(0))
-    return where(exponent < 0, inverse, total)
+        total, square = power_step(total, square, (exponent & (1 << bit)).differs(0))
+    return total if element.kind == "uint" else inverse_power(base, exponent, total)
 
 
 EMITTERS: dict[str, Emitter] = {
