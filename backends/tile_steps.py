@@ -18,6 +18,7 @@ from xdsl.dialects.scf import YieldOp as LoopYieldOp
 from xdsl.ir import Block, Operation, SSAValue
 
 from hectorite.backends.reference_arithmetic import Arithmetic
+from hectorite.backends.tile_async_steps import async_handlers
 from hectorite.backends.watched_memory import Memory, Places
 from hectorite.dialects.tile import (
     EndOp,
@@ -107,6 +108,7 @@ class KernelSteps:
             IfOp: self.branch,
             PrefetchOp: lambda op: lambda slots: None,
         }
+        self.handlers |= async_handlers(self)
 
     def block(self, block: Block) -> list[Step]:
         """The steps of a block, its terminator apart."""
@@ -249,6 +251,7 @@ class KernelSteps:
         a, b, extent = self.of([op.a, op.b, op.extent])
         a_indices, b_indices = self.of(op.a_indices), self.of(op.b_indices)
         init = None if op.init is None else self.places[op.init]
+        valid = None if op.columns is None else self.places[op.columns]
         output = self.new(op.result)
         rows, columns = shape_of(op.result.type)
         element = element_of(scalar_type(op.result.type))
@@ -263,11 +266,12 @@ class KernelSteps:
             right[op.b_axis.value.data] = right[op.b_axis.value.data] + k[:, None]
             right[-1] = right[-1] + np.arange(columns)
             tiles = list[Array]()
-            for memory, indices, shape, source in (
-                (slots[a], left, (rows, depth), sources[0]),
-                (slots[b], right, (depth, columns), sources[1]),
+            for memory, indices, shape, count, source in (
+                (slots[a], left, (rows, depth), None, sources[0]),
+                (slots[b], right, (depth, columns), valid, sources[1]),
             ):
-                values = memory.read(Places.of(memory, indices, shape, None), None, slots[TASK])
+                lanes = None if count is None else slots[count]
+                values = memory.read(Places.of(memory, indices, shape, lanes), None, slots[TASK])
                 tiles.append(ARITHMETIC.cast((values,), source, element)[0])
             # Not `@`: equal rows must give equal sums, which a blocked product need not.
             total = (tiles[0][:, :, None] * tiles[1][None]).sum(axis=1)

@@ -1,6 +1,7 @@
 """The `tile` dialect, inside a kernel: a grid of programs over values that are static tiles.
 
-    kernel   ::= "tile.kernel" @name "(" %task ":" index ("," %arg ":" type)* ")" region
+    kernel   ::= "tile.kernel" @name "(" %task ":" index ("," %arg ":" type)* ")"
+                 ("threads" n)? region
     size     ::= "tile.size" string                              number of elements of a set or size
     load     ::= ...                                             see tile_memory.py
     store    ::= ...
@@ -10,7 +11,7 @@
     lanes    ::= "tile.lanes" ":" vector                         0, 1, 2, ...
     reduce   ::= "tile.reduce" kind %v ("valid" %n)? ":" vector "->" scalar
     product  ::= "tile.product" (%init "+")? %a "[" %i* "]" "k" n "," %b "[" %j* "]" "k" n
-                 "to" %extent ":" tensor "," tensor "->" vector
+                 "to" %extent ("columns" %n)? ":" tensor "," tensor "->" vector
 
     tile.kernel @scale(%task: index, %x: !hec.tensor<f32[node, 64]>) {
       %zero = scalar.constant 0 : index
@@ -21,7 +22,8 @@
     }
 
 A kernel runs once for each task, in any order and at the same time; tasks never depend on each
-other. Loops are `scf.for`, arithmetic is the `scalar` dialect on scalars, vectors and `index`.
+other. On a GPU the `threads` of a kernel (a warp if it says nothing) do one task
+together. Loops are `scf.for`, arithmetic is the `scalar` dialect on scalars, vectors and `index`.
 The host side, which allocates and launches, is `tile_program.py`, part of this dialect.
 """
 
@@ -41,6 +43,7 @@ from xdsl.irdl import (
     irdl_op_definition,
     operand_def,
     opt_operand_def,
+    opt_prop_def,
     prop_def,
     region_def,
     result_def,
@@ -76,6 +79,10 @@ from hectorite.ir.space import TensorType, parse_defined, parse_tensor
 
 REDUCTIONS = ("add", "mul", "max", "min")
 
+WARP = 32
+THREADS = (WARP, 64, 128, 256)
+"""Threads that may do one task together."""
+
 
 @irdl_op_definition
 class KernelOp(IRDLOperation):
@@ -85,11 +92,19 @@ class KernelOp(IRDLOperation):
     name = "tile.kernel"
 
     sym_name = prop_def(StringAttr)
+    threads = opt_prop_def(IntegerAttr)
     body = region_def("single_block")
     traits = traits_def(SymbolOpInterface(), IsolatedFromAbove())
 
-    def __init__(self, name: str, body: Region):
-        super().__init__(properties={"sym_name": StringAttr(name)}, regions=[body])
+    def __init__(self, name: str, body: Region, threads: int = WARP):
+        count = None if threads == WARP else IntegerAttr(threads, 64)
+        properties = {"sym_name": StringAttr(name), "threads": count}
+        super().__init__(properties=properties, regions=[body])
+
+    @property
+    def thread_count(self) -> int:
+        """Threads that do one task together, on a GPU."""
+        return WARP if self.threads is None else self.threads.value.data
 
     @property
     def parameters(self) -> tuple[SSAValue, ...]:
@@ -102,18 +117,25 @@ class KernelOp(IRDLOperation):
             raise VerifyException("expected the first argument of a kernel to be the task: index")
         if not isinstance(self.body.block.last_op, EndOp):
             raise VerifyException("expected tile.end at the end of a kernel")
+        if self.thread_count not in THREADS:
+            known = ", ".join(map(str, THREADS))
+            raise VerifyException(f"expected one of {known} threads, got {self.thread_count}")
 
     @classmethod
     def parse(cls, parser: Parser) -> "KernelOp":
         name = parser.parse_symbol_name().data
         arguments = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_argument)
-        return cls(name, parser.parse_region(arguments))
+        given = parser.parse_optional_keyword("threads") is not None
+        threads = parser.parse_integer() if given else WARP
+        return cls(name, parser.parse_region(arguments), threads)
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
         printer.print_symbol_name(self.sym_name.data)
         with printer.in_parens():
             printer.print_list(self.body.block.args, printer.print_block_argument)
+        if self.threads is not None:
+            printer.print_string(f" threads {self.thread_count}")
         printer.print_string(" ")
         printer.print_region(self.body, print_entry_block_args=False)
 
@@ -261,6 +283,7 @@ class ProductOp(IRDLOperation):
     Row m of `a` uses lane m of its vector indices; k is added to the index of its dimension
     `a_axis`. In `b`, k is added along `b_axis` and n along the last dimension. k runs from 0 to
     `extent`. Elements are converted to the element type of the result before they are multiplied.
+    With `columns`, only columns n below it are read, and the others of the result are unspecified.
     """
 
     name = "tile.product"
@@ -271,6 +294,7 @@ class ProductOp(IRDLOperation):
     b = operand_def(TensorType)
     b_indices = var_operand_def(IndexType)
     extent = operand_def(IndexType)
+    columns = opt_operand_def(IndexType)
     a_axis = prop_def(IntegerAttr)
     b_axis = prop_def(IntegerAttr)
     result = result_def(VectorType)
@@ -288,9 +312,10 @@ class ProductOp(IRDLOperation):
         b_axis: int,
         extent: SSAValue,
         type: VectorType,
+        columns: SSAValue | None = None,
     ):
         super().__init__(
-            operands=[init, a, a_indices, b, b_indices, extent],
+            operands=[init, a, a_indices, b, b_indices, extent, columns],
             properties={"a_axis": IntegerAttr(a_axis, 64), "b_axis": IntegerAttr(b_axis, 64)},
             result_types=[type],
         )
@@ -324,13 +349,16 @@ class ProductOp(IRDLOperation):
         b_indices, b_axis = _parse_product_operand(parser)
         parser.parse_keyword("to")
         extent = parse_defined(parser, "an extent")
+        columns = None
+        if parser.parse_optional_keyword("columns") is not None:
+            columns = parse_defined(parser, "a number of columns")
         parser.parse_punctuation(":")
         parser.parse_type()
         parser.parse_punctuation(",")
         parser.parse_type()
         parser.parse_punctuation("->")
         type = cast(VectorType, parser.parse_type())
-        op = cls(init, first, a_indices, a_axis, b, b_indices, b_axis, extent, type)
+        op = cls(init, first, a_indices, a_axis, b, b_indices, b_axis, extent, type, columns)
         op.attributes |= parser.parse_optional_attr_dict()
         return op
 
@@ -344,6 +372,9 @@ class ProductOp(IRDLOperation):
         print_indices(printer, self.b, self.b_indices)
         printer.print_string(f" k {self.b_axis.value.data} to ")
         printer.print_ssa_value(self.extent)
+        if self.columns is not None:
+            printer.print_string(" columns ")
+            printer.print_ssa_value(self.columns)
         printer.print_string(" : ")
         printer.print_list((self.a.type, self.b.type), printer.print_attribute)
         printer.print_string(" -> ")

@@ -55,7 +55,7 @@ from hectorite.ir.space import TensorType, parse_defined
 
 @irdl_op_definition
 class SharedOp(IRDLOperation):
-    """Memory of fixed extents that the threads of one task share; its contents start unspecified."""
+    """Memory of fixed extents that the threads of a task share; its contents start unspecified."""
 
     name = "tile.shared"
 

@@ -101,7 +101,7 @@ tile.kernel @k(%t: index, %x: !hec.tensor<f32[node, 8]>, %y: !hec.tensor<f32[nod
   %r = tile.reduce "max" %v : vector<8xf32> -> f32
   %w = tile.reduce "add" %v valid %n : vector<8xf32> -> f32
   %p = tile.product %x[%rows, %zero] k 1, %y[%zero, %zero] k 0 to %n : !hec.tensor<f32[node, 8]>, !hec.tensor<f32[node, 8]> -> vector<6x8xf32>
-  %o = tile.product %p + %x[%rows, %zero] k 1, %y[%zero, %zero] k 0 to %n : !hec.tensor<f32[node, 8]>, !hec.tensor<f32[node, 8]> -> vector<6x8xf32>
+  %o = tile.product %p + %x[%rows, %zero] k 1, %y[%zero, %zero] k 0 to %n columns %t : !hec.tensor<f32[node, 8]>, !hec.tensor<f32[node, 8]> -> vector<6x8xf32>
   tile.store %o, %y[%rows, %zero] axis 1 : !hec.tensor<f32[node, 8]>, vector<6x8xf32>
   tile.store %v, %y[%t, %zero] axis 1 step 2 pad 0.0 valid %n : !hec.tensor<f32[node, 8]>, vector<8xf32>
   tile.store %s, %y[%t, %zero] : !hec.tensor<f32[node, 8]>, f32
