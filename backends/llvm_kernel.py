@@ -46,22 +46,13 @@ from hectorite.ir.diagnostics import fail
 from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.space import TensorType
+from hectorite.lowering.kernel_sizes import kernel_sizes
 
 Tile = list[ir.Value]
 """A number; or the pieces of a row, or of several rows one after the other."""
 
 SLOT_BYTES = 8
 LOCAL_ALIGNMENT = 64
-
-
-def kernel_sizes(kernel: KernelOp) -> list[str]:
-    """The sets and sizes whose extents a kernel needs, sorted by name."""
-    names: set[str] = set()
-    for value in (*kernel.parameters, *(r for op in kernel.walk() for r in op.results)):
-        if isinstance(value.type, TensorType):
-            names.update(dim for dim in value.type.dims if isinstance(dim, str) and dim != "_")
-    names.update(op.of.data for op in kernel.walk() if isinstance(op, SizeOp))
-    return sorted(names)
 
 
 def emit_kernel(module: ir.Module, kernel: KernelOp, distinct: Sequence[bool]) -> ir.Function:

@@ -37,7 +37,6 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.parser import Parser
 from xdsl.utils.exceptions import DiagnosticException, ParseError
 
-from hectorite.backends.llvm_kernel import kernel_sizes
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph_sets import DeriveOp, DimOp, SetOp, schema_of
 from hectorite.dialects.tile import KernelOp, SizeOp
@@ -54,6 +53,7 @@ from hectorite.ir.element import INDEX, element_of
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import AccessAttr, Dim, TensorType
+from hectorite.lowering.kernel_sizes import kernel_sizes
 
 HEADER = "hectorite plan 1"
 COMMENT = {"llvm": ";", "asm": "#"}
