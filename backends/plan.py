@@ -23,13 +23,16 @@ Values are numbered: first the parameters, then what each step makes (`to`). Ste
     constant  number                        an integer
     compute   function arguments            a scalar function of integers
     launch    kernel arguments sizes tasks  run a kernel for each task; see `llvm_kernel.py`
+
+A launch on a GPU says also how tasks are put together: `block` threads make a block, which does
+`per_block` tasks with `shared` bytes of dynamic shared memory.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from xdsl.dialects.builtin import ModuleOp
@@ -56,7 +59,7 @@ from hectorite.ir.space import AccessAttr, Dim, TensorType
 from hectorite.lowering.kernel_sizes import kernel_sizes
 
 HEADER = "hectorite plan 1"
-COMMENT = {"llvm": ";", "asm": "#"}
+COMMENT = {"llvm": ";", "asm": "#", "ptx": "//"}
 """How a comment line begins in the text of each level."""
 
 
@@ -67,6 +70,16 @@ class Parameter:
     name: str
     element: str
     dims: tuple[Dim, ...] | None
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How a GPU kernel is launched: `block` threads do `per_block` tasks, with `shared` bytes of
+    dynamic shared memory."""
+
+    block: int
+    per_block: int
+    shared: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,14 @@ class Plan:
         """The sets and sizes that the program declares."""
         text = "\n".join(("builtin.module {", *self.sets, "}"))
         return schema_of(Parser(make_context(), text).parse_module())
+
+    def with_blocks(self, blocks: Mapping[str, Blocks]) -> Plan:
+        """This plan for a GPU; `blocks` tells for each kernel what its launches need to know."""
+        steps = tuple(
+            {**step, **asdict(blocks[step["kernel"]])} if step["do"] == "launch" else step
+            for step in self.steps
+        )
+        return replace(self, steps=steps)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON holds it."""
@@ -228,13 +249,13 @@ def _texts(access: AccessAttr) -> list[str]:
 
 
 def comment(plan: Plan, level: str) -> str:
-    """The plan as comment lines at the head of a text of `level` (`llvm` or `asm`)."""
+    """The plan as comment lines at the head of a text of `level`, one of COMMENT."""
     mark = COMMENT[level]
     return "".join(f"{mark} {line}\n" for line in [HEADER, *_lines(plan)])
 
 
 def plan_from_text(text: str, name: str = "<text>") -> Plan:
-    """The plan at the head of LLVM IR or assembly text.
+    """The plan at the head of LLVM IR, assembly or PTX text.
 
     `name` is what messages call the text. Raises `HectoriteError` if there is none.
     """
