@@ -264,7 +264,7 @@ class KernelSteps:
             left[op.a_axis.value.data] = left[op.a_axis.value.data] + k
             right = [slots[i] for i in b_indices]
             right[op.b_axis.value.data] = right[op.b_axis.value.data] + k[:, None]
-            right[-1] = right[-1] + np.arange(columns)
+            right[op.column_axis] = right[op.column_axis] + np.arange(columns)
             tiles = list[Array]()
             for memory, indices, shape, count, source in (
                 (slots[a], left, (rows, depth), None, sources[0]),

@@ -11,7 +11,7 @@
     lanes    ::= "tile.lanes" ":" vector                         0, 1, 2, ...
     reduce   ::= "tile.reduce" kind %v ("valid" %n)? ":" vector "->" scalar
     product  ::= "tile.product" (%init "+")? %a "[" %i* "]" "k" n "," %b "[" %j* "]" "k" n
-                 "to" %extent ("columns" %n)? ":" tensor "," tensor "->" vector
+                 ("n" n)? "to" %extent ("columns" %n)? ":" tensor "," tensor "->" vector
 
     tile.kernel @scale(%task: index, %x: !hec.tensor<f32[node, 64]>) {
       %zero = scalar.constant 0 : index
@@ -281,8 +281,9 @@ class ProductOp(IRDLOperation):
     """`result[m, n] = init[m, n] + sum over k of a[row m, k] * b[k, n]`, from memory.
 
     Row m of `a` uses lane m of its vector indices; k is added to the index of its dimension
-    `a_axis`. In `b`, k is added along `b_axis` and n along the last dimension. k runs from 0 to
-    `extent`. Elements are converted to the element type of the result before they are multiplied.
+    `a_axis`. In `b`, k is added along `b_axis` and n along `n_axis` (not given: the last
+    dimension). k runs from 0 to `extent`. Elements are converted to the element type of the result
+    before they are multiplied.
     With `columns`, only columns n below it are read, and the others of the result are unspecified.
     """
 
@@ -297,6 +298,7 @@ class ProductOp(IRDLOperation):
     columns = opt_operand_def(IndexType)
     a_axis = prop_def(IntegerAttr)
     b_axis = prop_def(IntegerAttr)
+    n_axis = opt_prop_def(IntegerAttr)
     result = result_def(VectorType)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
     traits = traits_def(MemoryReadEffect())
@@ -313,10 +315,17 @@ class ProductOp(IRDLOperation):
         extent: SSAValue,
         type: VectorType,
         columns: SSAValue | None = None,
+        n_axis: int | None = None,
     ):
+        last = len(b_indices) - 1
+        axes = {
+            "a_axis": IntegerAttr(a_axis, 64),
+            "b_axis": IntegerAttr(b_axis, 64),
+            "n_axis": None if n_axis in (None, last) else IntegerAttr(n_axis, 64),
+        }
         super().__init__(
             operands=[init, a, a_indices, b, b_indices, extent, columns],
-            properties={"a_axis": IntegerAttr(a_axis, 64), "b_axis": IntegerAttr(b_axis, 64)},
+            properties=axes,
             result_types=[type],
         )
 
@@ -333,6 +342,16 @@ class ProductOp(IRDLOperation):
             rank = len(cast(TensorType, tensor.type).dims)
             if len(indices) != rank:
                 raise VerifyException(f"expected {rank} indices, got {len(indices)}")
+        if (
+            not 0 <= self.column_axis < len(self.b_indices)
+            or self.column_axis == self.b_axis.value.data
+        ):
+            raise VerifyException("expected two dimensions of the weights for k and n")
+
+    @property
+    def column_axis(self) -> int:
+        """The dimension of `b` that columns lie along."""
+        return len(self.b_indices) - 1 if self.n_axis is None else self.n_axis.value.data
 
     @classmethod
     def parse(cls, parser: Parser) -> "ProductOp":
@@ -347,6 +366,9 @@ class ProductOp(IRDLOperation):
         parser.parse_punctuation(",")
         b = parse_tensor(parser)
         b_indices, b_axis = _parse_product_operand(parser)
+        n_axis = None
+        if parser.parse_optional_keyword("n") is not None:
+            n_axis = parser.parse_integer()
         parser.parse_keyword("to")
         extent = parse_defined(parser, "an extent")
         columns = None
@@ -358,7 +380,9 @@ class ProductOp(IRDLOperation):
         parser.parse_type()
         parser.parse_punctuation("->")
         type = cast(VectorType, parser.parse_type())
-        op = cls(init, first, a_indices, a_axis, b, b_indices, b_axis, extent, type, columns)
+        op = cls(
+            init, first, a_indices, a_axis, b, b_indices, b_axis, extent, type, columns, n_axis
+        )
         op.attributes |= parser.parse_optional_attr_dict()
         return op
 
@@ -370,7 +394,10 @@ class ProductOp(IRDLOperation):
         print_indices(printer, self.a, self.a_indices)
         printer.print_string(f" k {self.a_axis.value.data}, ")
         print_indices(printer, self.b, self.b_indices)
-        printer.print_string(f" k {self.b_axis.value.data} to ")
+        printer.print_string(f" k {self.b_axis.value.data}")
+        if self.n_axis is not None:
+            printer.print_string(f" n {self.n_axis.value.data}")
+        printer.print_string(" to ")
         printer.print_ssa_value(self.extent)
         if self.columns is not None:
             printer.print_string(" columns ")

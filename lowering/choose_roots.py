@@ -22,11 +22,8 @@ from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
 from hectorite.lowering.kernel_plan import Product, Root, Visit
+from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_product import match_product
-
-ENOUGH_ROWS = 256
-"""Rows that keep every core busy; more loops are made rows until there are as many."""
-
 
 MUCH = 4
 """How many times more a statement gathers for an element than it reads and makes in the element's
@@ -41,17 +38,17 @@ class Roots:
     products: dict[StatementOp, Product]
 
 
-def choose_roots(function: FuncOp, schema: Schema) -> Roots:
+def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
     """Roots and products of all statements of a function, in order."""
     statements = [op for op in function.body.block.ops if isinstance(op, StatementOp)]
     roots: dict[StatementOp, Root] = {}
     products: dict[StatementOp, Product] = {}
     for statement in statements:
-        product = _product(statement)
+        product = _product(statement, machine)
         if product is not None:
             roots[statement], products[statement] = product
         else:
-            roots[statement] = _root(statement, schema)
+            roots[statement] = _root(statement, schema, machine)
     free = {s for s in statements if s not in products and _over_elements(s, roots[s], schema)}
     for statement in reversed(statements):
         _adopt(statement, roots, free, _consumers(statement))
@@ -61,17 +58,17 @@ def choose_roots(function: FuncOp, schema: Schema) -> Roots:
     return Roots(roots, products)
 
 
-def _product(statement: StatementOp) -> tuple[Root, Product] | None:
+def _product(statement: StatementOp, machine: Machine) -> tuple[Root, Product] | None:
     dims = dict(statement.variables.data)
     for index in statement.access.data:
         row = index.variable
-        product = None if row is None else match_product(statement, row)
+        product = None if row is None else match_product(statement, row, machine)
         if row is not None and product is not None:
             return Root((dims[row],), (row,)), product
     return None
 
 
-def _root(statement: StatementOp, schema: Schema) -> Root:
+def _root(statement: StatementOp, schema: Schema, machine: Machine) -> Root:
     dims = dict(statement.variables.data)
     for index in statement.access.data:
         path = index.path
@@ -83,11 +80,11 @@ def _root(statement: StatementOp, schema: Schema) -> Root:
     plain = [index.variable for index in statement.access.data if index.variable is not None]
     if statement.kind.data == "assign":
         plain = [name for name, _ in statement.variables.data]
-    variables = _leading(list(dict.fromkeys(plain)), dims)
+    variables = _leading(list(dict.fromkeys(plain)), dims, machine.enough_rows)
     return Root(tuple(dims[name] for name in variables), variables)
 
 
-def _leading(variables: list[str], dims: dict[str, Dim]) -> tuple[str, ...]:
+def _leading(variables: list[str], dims: dict[str, Dim], enough: int) -> tuple[str, ...]:
     """The first variable, and as many of the next as it takes to have enough rows. The last one
     is left for the lanes of a vector, unless it is the only one and not small."""
     chosen: list[str] = []
@@ -95,10 +92,10 @@ def _leading(variables: list[str], dims: dict[str, Dim]) -> tuple[str, ...]:
     for position, name in enumerate(variables):
         extent = dims[name]
         is_last = position == len(variables) - 1
-        if rows >= ENOUGH_ROWS or (is_last and (chosen or isinstance(extent, int))):
+        if rows >= enough or (is_last and (chosen or isinstance(extent, int))):
             break
         chosen.append(name)
-        rows = rows * extent if isinstance(extent, int) else ENOUGH_ROWS
+        rows = rows * extent if isinstance(extent, int) else enough
     return tuple(chosen)
 
 

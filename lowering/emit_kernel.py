@@ -26,20 +26,16 @@ from hectorite.dialects.graph import IndexOp, ReadOp, StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import TensorType
-from hectorite.lowering.emit_nest import emit_nest, identity, over, strips, vector_lanes
-from hectorite.lowering.emit_product import Block, ProductEmitter, block_rows, is_wide, lanes_of
+from hectorite.lowering.emit_nest import emit_nest, identity, over, strips
+from hectorite.lowering.emit_product import Block, ProductEmitter
 from hectorite.lowering.emit_values import Frame, Lanes, Scope
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage, element_path
 from hectorite.lowering.kernel_plan import Kernel, Phase, Root, Visit
 from hectorite.lowering.place_tensors import Placement, in_lanes, is_regular, written_slice
+from hectorite.lowering.product_shape import vector_lanes
 from hectorite.lowering.row_order import Place, RowOrder
+from hectorite.lowering.share_rows import Share
 from hectorite.lowering.tile_code import Code
-
-VISIT_LANES = 16
-"""Elements of a visit that are done together where none has a loop of its own."""
-
-PREFETCH_BYTES = 8192
-"""Bytes of rows that are asked for ahead of the element of a visit that reads them."""
 
 LEAST_AHEAD = 4
 """Elements to be ahead at the least."""
@@ -57,24 +53,27 @@ class KernelEmitter:
         self.placement = placement
         self.frame = Frame(builder.code, builder, placement.values)
 
-    def emit(self, rows: RowOrder | None, strip: SSAValue | None = None) -> None:
+    def emit(self, share: Share) -> None:
         """All phases; without rows, the kernel is one task that has a single, nameless row. With
-        `strip`, the task does that strip of lanes of the kernel's only phase, a product."""
-        code = self.builder.code
+        a strip, the task does that strip of lanes of the kernel's only phase, a product."""
+        code, rows = self.builder.code, share.rows
         if rows is None:
             for phase in self.kernel.phases:
                 self._phase(replace(self.frame, slot=code.constant(0)), phase)
             return
+        if self.kernel.machine.is_gpu:
+            self._one_share(share, rows)
+            return
         for group in self._groups():
             if len(group) == 1 and self._is_wide(group[0]):
-                self._wide_product(rows, group[0], strip)
+                self._wide_product(rows, group[0], share.strip)
             elif any(phase.product for phase in group):
                 self._blocks(rows, group)
             else:
                 self._row_loop(code, rows, rows.lower, rows.upper, group, None)
 
     def _is_wide(self, phase: Phase) -> bool:
-        return phase.product is not None and is_wide(phase.product, phase.statements[0])
+        return phase.product is not None and phase.product.shape.wide
 
     def _groups(self) -> list[list[Phase]]:
         """Runs of phases that share one pass over the rows."""
@@ -85,6 +84,22 @@ class KernelEmitter:
                 groups.append([])
             groups[-1].append(phase)
         return groups
+
+    def _one_share(self, share: Share, rows: RowOrder) -> None:
+        """A task that is one row, or one block of a product."""
+        code, phase = self.builder.code, self.kernel.phases[0]
+        product = phase.product
+        if product is None or share.strip is None:
+            self._one_row(code, rows, rows.lower, self.kernel.phases, code.constant(0))
+            return
+        self.builder.threads = product.shape.threads
+        block = self._block(code, rows, rows.lower, product.shape.rows)
+        emitter = self._product(phase)
+        scope = Scope.of(block.frame, emitter.statement, emitter.root)
+        for name, value in share.loops.items():
+            scope = scope.with_loop(name, value)
+        start = code.scalar("mul", share.strip, code.constant(product.shape.lanes))
+        emitter.emit_strip(emitter.strip_at(scope, start), block)
 
     # Passes over rows ---------------------------------------------------------------------------
 
@@ -101,15 +116,26 @@ class KernelEmitter:
 
         def row(inner: Code, position: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
             slot = inner.constant(0) if block is None else inner.scalar("sub", position, block)
-            at = Place(position)
-            indices = self._split(inner, rows.row(inner, self.builder, at))
-            frame = replace(self.frame, code=inner, rows=indices, order=rows, at=at, slot=slot)
-            self._prefetch_rows(frame, phases)
-            for phase in phases:
-                self._phase(frame, phase)
+            self._one_row(inner, rows, position, phases, slot)
             return ()
 
         code.loop(lower, upper, 1, (), row)
+
+    def _one_row(
+        self,
+        code: Code,
+        rows: RowOrder,
+        position: SSAValue,
+        phases: Sequence[Phase],
+        slot: SSAValue,
+    ) -> None:
+        """Do phases for the row at one position."""
+        at = Place(position)
+        indices = self._split(code, rows.row(code, self.builder, at))
+        frame = replace(self.frame, code=code, rows=indices, order=rows, at=at, slot=slot)
+        self._prefetch_rows(frame, phases)
+        for phase in phases:
+            self._phase(frame, phase)
 
     def _split(self, code: Code, row: SSAValue) -> tuple[SSAValue, ...]:
         """The index in each row domain of a row's number."""
@@ -170,7 +196,7 @@ class KernelEmitter:
     def _wide_product(self, rows: RowOrder, phase: Phase, strip: SSAValue | None) -> None:
         assert phase.product is not None
         emitter = self._product(phase)
-        height = block_rows(phase.product, phase.statements[0])
+        height = phase.product.shape.rows
 
         def blocks(scope: Scope) -> None:
             def block(code: Code, start: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
@@ -185,7 +211,7 @@ class KernelEmitter:
         if strip is None:
             emitter.over_strips(scope, blocks)
             return
-        width = lanes_of(phase.product, emitter.statement)
+        width = phase.product.shape.lanes
         start = scope.code.scalar("mul", strip, scope.code.constant(width))
         blocks(emitter.strip_at(scope, start))
 
@@ -281,14 +307,15 @@ class KernelEmitter:
     def _lane_visit(self, frame: Frame, phase: Phase, visit: Visit) -> None:
         """A visit with elements in lanes: sums have one accumulator for each lane."""
         code = frame.code
-        zero, count = code.constant(0), code.constant(VISIT_LANES)
+        width = self.builder.machine.visit_lanes
+        zero, count = code.constant(0), code.constant(width)
         sums: dict[StatementOp, Storage] = {}
         for statement in phase.statements:
             if not self._element_level(statement):
                 type = statement.value.type
-                memory = self.builder.local(TensorType.of(type, (VISIT_LANES,)))
+                memory = self.builder.local(TensorType.of(type, (width,)))
                 start = code.constant(identity(statement.kind.data, type), type)
-                value = code.spread(start, VISIT_LANES)
+                value = code.spread(start, width)
                 code.block.add_op(StoreOp(value, memory, [zero], axis=0))
                 sums[statement] = Storage("local", memory)
         lower, upper = self._segment(frame, visit)
@@ -299,11 +326,11 @@ class KernelEmitter:
             valid = inner.scalar("min", inner.scalar("sub", upper, place), count)
             for statement in phase.statements:
                 root = self.kernel.roots[statement]
-                lanes = Lanes(root.element or "", VISIT_LANES, valid)
+                lanes = Lanes(root.element or "", width, valid)
                 scope = replace(Scope.of(there, statement, root), lanes=lanes)
                 self._lane_statement(scope, statement, sums.get(statement))
 
-        self._elements(frame, phase, visit, (lower, upper), VISIT_LANES, elements)
+        self._elements(frame, phase, visit, (lower, upper), width, elements)
         for statement, accumulators in sums.items():
             self._lane_total(frame, statement, accumulators)
 
@@ -322,11 +349,12 @@ class KernelEmitter:
             return
         code, kind, type = scope.code, statement.kind.data, statement.value.type
         assert scope.lanes is not None and scope.lanes.valid is not None
-        inside = code.scalar("lt", code.add(LanesOp(VISIT_LANES)), scope.lanes.valid)
-        neutral = code.spread(code.constant(identity(kind, type), type), VISIT_LANES)
-        value = code.scalar("select", inside, code.spread(value, VISIT_LANES), neutral)
+        width = self.builder.machine.visit_lanes
+        inside = code.scalar("lt", code.add(LanesOp(width)), scope.lanes.valid)
+        neutral = code.spread(code.constant(identity(kind, type), type), width)
+        value = code.scalar("select", inside, code.spread(value, width), neutral)
         zero = code.constant(0)
-        vector = VectorType(type, [VISIT_LANES])
+        vector = VectorType(type, [width])
         total = code.add(LoadOp(accumulators.tensor, [zero], vector, axis=0))
         total = code.scalar(kind, total, value)
         code.block.add_op(StoreOp(total, accumulators.tensor, [zero], axis=0))
@@ -334,7 +362,7 @@ class KernelEmitter:
     def _lane_total(self, frame: Frame, statement: StatementOp, accumulators: Storage) -> None:
         """Combine the lanes with what the sum starts from, into the tensor."""
         code, kind, type = frame.code, statement.kind.data, statement.value.type
-        vector = VectorType(type, [VISIT_LANES])
+        vector = VectorType(type, [self.builder.machine.visit_lanes])
         lanes = code.add(LoadOp(accumulators.tensor, [code.constant(0)], vector, axis=0))
         total = code.add(ReduceOp(kind, lanes))
         scope = Scope.of(frame, statement, self.kernel.roots[statement])
@@ -440,7 +468,7 @@ class KernelEmitter:
         variables, access, slice_root = written_slice(statement, root)
         scope = Scope(frame, slice_root, variables)
         names = [name for name in variables if name not in slice_root.bound]
-        width = vector_lanes(statement.value.type)
+        width = vector_lanes(statement.value.type, self.builder.machine)
 
         def row(at: Scope) -> None:
             if names:
@@ -454,6 +482,8 @@ class KernelEmitter:
 
     def _prefetch(self, frame: Frame, phase: Phase, visit: Visit) -> None:
         """Ask for the rows that elements further on in the visit will gather."""
+        if not self.builder.machine.prefetch_bytes:
+            return
         last = frame.code.plus(self.builder.size(visit.set), -1)
         assert frame.place is not None
         for statement in phase.statements:
@@ -468,6 +498,8 @@ class KernelEmitter:
     def _prefetch_rows(self, frame: Frame, phases: Sequence[Phase]) -> None:
         """Ask for the rows that rows further on will gather."""
         if len(self.kernel.rows) != 1 or frame.order is None or frame.at is None:
+            return
+        if not self.builder.machine.prefetch_bytes:
             return
         for phase in phases:
             for statement in phase.statements if phase.visit is None else ():
@@ -494,7 +526,7 @@ class KernelEmitter:
                 continue
             size = prod(fixed) * read.type.element_type.storage.itemsize
             if size >= LEAST_BYTES:
-                yield read, path, max(LEAST_AHEAD, PREFETCH_BYTES // size)
+                yield read, path, max(LEAST_AHEAD, self.builder.machine.prefetch_bytes // size)
 
     def _ask(self, scope: Scope, read: ReadOp, path: Path) -> None:
         storage = self.placement.storage(read.tensor, self.builder)

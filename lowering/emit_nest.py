@@ -25,17 +25,8 @@ from hectorite.ir.index import IndexExpr
 from hectorite.lowering.emit_values import Lanes, Scope
 from hectorite.lowering.kernel_builder import Storage
 from hectorite.lowering.match_product import runs_along
+from hectorite.lowering.product_shape import powers_of_two, vector_lanes
 from hectorite.lowering.tile_code import Code
-
-VECTOR_BYTES = 256
-"""Bytes of one vector of lanes: four of the widest registers, so that chains of dependent
-operations overlap."""
-
-FEW_LANES = 8
-"""Vectors of fewer lanes leave most of a register empty."""
-
-UNROLL = 8
-"""Loops of at most this many steps are written out."""
 
 Body = Callable[[Scope], None]
 
@@ -52,17 +43,6 @@ def identity(kind: str, type: Attribute) -> float | int:
     return element.bounds[0] if kind == "max" else element.bounds[1]
 
 
-def vector_lanes(type: Attribute) -> int:
-    """Lanes of a vector of this element type."""
-    return VECTOR_BYTES // element_of(type).storage.itemsize
-
-
-def powers_of_two(number: int) -> list[int]:
-    """The powers of two that add up to a number, greatest first: vectors of other lengths are
-    slow on most machines."""
-    return [1 << bit for bit in reversed(range(number.bit_length())) if number >> bit & 1]
-
-
 def over(scope: Scope, variables: Sequence[str], body: Body) -> None:
     """Loops over variables, from the outermost in; short fixed ones are written out."""
     if not variables:
@@ -70,7 +50,7 @@ def over(scope: Scope, variables: Sequence[str], body: Body) -> None:
         return
     name, rest = variables[0], variables[1:]
     extent = scope.dims[name]
-    if isinstance(extent, int) and extent <= UNROLL:
+    if isinstance(extent, int) and extent <= scope.kernel.machine.unroll:
         for number in range(extent):
             over(scope.with_loop(name, scope.code.constant(number)), rest, body)
         return
@@ -90,7 +70,7 @@ def strips(scope: Scope, variable: str, width: int, body: Body) -> None:
         _dynamic_strips(scope, variable, width, body)
         return
     whole = extent // width
-    if whole <= 2:
+    if whole <= scope.kernel.machine.unrolled_strips:
         for number in range(whole):
             body(scope.with_lanes(Lanes(variable, width), code.constant(number * width)))
     else:
@@ -142,7 +122,7 @@ def emit_nest(scope: Scope, statement: StatementOp, start: Storage | None, targe
         if lanes is None:
             point(at)
         else:
-            strips(at, lanes, vector_lanes(statement.value.type), point)
+            strips(at, lanes, vector_lanes(statement.value.type, scope.kernel.machine), point)
 
     over(scope, loops, row)
 
@@ -159,7 +139,7 @@ def _left_lanes(outer: list[str], access: Sequence[IndexExpr]) -> str | None:
 def _lanes_are_few(scope: Scope, statement: StatementOp, inner: list[str], lanes: str) -> bool:
     """Whether a left variable is so short that a reduced one makes better vectors."""
     extent, across = scope.dims[lanes], _reduced_lanes(statement, inner, scope)
-    if not isinstance(extent, int) or extent >= FEW_LANES or across is None:
+    if not isinstance(extent, int) or extent >= scope.kernel.machine.few_lanes or across is None:
         return False
     width = scope.dims[across]
     return isinstance(width, int) and width > extent
@@ -204,7 +184,7 @@ def _reduce(
         return scope.code.scalar(kind, total, value)
     name, rest = inner[0], inner[1:]
     extent = scope.dims[name]
-    if isinstance(extent, int) and extent <= UNROLL:
+    if isinstance(extent, int) and extent <= scope.kernel.machine.unroll:
         for number in range(extent):
             at = scope.with_loop(name, scope.code.constant(number))
             total = _reduce(at, statement, rest, total)
@@ -235,7 +215,7 @@ def _reduce_across(
     """The reduction with one reduced variable in lanes: a vector accumulator for the whole strips
     and one for the rest, each combined across its lanes at the end."""
     kind, type = statement.kind.data, statement.value.type
-    extent, width = scope.dims[lanes], vector_lanes(type)
+    extent, width = scope.dims[lanes], vector_lanes(type, scope.kernel.machine)
     assert isinstance(extent, int)
     code = scope.code
     total = first

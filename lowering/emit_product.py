@@ -20,52 +20,15 @@ from xdsl.ir import Attribute, SSAValue
 
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, ProductOp, StoreOp
-from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import TensorType
-from hectorite.lowering.emit_nest import (
-    VECTOR_BYTES,
-    Body,
-    over,
-    powers_of_two,
-    strips,
-    vector_lanes,
-)
+from hectorite.lowering.emit_nest import Body, over, strips
 from hectorite.lowering.emit_values import Frame, Lanes, Scope
 from hectorite.lowering.kernel_builder import Storage
 from hectorite.lowering.kernel_plan import Product, Root
 from hectorite.lowering.match_product import factors, plain_read
+from hectorite.lowering.product_shape import vector_lanes
 from hectorite.lowering.tile_code import Code
-
-ACCUMULATORS = 24
-"""Vector registers for the accumulators of a block; the others hold a row of weights."""
-
-REGISTER_BYTES = 64
-MOST_ROWS = 8
-
-
-def lanes_of(product: Product, statement: StatementOp) -> int:
-    """Lanes of one strip of the result. Panels have room for a last strip that is not full."""
-    extent = dict(statement.variables.data)[product.lanes]
-    assert isinstance(extent, int)
-    lanes = powers_of_two(extent)[0]
-    if product.packed and lanes < extent:
-        lanes *= 2
-    return min(lanes, vector_lanes(statement.value.type))
-
-
-def block_rows(product: Product, statement: StatementOp) -> int:
-    """Rows whose accumulators fit in registers."""
-    size = element_of(statement.value.type).storage.itemsize
-    registers = -(-lanes_of(product, statement) * size // REGISTER_BYTES)
-    return max(1, min(MOST_ROWS, ACCUMULATORS // registers))
-
-
-def is_wide(product: Product, statement: StatementOp) -> bool:
-    """Whether the result has several strips, so that weights are better kept than rows."""
-    extent = dict(statement.variables.data)[product.lanes]
-    assert isinstance(extent, int)
-    return extent * element_of(statement.value.type).storage.itemsize > 2 * VECTOR_BYTES
 
 
 @dataclass(frozen=True)
@@ -105,7 +68,7 @@ class ProductEmitter:
     def _prefetch(self, scope: Scope, block: Block) -> None:
         """Ask for the rows that the next block gathers: they come from anywhere in memory."""
         direct, extent = self.product.direct, scope.dims[self.product.inner]
-        if direct is None or not isinstance(extent, int):
+        if direct is None or not isinstance(extent, int) or not scope.kernel.machine.prefetch_bytes:
             return
         storage = scope.storage_of(direct.tensor)
         row = self.root.row_variables[0]
@@ -130,13 +93,13 @@ class ProductEmitter:
             if self.product.packed:
                 self._full_strips(at, body)
             else:
-                strips(at, self.product.lanes, lanes_of(self.product, self.statement), body)
+                strips(at, self.product.lanes, self.product.shape.lanes, body)
 
         over(scope, self.product.loops, loops)
 
     def _full_strips(self, scope: Scope, body: Body) -> None:
         """Strips of one width; of the last one only some lanes may count."""
-        extent, width = scope.dims[self.product.lanes], lanes_of(self.product, self.statement)
+        extent, width = scope.dims[self.product.lanes], self.product.shape.lanes
         assert isinstance(extent, int)
 
         def strip(code: Code, at: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
@@ -151,7 +114,7 @@ class ProductEmitter:
 
     def strip_at(self, scope: Scope, start: SSAValue) -> Scope:
         """The scope of the strip that begins at `start`, a multiple of the width."""
-        extent, width = scope.dims[self.product.lanes], lanes_of(self.product, self.statement)
+        extent, width = scope.dims[self.product.lanes], self.product.shape.lanes
         assert isinstance(extent, int)
         valid = None
         if extent % width:
@@ -222,27 +185,34 @@ class ProductEmitter:
             a = self._computed(scope, block)
             a_indices, a_axis = [scope.code.add(LanesOp(block.rows)), zero], 1
         uniform = replace(at_zero, frame=block.single(scope.code, zero), cache={})
-        b, b_indices, b_axis = self._weights(uniform)
+        b, b_indices, b_axis, n_axis = self._weights(uniform)
         extent = scope.kernel.size(scope.dims[product.inner])
         type = VectorType(self.type, shape)
-        op = ProductOp(init, a, a_indices, a_axis, b, b_indices, b_axis, extent, type)
+        columns = None
+        if scope.lanes is not None and n_axis is not None:
+            columns = scope.lanes.valid
+        op = ProductOp(
+            init, a, a_indices, a_axis, b, b_indices, b_axis, extent, type, columns, n_axis
+        )
         return scope.code.add(op)
 
-    def _weights(self, uniform: Scope) -> tuple[SSAValue, list[SSAValue], int]:
-        """The weights or their panels, the indices of the strip, and the dimension of k."""
+    def _weights(self, uniform: Scope) -> tuple[SSAValue, list[SSAValue], int, int | None]:
+        """The weights or their panels, the indices of the strip, and the dimensions of k and n;
+        no n for panels, all of whose lanes are there."""
         product, code = self.product, uniform.code
         access = product.weights.access.data
         if self.panels is None:
             weights = uniform.storage_of(product.weights.tensor)
             indices, _, _ = uniform.address(weights, access)
-            return weights.tensor, indices, self._place(access, product.inner, weights)
+            places = [self._place(access, name, weights) for name in (product.inner, product.lanes)]
+            return weights.tensor, indices, places[0], places[1]
         axes = (product.lane_axis, product.inner_axis)
         others = [uniform.index_value(e) for i, e in enumerate(access) if i not in axes]
-        width = code.constant(lanes_of(product, self.statement))
+        width = code.constant(product.shape.lanes)
         start = uniform.loops[product.lanes]
         strip, lane = code.scalar("floordiv", start, width), code.scalar("mod", start, width)
         indices = [*others, strip, code.constant(0), lane]
-        return uniform.kernel.parameter(self.panels), indices, len(indices) - 2
+        return uniform.kernel.parameter(self.panels), indices, len(indices) - 2, None
 
     def _place(self, access: Sequence[IndexExpr], variable: str, storage: Storage) -> int:
         position = next(i for i, index in enumerate(access) if variable in index.variables)
@@ -272,7 +242,7 @@ class ProductEmitter:
                 memory_of_rows = Storage("local", memory, None, block.rows)
                 place.store(value, memory_of_rows, (IndexExpr.of(product.inner),))
 
-            strips(there, product.inner, vector_lanes(self.type), lanes)
+            strips(there, product.inner, vector_lanes(self.type, scope.kernel.machine), lanes)
             return ()
 
         code = scope.code

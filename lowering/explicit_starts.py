@@ -23,13 +23,14 @@ from hectorite.ir.space import Dim
 from hectorite.lowering.choose_roots import choose_roots
 from hectorite.lowering.emit_nest import identity
 from hectorite.lowering.kernel_plan import Root
+from hectorite.lowering.machine import Machine
 from hectorite.lowering.place_tensors import is_regular
 from hectorite.lowering.statement_body import Body, hint
 
 
-def make_starts_explicit(function: FuncOp, schema: Schema) -> None:
+def make_starts_explicit(function: FuncOp, schema: Schema, machine: Machine) -> None:
     """Rewrite a function in place."""
-    choice = choose_roots(function, schema)
+    choice = choose_roots(function, schema, machine)
     returned = set(function.return_op.operands)
     for statement, root in choice.roots.items():
         part = statement in choice.products and not is_regular(statement, root)

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from xdsl.dialects.builtin import IntegerType
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
 
-from hectorite.dialects.tile import EndOp, KernelOp, LocalOp, SizeOp, index
+from hectorite.dialects.tile import WARP, EndOp, KernelOp, LocalOp, SizeOp, index
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim, TensorType
+from hectorite.lowering.machine import Machine
 from hectorite.lowering.tile_code import Code
 
 LAYOUT_TYPE = TensorType.of(IntegerType(32), ("_",))
@@ -45,10 +46,12 @@ class KernelBuilder:
     """The kernel's body, its parameters in order, and what the host passes for each."""
 
     name: str
+    machine: Machine
     block: Block = field(default_factory=lambda: Block(arg_types=[index]))
     passed: list[SSAValue | Layout] = field(default_factory=list[SSAValue | Layout])
     sizes: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     storages: dict[SSAValue, Storage] = field(default_factory=dict[SSAValue, Storage])
+    threads: int = WARP
 
     def __post_init__(self) -> None:
         self.code = Code(self.block)
@@ -102,7 +105,7 @@ class KernelBuilder:
     def finish(self) -> KernelOp:
         """The kernel as an operation."""
         self.code.add(EndOp())
-        return KernelOp(self.name, Region(self.block))
+        return KernelOp(self.name, Region(self.block), self.threads)
 
 
 def element_path(fields: tuple[str, ...]) -> IndexExpr:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.ir.index import Path
 from hectorite.ir.space import Dim
+from hectorite.lowering.machine import Machine
+from hectorite.lowering.product_shape import BlockShape
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Product:
     `direct` is the read that is all of a, if rows of it can be used where they stand. `groups` are
     paths of the row that b depends on: rows are sorted by them. `packed` weights are copied into
     panels first. `lane_axis` and `inner_axis` are the dimensions of the weights that n and k move
-    along.
+    along. `shape` says how large its blocks are.
     """
 
     weights: ReadOp
@@ -67,6 +69,7 @@ class Product:
     lane_axis: int
     inner_axis: int
     packed: bool
+    shape: BlockShape
 
 
 @dataclass
@@ -80,9 +83,11 @@ class Phase:
 
 @dataclass
 class Kernel:
-    """Phases over the same rows. `roots` says how each statement is spread."""
+    """Phases over the same rows. `roots` says how each statement is spread, `machine` what the
+    kernel is for."""
 
     rows: tuple[Dim, ...]
+    machine: Machine
     phases: list[Phase] = field(default_factory=list[Phase])
     roots: dict[StatementOp, Root] = field(default_factory=dict[StatementOp, Root])
     groups: tuple[Path, ...] = ()
@@ -90,6 +95,12 @@ class Kernel:
     @property
     def statements(self) -> list[StatementOp]:
         return [statement for phase in self.phases for statement in phase.statements]
+
+    @property
+    def owner(self) -> str | None:
+        """The set that rows are elements of."""
+        dim = self.rows[0]
+        return dim if len(self.rows) == 1 and isinstance(dim, str) else None
 
     def phase_of(self, statement: StatementOp) -> int:
         """Number of the phase that a statement of this kernel is in."""

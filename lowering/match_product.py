@@ -18,6 +18,8 @@ from hectorite.dialects.graph import IndexOp, ReadOp, StatementOp
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.scalar import OPERATIONS, CastOp
 from hectorite.lowering.kernel_plan import Product
+from hectorite.lowering.machine import Machine
+from hectorite.lowering.product_shape import block_shape
 
 SMALLEST = 4
 """Products with fewer terms than this along k or n are not worth a block kernel."""
@@ -81,7 +83,7 @@ def runs_along(read: ReadOp, variable: str) -> int | None:
     return None
 
 
-def match_product(statement: StatementOp, row: str) -> Product | None:
+def match_product(statement: StatementOp, row: str, machine: Machine) -> Product | None:
     """`statement` as a product over rows `row`, or None."""
     dims = dict(statement.variables.data)
     if (
@@ -100,7 +102,7 @@ def match_product(statement: StatementOp, row: str) -> Product | None:
         if weights is None or not weights.access.data:
             continue
         others = [other for other in parts if other is not part]
-        product = _with_weights(weights, others, row, left, reduced, dims)
+        product = _with_weights(weights, others, row, left, reduced, statement, machine)
         if product is not None:
             return product
     return None
@@ -112,8 +114,10 @@ def _with_weights(
     row: str,
     left: list[str | None],
     reduced: list[str],
-    dims: dict[str, int | str],
+    statement: StatementOp,
+    machine: Machine,
 ) -> Product | None:
+    dims = dict(statement.variables.data)
     lanes = _lanes(weights, row, left, dims)
     if lanes is None or not others:
         return None
@@ -136,15 +140,17 @@ def _with_weights(
     is_last = lane_axis == len(weights.access.data) - 1
     rows, extent = dims[row], dims[lanes]
     few = isinstance(rows, int) and rows < PACKED_ROWS
-    if few and not is_last:
+    if few and not is_last and machine.packs:
         return None
     aligned = all(_is_variable(weights, axis) for axis in (lane_axis, inner_axis))
     ragged = not groups and int(extent) > RAGGED and int(extent).bit_count() > 1
     packed = not few and aligned and (not is_last or int(extent) > WIDE or ragged)
-    if not is_last and not packed:
+    packed = packed and machine.packs
+    if not is_last and not packed and machine.packs:
         return None
     axes = lane_axis, inner_axis
-    return Product(weights, lanes, inner, outer, loops, direct, groups, *axes, packed)
+    shape = block_shape(rows, int(extent), statement.value.type, packed, machine)
+    return Product(weights, lanes, inner, outer, loops, direct, groups, *axes, packed, shape)
 
 
 def _lanes(

@@ -16,7 +16,6 @@ from xdsl.ir import SSAValue
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, StoreOp
 from hectorite.ir.space import Dim, TensorType
-from hectorite.lowering.emit_product import lanes_of
 from hectorite.lowering.kernel_builder import KernelBuilder
 from hectorite.lowering.kernel_plan import Product
 from hectorite.lowering.tile_code import Code
@@ -41,7 +40,7 @@ class Panels:
         inside = (product.lane_axis, product.inner_axis)
         weights = enumerate(product.weights.type.dims)
         others = tuple((i, dim) for i, dim in weights if i not in inside)
-        return Panels(product, lanes_of(product, statement), extent, depth, others)
+        return Panels(product, product.shape.lanes, extent, depth, others)
 
     @property
     def strips(self) -> int:

@@ -17,12 +17,9 @@ from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim, TensorType
-from hectorite.lowering.emit_product import block_rows, is_wide
 from hectorite.lowering.kernel_builder import KernelBuilder, Storage
 from hectorite.lowering.kernel_plan import Kernel, Phase, Root
-
-LOCAL_BYTES = 1 << 16
-"""The most local memory that one tensor may take."""
+from hectorite.lowering.machine import Machine
 
 
 def is_regular(statement: StatementOp, root: Root) -> bool:
@@ -106,9 +103,9 @@ class Placement:
     def block_height(self) -> int:
         """Rows of a block that suits every product of the kernel."""
         heights = [
-            block_rows(phase.product, phase.statements[0])
+            phase.product.shape.rows
             for phase in self.kernel.phases
-            if phase.product is not None and not is_wide(phase.product, phase.statements[0])
+            if phase.product is not None and not phase.product.shape.wide
         ]
         return min(heights, default=1)
 
@@ -151,15 +148,15 @@ class Placement:
             return True
         position = self.row_position(statement, root)
         dims = [d for i, d in enumerate(statement.type.dims) if i != position]
-        return not fits_locally(statement.value.type, dims)
+        return not fits_locally(statement.value.type, dims, self.kernel.machine)
 
 
-def fits_locally(element: object, dims: Sequence[Dim]) -> bool:
+def fits_locally(element: object, dims: Sequence[Dim], machine: Machine) -> bool:
     """Whether a part of fixed extents is small enough for local memory."""
     if not all(isinstance(dim, int) for dim in dims):
         return False
     size = element_of(element).storage.itemsize  # pyright: ignore
-    return prod(int(dim) for dim in dims) * size <= LOCAL_BYTES
+    return prod(int(dim) for dim in dims) * size <= machine.local_bytes
 
 
 def in_lanes(kernel: Kernel, phase: Phase) -> bool:
@@ -218,7 +215,7 @@ def _private_kind(kernel: Kernel, statement: StatementOp) -> str | None:
         for index, dim in zip(statement.access.data, statement.type.dims, strict=True)
         if index.path is None or index.path.variable not in root.bound
     ]
-    return "local" if fits_locally(statement.type.element, rest) else None
+    return "local" if fits_locally(statement.type.element, rest, kernel.machine) else None
 
 
 def _element_kind(kernel: Kernel, statement: StatementOp, root: Root) -> str | None:
@@ -236,7 +233,7 @@ def _element_kind(kernel: Kernel, statement: StatementOp, root: Root) -> str | N
     phase = kernel.phases[place]
     if (
         readers <= {place}
-        and fits_locally(statement.type.element, rest)
+        and fits_locally(statement.type.element, rest, kernel.machine)
         and not in_lanes(kernel, phase)
     ):
         return "local"
@@ -271,7 +268,4 @@ def _statement_of(user: object) -> object:
 
 
 def _crosses_wide(kernel: Kernel) -> bool:
-    return any(
-        phase.product is not None and is_wide(phase.product, phase.statements[0])
-        for phase in kernel.phases
-    )
+    return any(phase.product is not None and phase.product.shape.wide for phase in kernel.phases)

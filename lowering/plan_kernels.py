@@ -17,11 +17,12 @@ from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schema import Schema
 from hectorite.lowering.choose_roots import Roots, choose_roots
 from hectorite.lowering.kernel_plan import Kernel, Phase, Product, Root
+from hectorite.lowering.machine import Machine
 
 
-def plan_kernels(function: FuncOp, schema: Schema) -> list[Kernel]:
+def plan_kernels(function: FuncOp, schema: Schema, machine: Machine) -> list[Kernel]:
     """Kernels that together do all statements of a function."""
-    choice = choose_roots(function, schema)
+    choice = choose_roots(function, schema, machine)
     waiting = list(choice.roots)
     kernels: list[Kernel] = []
     done: set[StatementOp] = set()
@@ -35,7 +36,7 @@ def plan_kernels(function: FuncOp, schema: Schema) -> list[Kernel]:
                 if not _sources(statement) <= done | inside:
                     continue
                 if kernel is None:
-                    kernel = Kernel(choice.roots[statement].rows)
+                    kernel = Kernel(choice.roots[statement].rows, machine)
                 if _join(kernel, statement, choice):
                     waiting.remove(statement)
                     progress = True
@@ -55,6 +56,8 @@ def _join(kernel: Kernel, statement: StatementOp, choice: Roots) -> bool:
     """Add a statement to a kernel, if that is possible."""
     root = choice.roots[statement]
     product = choice.products.get(statement)
+    if kernel.machine.is_gpu and kernel.phases and (product or kernel.phases[0].product):
+        return False
     if root.rows != kernel.rows or (not root.rows and kernel.phases and root.visit is None):
         return False
     groups = () if product is None else _row_paths(product)

@@ -5,6 +5,7 @@ import re
 from hectorite.backends.reference import find_function
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.lowering import explicit_starts, graph_to_tile, widen_accumulators
+from hectorite.lowering.machine import Machine
 from hectorite.lowering.tile_code import PREFETCH_ELEMENTS
 from hectorite.lowering.widen_accumulators import WidenAccumulators
 
@@ -45,7 +46,9 @@ def test_starts_example(program, lines_of):
     module = program("x: f32[node]", "y[n + 2] = x[n] | n: node | f32[9]", "y")
     before, after = example_of(explicit_starts)
     assert lines_of(module) == before
-    explicit_starts.make_starts_explicit(find_function(module, "f"), schema_of(module))
+    explicit_starts.make_starts_explicit(
+        find_function(module, "f"), schema_of(module), Machine.cpu()
+    )
     module.verify()
     assert lines_of(module) == after
 
@@ -54,7 +57,9 @@ def test_parts_of_a_row_start_with_it(program, lines_of):
     line = "y[e.dst, o + 1] += x[e.src, o] | e: edge, o: 8 | f32[node, 9]"
     module = program("x: f32[node, 8]", line, "y")
     before = lines_of(module)
-    explicit_starts.make_starts_explicit(find_function(module, "f"), schema_of(module))
+    explicit_starts.make_starts_explicit(
+        find_function(module, "f"), schema_of(module), Machine.cpu()
+    )
     assert lines_of(module) == before
 
 

@@ -11,6 +11,7 @@ from hectorite.dialects.graph_sets import schema_of
 from hectorite.dialects.tile import KernelOp, LocalOp, ProductOp
 from hectorite.dialects.tile_program import AllocateOp
 from hectorite.lowering.kernel_plan import Kernel
+from hectorite.lowering.machine import Machine
 from hectorite.lowering.pipelines import optimise, to_tile
 from hectorite.lowering.plan_kernels import plan_kernels
 
@@ -22,7 +23,7 @@ def planned(source: str, **sizes: int) -> list[Kernel]:
     """Kernels of the last function of a program."""
     module = optimise(parse(source), sizes)
     function = [op for op in module.ops if isinstance(op, FuncOp)][-1]
-    return plan_kernels(function, schema_of(module))
+    return plan_kernels(function, schema_of(module), Machine.cpu())
 
 
 def tiled(source: str, **sizes: int) -> ModuleOp:
@@ -86,7 +87,7 @@ def test_what_is_a_product(statement, rows, is_product):
     )
     module = parse(source)
     function = next(op for op in module.ops if isinstance(op, FuncOp))
-    (kernel,) = plan_kernels(function, schema_of(module))
+    (kernel,) = plan_kernels(function, schema_of(module), Machine.cpu())
     assert kernel.rows == (rows,)
     assert (kernel.phases[0].product is not None) == is_product
 
