@@ -9,6 +9,7 @@ instructions and its target need, so that old drivers take it.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from io import StringIO
@@ -16,7 +17,7 @@ from io import StringIO
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, Operation, SSAValue
 
-from hectorite.backends.ptx_registers import assign_registers, is_written_out
+from hectorite.backends.ptx_registers import assign_registers
 from hectorite.dialects.ptx import (
     BranchOp,
     BraOp,
@@ -25,6 +26,7 @@ from hectorite.dialects.ptx import (
     KernelOp,
     RetOp,
     SpecialOp,
+    UndefinedOp,
     VariableOp,
 )
 from hectorite.dialects.ptx_instruction import InstructionOp, Slot, kind_of
@@ -62,8 +64,9 @@ def module_to_text(module: ModuleOp) -> str:
     target = target_of(module) or "sm_80"
     major, minor = needed_version(module, target)
     head = f".version {major}.{minor}\n.target {target}\n.address_size 64\n"
-    dynamic = sorted({_dynamic(op) for op in module.walk() if _is_dynamic(op)})
-    return "\n".join([head, *dynamic, *(KernelText(kernel).text() for kernel in kernels)])
+    variables = (op for op in module.walk() if isinstance(op, VariableOp))
+    shared = sorted({_declaration(op) + "\n" for op in variables if _is_of_module(op)})
+    return "\n".join([head, *shared, *(KernelText(kernel).text() for kernel in kernels)])
 
 
 def needed_version(module: ModuleOp, target: str) -> tuple[int, int]:
@@ -73,13 +76,20 @@ def needed_version(module: ModuleOp, target: str) -> tuple[int, int]:
     return max([TARGET_VERSION.get(target, (7, 0)), *versions])
 
 
-def _is_dynamic(op: Operation) -> bool:
-    return isinstance(op, VariableOp) and op.bytes.value.data == 0
+def _is_of_module(op: VariableOp) -> bool:
+    """Whether a variable is declared outside of kernels: launches size it, or it has data."""
+    return op.bytes.value.data == 0 or op.space.data in ("global", "const")
 
 
-def _dynamic(op: Operation) -> str:
-    assert isinstance(op, VariableOp)
-    return f".extern .{op.space.data} .align {op.align.value.data} .b8 {op.symbol.data}[];\n"
+def _declaration(op: VariableOp) -> str:
+    size, align = op.bytes.value.data, op.align.value.data
+    declared = f".{op.space.data} .align {align} .b8 {op.symbol.data}"
+    if size == 0:
+        return f".extern {declared}[];"
+    if op.data is None:
+        return f"{declared}[{size}];"
+    numbers = ", ".join(str(byte) for byte in bytes.fromhex(op.data.data))
+    return f"{declared}[{size}] = {{{numbers}}};"
 
 
 def number_text(number: float | int, kind: str) -> str:
@@ -111,25 +121,33 @@ class KernelText:
         self.extra: dict[str, int] = {}  # registers for moves in a circle
         self.lines: list[str] = []
         self.edges = 0
+        self.jumped: set[str] = set()  # label lines that some jump names
 
     def text(self) -> str:
         """The kernel: its head, declarations and body."""
         for number, block in enumerate(self.blocks):
             following = self.blocks[number + 1] if number + 1 < len(self.blocks) else None
-            if number:
-                self.lines.append(f"{self.labels[block]}:")
-            else:
+            if number == 0:
                 self._parameters(block)
+            self.lines.append(f"{self.labels[block]}:")
             for op in block.ops:
                 self._operation(op, following)
+        lines = self._with_labels()
         out = StringIO()
         out.write(self._head())
         out.write("{\n")
-        for line in [*self._declarations(), *self.lines]:
+        for line in [*self._declarations(), *lines]:
             out.write(line if line.startswith("$") else f"  {line}")
             out.write("\n")
         out.write("}\n")
         return out.getvalue()
+
+    def _with_labels(self) -> list[str]:
+        """The lines of the body, with labels only where jumps go, numbered in order."""
+        labels = [line for line in self.lines if line.startswith("$") and line in self.jumped]
+        number = {line[:-1]: f"$L_{i}" for i, line in enumerate(labels, 1)}
+        lines = [line for line in self.lines if not line.startswith("$") or line in self.jumped]
+        return [re.sub(r"\$[LE]_\d+", lambda m: number[m[0]], line) for line in lines]
 
     def _head(self) -> str:
         name = self.kernel.sym_name.data
@@ -149,9 +167,8 @@ class KernelText:
         for kind in sorted(counts, key=list(PREFIX).index):
             yield f".reg .{kind} {PREFIX[kind]}<{counts[kind]}>;"
         for op in self.kernel.walk():
-            if isinstance(op, VariableOp) and not _is_dynamic(op):
-                size, align = op.bytes.value.data, op.align.value.data
-                yield f".{op.space.data} .align {align} .b8 {op.symbol.data}[{size}];"
+            if isinstance(op, VariableOp) and not _is_of_module(op):
+                yield _declaration(op)
 
     def _parameters(self, entry: Block) -> None:
         name = self.kernel.sym_name.data
@@ -165,7 +182,7 @@ class KernelText:
 
     def _name(self, value: SSAValue) -> str:
         """The text of an operand: a register, or a constant where it is used."""
-        if is_written_out(value):
+        if value not in self.registers:
             assert isinstance(value.owner, ConstantOp)
             return number_text(value.owner.number, kind_of(value))
         return f"{PREFIX[kind_of(value)]}{self.registers[value]}"
@@ -176,7 +193,7 @@ class KernelText:
             return "{" + ", ".join(names) + "}"
         if slot.offset is None:
             return names[0]
-        offset = f"{slot.offset:+d}" if slot.offset else ""
+        offset = f"+{slot.offset}" if slot.offset else ""
         if len(names) == 1:
             return f"[{names[0]}{offset}]"
         return f"[{names[0]}{offset}, {{{', '.join(names[1:])}}}]"
@@ -217,7 +234,14 @@ class KernelText:
         self._line(f"{guard}{op.mnemonic} {', '.join(operands)}".rstrip())
 
     def _constant(self, op: Operation) -> None:
-        """Constants stand where they are used."""
+        """Most constants stand where they are used."""
+        assert isinstance(op, ConstantOp)
+        if op.result in self.registers:
+            kind = kind_of(op.result)
+            self._line(f"mov.{kind} {self._name(op.result)}, {number_text(op.number, kind)}")
+
+    def _undefined(self, op: Operation) -> None:
+        """An undefined register is only declared."""
 
     def _special(self, op: Operation) -> None:
         assert isinstance(op, SpecialOp)
@@ -246,14 +270,15 @@ class KernelText:
         then_moves = self._moves(op.then_block, op.then_arguments)
         else_moves = self._moves(op.else_block, op.else_arguments)
         if not then_moves and op.then_block is not following:
-            self._line(f"@{condition} bra {self.labels[op.then_block]}")
+            self._bra(op.then_block, f"@{condition} ")
             self._along(op.else_block, op.else_arguments, following)
         elif not else_moves:
-            self._line(f"@!{condition} bra {self.labels[op.else_block]}")
+            self._bra(op.else_block, f"@!{condition} ")
             self._along(op.then_block, op.then_arguments, following)
         else:
             self.edges += 1
             label = f"$E_{self.edges}"
+            self.jumped.add(f"{label}:")
             self._line(f"@!{condition} bra {label}")
             self._along(op.then_block, op.then_arguments, None)
             self.lines.append(f"{label}:")
@@ -262,7 +287,11 @@ class KernelText:
     def _along(self, target: Block, values: Sequence[SSAValue], following: Block | None) -> None:
         self._copy(self._moves(target, values))
         if target is not following:
-            self._line(f"bra {self.labels[target]}")
+            self._bra(target)
+
+    def _bra(self, target: Block, guard: str = "") -> None:
+        self.jumped.add(f"{self.labels[target]}:")
+        self._line(f"{guard}bra {self.labels[target]}")
 
     def _moves(self, target: Block, values: Sequence[SSAValue]) -> list[tuple[str, str, str]]:
         """Kind, destination and source of each move that an edge needs."""
@@ -299,6 +328,7 @@ class KernelText:
 
 OTHERS: dict[type[Operation], Callable[[KernelText, Operation], None]] = {
     ConstantOp: KernelText._constant,  # pyright: ignore[reportPrivateUsage]
+    UndefinedOp: KernelText._undefined,  # pyright: ignore[reportPrivateUsage]
     SpecialOp: KernelText._special,  # pyright: ignore[reportPrivateUsage]
     VariableOp: KernelText._variable,  # pyright: ignore[reportPrivateUsage]
     CommentOp: KernelText._comment,  # pyright: ignore[reportPrivateUsage]

@@ -19,9 +19,20 @@ from hectorite.dialects.ptx_instruction import InstructionOp
 Segment = tuple[int, int]
 
 
-def is_written_out(value: SSAValue) -> bool:
-    """Whether a value is a constant, which stands in the text and needs no register."""
-    return isinstance(value.owner, ConstantOp)
+def _written_out(kernel: KernelOp) -> set[SSAValue]:
+    """Constants that stand in the text where they are used and need no register.
+
+    One that an instruction updates in place is in a register from the start: a move just before
+    would come between instructions that must follow each other.
+    """
+    constants: set[SSAValue] = set()
+    updated: set[SSAValue] = set()
+    for op in kernel.walk():
+        if isinstance(op, ConstantOp):
+            constants.add(op.result)
+        elif isinstance(op, InstructionOp):
+            updated.update(old for _, old in op.tied)
+    return constants - updated
 
 
 @dataclass
@@ -35,7 +46,7 @@ class _Lives:
         self.segments.setdefault(value, []).append((start, max(end, start + 1)))
 
 
-def _live_out(kernel: KernelOp) -> dict[Block, set[SSAValue]]:
+def _live_out(kernel: KernelOp, constants: set[SSAValue]) -> dict[Block, set[SSAValue]]:
     """Values that live at the end of each block, by iteration to a fixed point."""
     blocks = list(kernel.body.blocks)
     used: dict[Block, set[SSAValue]] = {}
@@ -44,7 +55,7 @@ def _live_out(kernel: KernelOp) -> dict[Block, set[SSAValue]]:
         written: set[SSAValue] = set(block.args)
         read: set[SSAValue] = set()
         for op in block.ops:
-            read.update(v for v in op.operands if v not in written and not is_written_out(v))
+            read.update(v for v in op.operands if v not in written and v not in constants)
             written.update(op.results)
         used[block], defined[block] = read, written
     live_in = {block: set(used[block]) for block in blocks}
@@ -62,8 +73,8 @@ def _live_out(kernel: KernelOp) -> dict[Block, set[SSAValue]]:
     return live_out
 
 
-def _lives(kernel: KernelOp) -> tuple[_Lives, dict[Operation, int]]:
-    live_out, lives = _live_out(kernel), _Lives()
+def _lives(kernel: KernelOp, constants: set[SSAValue]) -> tuple[_Lives, dict[Operation, int]]:
+    live_out, lives = _live_out(kernel, constants), _Lives()
     positions: dict[Operation, int] = {}
     at = 0
     for block in kernel.body.blocks:
@@ -74,10 +85,10 @@ def _lives(kernel: KernelOp) -> tuple[_Lives, dict[Operation, int]]:
         for op in block.ops:
             positions[op] = at
             for operand in op.operands:
-                if not is_written_out(operand):
+                if operand not in constants:
                     last_use[operand] = at
             for result in op.results:
-                if not is_written_out(result):
+                if result not in constants:
                     start[result] = at + 1
             at += 2
         end = at
@@ -139,8 +150,12 @@ def _edges(kernel: KernelOp) -> Iterator[tuple[BlockArgument, SSAValue]]:
 
 
 def assign_registers(kernel: KernelOp) -> dict[SSAValue, int]:
-    """A number for every value that is in a register, counted from 0 for each kind."""
-    lives, positions = _lives(kernel)
+    """A number for every value that is in a register, counted from 0 for each kind.
+
+    Constants that are not among them stand in the text where they are used.
+    """
+    constants = _written_out(kernel)
+    lives, positions = _lives(kernel, constants)
     for segments in lives.segments.values():
         segments.sort()
     classes = _Classes(lives)
@@ -148,25 +163,25 @@ def assign_registers(kernel: KernelOp) -> dict[SSAValue, int]:
         for op in block.ops:
             if isinstance(op, InstructionOp):
                 for result, old in op.tied:
-                    if not is_written_out(old) and classes.join(old, result):
+                    if old not in constants and classes.join(old, result):
                         continue
                     # A move before the instruction fills the register: it is written early.
                     root = classes.find(result)
                     early = (positions[op] - 1, positions[op] + 2)
                     lives.segments[root] = sorted([*lives.segments[root], early])
     for argument, value in _edges(kernel):
-        if not is_written_out(value):
+        if value not in constants:
             classes.join(argument, value)
-    return _numbered(kernel, classes)
+    return _numbered(kernel, classes, constants)
 
 
-def _numbered(kernel: KernelOp, classes: _Classes) -> dict[SSAValue, int]:
+def _numbered(kernel: KernelOp, classes: _Classes, constants: set[SSAValue]) -> dict[SSAValue, int]:
     counts: dict[str, int] = {}
     numbers: dict[SSAValue, int] = {}
     for block in kernel.body.blocks:
         values = [*block.args, *(result for op in block.ops for result in op.results)]
         for value in values:
-            if is_written_out(value):
+            if value in constants:
                 continue
             root = classes.find(value)
             if root not in numbers:

@@ -4,7 +4,8 @@
     instruction ::= ...                                      see ptx_instruction.py
     constant    ::= "ptx.constant" number ":" kind           written where it is used
     special     ::= "ptx.special" string ":" kind            %tid.x, %laneid, ...
-    variable    ::= "ptx.variable" string string "bytes" n "align" n ":" kind       its address
+    variable    ::= "ptx.variable" string string "bytes" n "align" n ("data" string)? ":" kind
+    undefined   ::= "ptx.undefined" ":" kind                 a register that nothing has written
     comment     ::= "ptx.comment" string                     a line of its own
     bra         ::= "ptx.bra" ^to ("(" %v* ")")?
     branch      ::= "ptx.branch" %p "," ^then ("(" %v* ")")? "," ^else ("(" %v* ")")?
@@ -179,10 +180,32 @@ class SpecialOp(IRDLOperation):
 
 
 @irdl_op_definition
-class VariableOp(IRDLOperation):
-    """Memory of a block (shared) or a thread (local), and its address in that space.
+class UndefinedOp(IRDLOperation):
+    """A register that nothing has written: what it holds is not known."""
 
-    With no bytes, its size is what the launch gives: the dynamic shared memory of a block.
+    name = "ptx.undefined"
+
+    result = result_def(RegisterType)
+    traits = traits_def(Pure())
+
+    def __init__(self, kind: str | RegisterType):
+        type = RegisterType(kind) if isinstance(kind, str) else kind
+        super().__init__(result_types=[type])
+
+    @classmethod
+    def parse(cls, parser: Parser) -> UndefinedOp:
+        return cls(_parse_kind(parser))
+
+    def print(self, printer: Printer) -> None:
+        _print_kind(printer, self.result)
+
+
+@irdl_op_definition
+class VariableOp(IRDLOperation):
+    """Memory of a block (shared), a thread (local) or the module, and its address in that space.
+
+    With no bytes, its size is what the launch gives: the dynamic shared memory of a block. `data`
+    is what the module's memory holds at first, in hexadecimal.
     """
 
     name = "ptx.variable"
@@ -191,16 +214,20 @@ class VariableOp(IRDLOperation):
     symbol = prop_def(StringAttr)
     bytes = prop_def(IntegerAttr)
     align = prop_def(IntegerAttr)
+    data = opt_prop_def(StringAttr)
     result = result_def(RegisterType)
     traits = traits_def(MemoryWriteEffect())
 
-    def __init__(self, space: str, symbol: str, bytes: int, align: int = 16):
+    def __init__(
+        self, space: str, symbol: str, bytes: int, align: int = 16, data: str | None = None
+    ):
         super().__init__(
             properties={
                 "space": StringAttr(space),
                 "symbol": StringAttr(symbol),
                 "bytes": IntegerAttr(bytes, 64),
                 "align": IntegerAttr(align, 64),
+                "data": None if data is None else StringAttr(data),
             },
             result_types=[RegisterType("b32" if space == "shared" else "b64")],
         )
@@ -208,6 +235,8 @@ class VariableOp(IRDLOperation):
     def verify_(self) -> None:
         if self.space.data not in SPACES:
             raise VerifyException(f"expected one of {', '.join(SPACES)}, got {self.space.data}")
+        if self.data is not None and self.space.data not in ("global", "const"):
+            raise VerifyException(f"{self.space.data} memory starts unspecified")
 
     @classmethod
     def parse(cls, parser: Parser) -> VariableOp:
@@ -216,12 +245,15 @@ class VariableOp(IRDLOperation):
         size = parser.parse_integer()
         parser.parse_keyword("align")
         align = parser.parse_integer()
+        data = parser.parse_str_literal() if parser.parse_optional_keyword("data") else None
         _parse_kind(parser)
-        return cls(space, symbol, size, align)
+        return cls(space, symbol, size, align, data)
 
     def print(self, printer: Printer) -> None:
         printer.print_string(f' "{self.space.data}" "{self.symbol.data}"')
         printer.print_string(f" bytes {self.bytes.value.data} align {self.align.value.data}")
+        if self.data is not None:
+            printer.print_string(f' data "{self.data.data}"')
         _print_kind(printer, self.result)
 
 
@@ -367,6 +399,7 @@ Ptx = Dialect(
         KernelOp,
         ConstantOp,
         SpecialOp,
+        UndefinedOp,
         VariableOp,
         CommentOp,
         BraOp,

@@ -1,6 +1,6 @@
 """Instructions of the `ptx` dialect: one operation class for each name of the table.
 
-    instruction ::= "ptx." name string? (operand ("," operand)*)? guard? (":" "(" register* ")")?
+    instruction ::= "ptx." name string? (operand ("," operand)* | "()") guard? (":" "(" kind* ")")?
     operand     ::= %v | "{" %v* "}" | "[" %v ("+" n)? ("," "{" %v* "}")? "]"
     guard       ::= ("if" | "unless") %p ("else" "{" %old* "}")?
 
@@ -208,6 +208,8 @@ class InstructionOp(IRDLOperation):
     def print(self, printer: Printer) -> None:
         if self.suffix.data:
             printer.print_string(f' "{self.suffix.data}"')
+        if not self.slots:
+            printer.print_string(" ()")
         for number, (slot, values) in enumerate(self.grouped):
             printer.print_string(", " if number else " ")
             _print_slot(printer, slot, values)
@@ -246,6 +248,9 @@ def _value(parser: Parser) -> SSAValue:
 def _parse_operands(parser: Parser) -> tuple[list[Slot], list[SSAValue]]:
     slots: list[Slot] = []
     arguments: list[SSAValue] = []
+    if parser.parse_optional_punctuation("("):
+        parser.parse_punctuation(")")
+        return slots, arguments
     while (slot := _parse_slot(parser)) is not None:
         slots.append(slot[0])
         arguments += slot[1]
