@@ -1,0 +1,116 @@
+"""A product that every thread computes alone for its own elements of the result: right for every
+element type, every access and every target, and fast for none.
+
+Enters: a `tile.product`. Leaves: the registers of its result. Step k loads one element of each row
+and of each column that the thread has, and multiplies them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdsl.ir import SSAValue
+
+from hectorite.dialects.tile import ProductOp
+from hectorite.ir.element import ElementType, element_of
+from hectorite.ir.scalar import scalar_type
+from hectorite.lowering import ptx_arithmetic
+from hectorite.lowering.ptx_access import both, scaled_sum
+from hectorite.lowering.ptx_code import At
+from hectorite.lowering.ptx_kernel import Memory, PtxKernel
+from hectorite.lowering.tile_layouts import is_tile
+
+
+class Factor:
+    """An operand of a product: one element for each row (or column) that a thread has, at k."""
+
+    def __init__(
+        self, kernel: PtxKernel, memory: Memory, axis: int, starts: Sequence[At],
+        guards: Sequence[SSAValue | None],
+    ):  # fmt: skip
+        self.kernel = kernel
+        self.memory = memory
+        self.axis = axis
+        self.starts = starts
+        self.guards = guards
+
+    def at(self, k: SSAValue, target: ElementType) -> list[SSAValue]:
+        """The elements at step k, as `target`."""
+        code, memory = self.kernel.code, self.memory
+        values: list[SSAValue] = []
+        for start, guard in zip(self.starts, self.guards, strict=True):
+            stride = memory.strides[self.axis]
+            place = At(scaled_sum(self.kernel, memory, k, stride, 1, start.base), start.offset)
+            (value,) = ptx_arithmetic.load(
+                code, memory.element, memory.space, place, 1,
+                constant=memory.constant, guard=guard, otherwise=0,
+            )  # fmt: skip
+            values.append(ptx_arithmetic.cast(code, value, memory.element, target))
+        return values
+
+
+def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
+    """The registers of the initial tile, each plus the sum of its products."""
+    code, layout = kernel.code, kernel.layout(op.result)
+    element = element_of(scalar_type(op.result.type))
+    rows = {layout.slice_register(r, 0): r for r in range(layout.register_count)}
+    columns = {layout.slice_register(r, 1): r for r in range(layout.register_count)}
+    a, b = _rows(kernel, op, sorted(rows)), _columns(kernel, op, sorted(columns))
+    if op.init is not None:
+        start = kernel.registers[op.init]
+    else:
+        start = [ptx_arithmetic.constant(code, element, 0)] * layout.register_count
+
+    def step(k: SSAValue, sums: Sequence[SSAValue]) -> list[SSAValue]:
+        left, right = a.at(k, element), b.at(k, element)
+        new: list[SSAValue] = []
+        for register, total in enumerate(sums):
+            factors = left[layout.slice_register(register, 0)], right[
+                layout.slice_register(register, 1)
+            ]
+            term = ptx_arithmetic.apply(code, "mul", factors, element)
+            new.append(ptx_arithmetic.apply(code, "add", [total, term], element))
+        return new
+
+    return list(code.loop(0, kernel.value(op.extent), 1, start, step))
+
+
+def _rows(kernel: PtxKernel, op: ProductOp, registers: Sequence[int]) -> Factor:
+    """The rows of `a` that the thread has."""
+    memory, layout = kernel.memories[op.a], kernel.layout(op.result).slice(0)
+    starts: list[At] = []
+    for register in registers:
+        at = At(memory.base)
+        for axis, index in enumerate(op.a_indices):
+            picked = kernel.registers[index][register if is_tile(index) else 0]
+            stride = memory.strides[axis]
+            at = At(scaled_sum(kernel, memory, picked, stride, 1, at.base), at.offset)
+        starts.append(at)
+    guards = [_inside(kernel, layout.always_inside(r), layout, r) for r in registers]
+    return Factor(kernel, memory, op.a_axis.value.data, starts, guards)
+
+
+def _columns(kernel: PtxKernel, op: ProductOp, registers: Sequence[int]) -> Factor:
+    """The columns of `b` that the thread has."""
+    memory, layout = kernel.memories[op.b], kernel.layout(op.result).slice(1)
+    base = memory.base
+    for axis, index in enumerate(op.b_indices):
+        base = scaled_sum(kernel, memory, kernel.value(index), memory.strides[axis], 1, base)
+    (place,) = kernel.place(layout)
+    if place is not None:
+        base = scaled_sum(kernel, memory, place, memory.strides[-1], 1, base)
+    size = memory.item_bytes
+    starts = [At(base, layout.offset(register)[0] * size) for register in registers]
+    guards = [_inside(kernel, layout.always_inside(r), layout, r) for r in registers]
+    return Factor(kernel, memory, op.b_axis.value.data, starts, guards)
+
+
+def _inside(kernel: PtxKernel, always: bool, layout, register: int) -> SSAValue | None:
+    """Whether a register of a layout of one dimension holds an element; None if it does."""
+    if always:
+        return None
+    (place,), (offset,) = kernel.place(layout), layout.offset(register)
+    if place is None:
+        place, offset = kernel.code.constant(offset), 0
+    at = kernel.code.op("add.s32", place, offset) if offset else place
+    return both(kernel, None, kernel.code.op("setp.lt.s32", at, layout.shape[0]))

@@ -1,0 +1,232 @@
+"""Kernels of the tile level as kernels of the `ptx` dialect.
+
+Enters: tile IR with layouts and barriers, and a target. Leaves: a module with one `ptx.kernel` for
+each `tile.kernel`, of the same name; what a launch needs to know of each is its `LaunchShape`.
+
+    %v = tile.load %x[%i, %0] axis 1 : ... -> vector<64xf32> {layout = [64] threads 32:[2] registers 2:[1]}
+        %a = ptx.mad "wide.s32" %lane, 4, %x          where the thread's first element of row 0 is
+        %b = ptx.mad "wide.s32" %i, 256, %a           ... of row i
+        %v0, %v1 = ptx.ld "global.nc.v2.f32" [%b]
+
+Each operation becomes what the function beside its name in `_LOWERINGS` emits; the other files
+`lowering/ptx_*.py` hold those that need more than a few lines.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from xdsl.dialects import scf
+from xdsl.dialects.builtin import ModuleOp, StringAttr
+from xdsl.ir import Block, Operation, Region, SSAValue
+
+from hectorite.dialects.ptx import KernelOp as PtxKernelOp
+from hectorite.dialects.tile import (
+    EndOp,
+    KernelOp,
+    LanesOp,
+    LocalOp,
+    PrefetchOp,
+    ProductOp,
+    ReduceOp,
+    SizeOp,
+    SplatOp,
+)
+from hectorite.dialects.tile_layout import BarrierOp, ConvertOp
+from hectorite.dialects.tile_memory import ElementAccess, LoadOp, StoreOp
+from hectorite.ir.diagnostics import fail
+from hectorite.ir.element import ElementType, element_of
+from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
+from hectorite.ir.space import TensorType
+from hectorite.ir.target import Target
+from hectorite.lowering import ptx_access, ptx_arithmetic, ptx_exchange, ptx_product
+from hectorite.lowering.ptx_kernel import STATIC_SHARED, PtxKernel, block_threads
+from hectorite.lowering.tile_layouts import yielded
+
+Lowering = Callable[[PtxKernel, Any], Sequence[SSAValue] | None]
+
+
+@dataclass(frozen=True)
+class LaunchShape:
+    """How a kernel is launched: threads of a block, tasks of a block, dynamic shared bytes."""
+
+    block: int
+    per_block: int
+    shared: int
+
+
+def tile_to_ptx(module: ModuleOp, target: Target) -> tuple[ModuleOp, Mapping[str, LaunchShape]]:
+    """The kernels of a module in the `ptx` dialect, and how each is launched.
+
+    Raises `HectoriteError` for what the target has no code for.
+    """
+    kernels: list[Operation] = []
+    shapes: dict[str, LaunchShape] = {}
+    for op in module.ops:
+        if isinstance(op, KernelOp):
+            kernel, shape = lower_kernel(op, target)
+            kernels.append(kernel)
+            shapes[op.sym_name.data] = shape
+    return ModuleOp(kernels, {"ptx.target": StringAttr(target.name)}), shapes
+
+
+def lower_kernel(op: KernelOp, target: Target) -> tuple[PtxKernelOp, LaunchShape]:
+    """One kernel. Where its shared memory is more than a kernel may declare, the launch gives it."""
+    state = _lowered(op, target, dynamic=False)
+    if state.shared_bytes > STATIC_SHARED:
+        state = _lowered(op, target, dynamic=True)
+    dynamic = state.shared_bytes if state.dynamic else 0
+    limit = target.shared_per_block
+    if dynamic > limit:
+        raise fail(
+            f"@{op.sym_name.data} needs {dynamic} bytes of shared memory in each block",
+            expected=f"at most {limit}, which {target.name} has",
+            hint="smaller tiles or fewer stages need less",
+        )
+    shape = LaunchShape(block_threads(state.threads), state.per_block, dynamic)
+    return state.code.finish(), shape
+
+
+def _lowered(op: KernelOp, target: Target, dynamic: bool) -> PtxKernel:
+    state = PtxKernel(op, target, dynamic)
+    _prepare(state)
+
+    def body() -> Sequence[SSAValue]:
+        lower_block(state, op.body.block)
+        return ()
+
+    if state.per_block == 1:
+        body()
+    else:  # tasks that are too many leave the block whole, so that no barrier waits for them
+        state.code.when(state.code.op("setp.lt.s32", state.task, state.tasks), body)
+    return state
+
+
+def _prepare(state: PtxKernel) -> None:
+    """What is needed everywhere: places of threads in layouts, local and scratch memory."""
+    scratch = 0
+    for op in state.kernel.walk():
+        if isinstance(op, LocalOp):
+            type = cast(TensorType, op.result.type)
+            bytes = type.element_type.storage.itemsize
+            for extent in type.dims:
+                bytes *= cast(int, extent)
+            state.memories[op.result] = state.memory(op.result, "shared", state.shared(bytes))
+        elif isinstance(op, ReduceOp | ConvertOp):
+            scratch = max(scratch, ptx_exchange.scratch_bytes(state, op))
+        elif isinstance(op, ElementAccess):
+            state.prepare(state.layout(op.value if isinstance(op, StoreOp) else op.results[0]))
+    state.reserve_scratch(scratch)
+
+
+def lower_block(state: PtxKernel, block: Block) -> list[SSAValue]:
+    """Lower the operations of a block; the registers of what its terminator passes on."""
+    for op in block.ops:
+        if not isinstance(op, EndOp | scf.YieldOp):
+            lower_operation(state, op)
+    return state.flat(yielded(block))
+
+
+def lower_operation(state: PtxKernel, op: Operation) -> None:
+    """Lower one operation: give its results their registers."""
+    lowering = _scalar if isinstance(op, ScalarOp) else _LOWERINGS.get(type(op))
+    if lowering is None:
+        raise fail(f"there is no PTX for {op.name}", expected="scf, scalar or tile operations")
+    values = lowering(state, op)
+    if values is not None:
+        state.define(op.results, values)
+
+
+def _element(value: SSAValue) -> ElementType:
+    return element_of(scalar_type(value.type))
+
+
+def _constant(state: PtxKernel, op: ConstantOp) -> Sequence[SSAValue]:
+    value = ptx_arithmetic.constant(state.code, _element(op.result), op.number)
+    return [value] * state.count(op.result)
+
+
+def _cast(state: PtxKernel, op: CastOp) -> Sequence[SSAValue]:
+    source, target = _element(op.input), _element(op.result)
+    return [
+        ptx_arithmetic.cast(state.code, value, source, target)
+        for value in state.registers[op.input]
+    ]
+
+
+def _scalar(state: PtxKernel, op: ScalarOp) -> Sequence[SSAValue]:
+    element, name = _element(op.operands[-1]), op.FUNCTION.name
+    columns = zip(*(state.registers[operand] for operand in op.operands), strict=True)
+    return [ptx_arithmetic.apply(state.code, name, values, element) for values in columns]
+
+
+def _size(state: PtxKernel, op: SizeOp) -> Sequence[SSAValue]:
+    return [state.sizes[op.of.data]]
+
+
+def _splat(state: PtxKernel, op: SplatOp) -> Sequence[SSAValue]:
+    return [state.value(op.input)] * state.count(op.result)
+
+
+def _lanes(state: PtxKernel, op: LanesOp) -> Sequence[SSAValue]:
+    layout = state.layout(op.result)
+    (place,) = state.place(layout)
+    values: list[SSAValue] = []
+    for register in range(layout.register_count):
+        (offset,) = layout.offset(register)
+        if place is None:
+            values.append(state.code.constant(offset))
+        else:
+            values.append(state.code.op("add.s32", place, offset) if offset else place)
+    return values
+
+
+def _nothing(state: PtxKernel, op: Operation) -> None:
+    return None
+
+
+def _barrier(state: PtxKernel, op: BarrierOp) -> None:
+    state.barrier()
+
+
+def _for(state: PtxKernel, op: scf.ForOp) -> Sequence[SSAValue]:
+    counter, *carried = op.body.block.args
+
+    def body(index: SSAValue, values: Sequence[SSAValue]) -> list[SSAValue]:
+        state.registers[counter] = [index]
+        state.define(carried, values)
+        return lower_block(state, op.body.block)
+
+    bounds = [state.value(bound) for bound in (op.lb, op.ub, op.step)]
+    return state.code.loop(*bounds, state.flat(op.iter_args), body)
+
+
+def _if(state: PtxKernel, op: scf.IfOp) -> Sequence[SSAValue]:
+    def arm(region: Region) -> Callable[[], list[SSAValue]] | None:
+        return (lambda: lower_block(state, region.block)) if region.blocks else None
+
+    then = arm(op.true_region)
+    assert then is not None, "a branch has a first arm"
+    return state.code.when(state.value(op.cond), then, arm(op.false_region))
+
+
+_LOWERINGS: dict[type[Operation], Lowering] = {
+    ConstantOp: _constant,
+    CastOp: _cast,
+    SizeOp: _size,
+    SplatOp: _splat,
+    LanesOp: _lanes,
+    LocalOp: _nothing,
+    PrefetchOp: _nothing,
+    BarrierOp: _barrier,
+    LoadOp: ptx_access.load,
+    StoreOp: ptx_access.store,
+    ReduceOp: ptx_exchange.reduce,
+    ConvertOp: ptx_exchange.convert,
+    ProductOp: ptx_product.product,
+    scf.ForOp: _for,
+    scf.IfOp: _if,
+}
+"""How each operation of a kernel becomes PTX."""
