@@ -39,6 +39,7 @@ PASSES = {
     "specialize-sizes": ("hectorite.lowering.specialize_sizes", "SpecializeSizes"),
     "split-contraction": ("hectorite.lowering.split_contraction", "SplitContraction"),
     "split-sum": ("hectorite.lowering.split_sum", "SplitSum"),
+    "stage-products": ("hectorite.lowering.stage_products", "StageProducts"),
     "widen-accumulators": ("hectorite.lowering.widen_accumulators", "WidenAccumulators"),
 }
 """Each pass, in the same way."""

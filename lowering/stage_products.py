@@ -1,0 +1,228 @@
+"""`stage-products`: large products multiply blocks that the threads of a task have brought close.
+
+Enters: tile IR scheduled for a GPU. Leaves: each `tile.product` with at least 16 rows and 8 columns
+as a loop over blocks of k, which copies a block of either operand to shared memory and multiplies
+what is there. Rows gathered by a vector of indices are gathered by the copy; an operand with k in
+front of its rows is copied as it lies; past the end of k, and past `columns`, blocks are zero.
+
+    %p = tile.product %x[%rows, %zero] k 1, %w[%zero, %zero] k 0 to %extent
+
+becomes, with %a and %b of the type tile.shared
+
+    %p = scf.for %k = %zero to %extent step %c32 iter_args(%sum = %zeros) {
+      %left = scalar.sub %extent, %k
+      tile.copy %x[%rows, %k] axis 1 valid %c16, %left to %a[%zero, %zero] shape [16, 32]
+      tile.copy %w[%k, %zero] rows 0 axis 1 valid %left, %c64 to %b[%zero, %zero] shape [32, 64]
+      tile.barrier
+      %next = tile.product %sum + %a[%lanes, %zero] k 1, %b[%zero, %zero] k 0 to %c32
+      tile.barrier
+      scf.yield %next
+    }
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, VectorType
+from xdsl.dialects.scf import ForOp
+from xdsl.ir import Block, SSAValue
+from xdsl.passes import ModulePass
+
+from hectorite.dialects.tile import KernelOp, LanesOp, ProductOp, SplatOp
+from hectorite.dialects.tile_async import CopyOp, SharedOp
+from hectorite.dialects.tile_layout import BarrierOp
+from hectorite.dialects.tile_memory import shape_of
+from hectorite.ir.element import element_of
+from hectorite.ir.scalar import OPERATIONS, ConstantOp
+from hectorite.ir.space import TensorType
+from hectorite.lowering.tile_code import Code
+
+LEAST_ROWS, LEAST_COLUMNS = 16, 8
+"""The smallest product that a tensor instruction does."""
+
+ROW_BYTES = 64
+"""Bytes of k that one block has of each row: two instructions deep, whatever the type."""
+
+LEAST_DEPTH = 16
+
+BLOCK_K, STAGES = "block_k", "stages"
+"""Attributes of a product that choose for it: elements of k in a block, stages of the loop."""
+
+
+@dataclass(frozen=True)
+class StageProducts(ModulePass):
+    """Large products multiply blocks that the threads of a task have brought close."""
+
+    name = "stage-products"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for kernel in op.ops:
+            if isinstance(kernel, KernelOp):
+                products = [inner for inner in kernel.walk() if isinstance(inner, ProductOp)]
+                for product in products:
+                    if _is_large(product):
+                        _Staging(kernel, product).run()
+
+
+def is_shared(tensor: SSAValue) -> bool:
+    """Whether a tensor is memory that the threads of a task share."""
+    return isinstance(tensor.owner, SharedOp)
+
+
+def _is_large(op: ProductOp) -> bool:
+    rows, columns = shape_of(op.result.type)
+    if rows % LEAST_ROWS or columns % LEAST_COLUMNS or is_shared(op.a) or is_shared(op.b):
+        return False
+    return any(shape_of(index.type) for index in op.a_indices)
+
+
+def constant_value(value: SSAValue) -> int | None:
+    """The number that an index is known to be."""
+    owner = value.owner
+    return int(owner.number) if isinstance(owner, ConstantOp) else None
+
+
+def first_of_run(value: SSAValue) -> SSAValue | None:
+    """The first of neighbouring rows, if a vector of indices is a start plus the lanes."""
+    owner = value.owner
+    if isinstance(owner, OPERATIONS["add"]):
+        for base, lanes in (owner.operands, reversed(owner.operands)):
+            if isinstance(lanes.owner, LanesOp) and isinstance(base.owner, SplatOp):
+                return base.owner.input
+    return None
+
+
+class _Staging:
+    """One product becomes a loop."""
+
+    def __init__(self, kernel: KernelOp, op: ProductOp):
+        self.op = op
+        self.entry = kernel.body.block
+        self.block = Block()
+        self.code = Code(self.block, self.entry)
+        self.rows, self.columns = shape_of(op.result.type)
+        self.extent = constant_value(op.extent)
+        self.depth = self._depth()
+        self.zero = self.code.constant(0)
+
+    def _depth(self) -> int:
+        chosen = self.op.attributes.get(BLOCK_K)
+        if isinstance(chosen, IntegerAttr):
+            return chosen.value.data
+        sizes = [cast(TensorType, t.type).element_type.storage.itemsize for t in self._tensors()]
+        depth = max(LEAST_DEPTH, ROW_BYTES // max(sizes))
+        while self.extent is not None and depth >= 2 * self.extent and depth > LEAST_DEPTH:
+            depth //= 2
+        return depth
+
+    def _tensors(self) -> tuple[SSAValue, SSAValue]:
+        return self.op.a, self.op.b
+
+    def run(self) -> None:
+        op, code = self.op, self.code
+        start = op.init or code.constant(_zero(op.result.type), op.result.type)
+        (result,) = code.loop(self.zero, op.extent, self.depth, [start], self._step)
+        loop = cast(ForOp, result.owner)
+        if STAGES in op.attributes:
+            loop.attributes[STAGES] = op.attributes[STAGES]
+        for each in list(self.block.ops):
+            each.detach()
+            cast(Block, op.parent).insert_op_before(each, op)
+        result.name_hint = op.result.name_hint
+        op.result.replace_all_uses_with(result)
+        op.detach()
+        op.erase()
+
+    def _step(self, code: Code, k: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        left = None
+        if self.extent is None or self.extent % self.depth:
+            left = code.scalar("sub", self.op.extent, k)
+        a, a_indices, a_axis = self._copy_a(code, k, left)
+        b = self._copy_b(code, k, left)
+        code.add(BarrierOp())
+        product = ProductOp(
+            carried[0],
+            a,
+            a_indices,
+            a_axis,
+            b,
+            [self.zero, self.zero],
+            0,
+            code.constant(self.depth),
+            cast(VectorType, self.op.result.type),
+        )
+        result = code.add(product)
+        code.add(BarrierOp())
+        return [result]
+
+    def _shared(self, like: SSAValue, shape: tuple[int, int]) -> SSAValue:
+        type = TensorType.of(cast(TensorType, like.type).element, shape)
+        op = SharedOp(type)
+        first = self.entry.first_op
+        assert first is not None
+        self.entry.insert_op_before(op, first)
+        op.result.name_hint = f"{like.name_hint}_block" if like.name_hint else None
+        return op.result
+
+    def _copy_a(
+        self, code: Code, k: SSAValue, left: SSAValue | None
+    ) -> tuple[SSAValue, list[SSAValue], int]:
+        """The block of `a` in shared memory, the indices of its rows there, and where k is."""
+        op, axis = self.op, self.op.a_axis.value.data
+        indices = _moved(code, op.a_indices, axis, k)
+        last = len(indices) - 1
+        lanes = code.add(LanesOp(self.rows))
+        # Rows that repeat another cannot be neighbours in shared memory, so they are gathered.
+        first = first_of_run(indices[last]) if axis != last else None
+        if first is None or any(shape_of(i.type) for i in indices[:last]):
+            shared = self._shared(op.a, (self.rows, self.depth))
+            valid = None if left is None else (code.constant(self.rows), left)
+            self._copy(code, op.a, indices, axis, shared, (self.rows, self.depth), None, valid)
+            return shared, [lanes, self.zero], 1
+        shared = self._shared(op.a, (self.depth, self.rows))
+        indices[last] = first
+        valid = None if left is None else (left, code.constant(self.rows))
+        self._copy(code, op.a, indices, last, shared, (self.depth, self.rows), axis, valid)
+        return shared, [self.zero, lanes], 0
+
+    def _copy_b(self, code: Code, k: SSAValue, left: SSAValue | None) -> SSAValue:
+        op, axis = self.op, self.op.b_axis.value.data
+        shape = (self.depth, self.columns)
+        shared = self._shared(op.b, shape)
+        valid = None
+        if left is not None or op.columns is not None:
+            valid = (left or code.constant(self.depth), op.columns or code.constant(self.columns))
+        indices = _moved(code, op.b_indices, axis, k)
+        self._copy(code, op.b, indices, len(indices) - 1, shared, shape, axis, valid)
+        return shared
+
+    def _copy(
+        self,
+        code: Code,
+        source: SSAValue,
+        indices: Sequence[SSAValue],
+        axis: int,
+        shared: SSAValue,
+        shape: tuple[int, int],
+        row_axis: int | None,
+        valid: tuple[SSAValue, SSAValue] | None,
+    ) -> None:
+        places = [self.zero, self.zero]
+        code.add(
+            CopyOp(source, indices, axis, shared, places, shape, row_axis=row_axis, valid=valid)
+        )
+
+
+def _moved(code: Code, indices: Sequence[SSAValue], axis: int, k: SSAValue) -> list[SSAValue]:
+    """Indices with k added to that of one dimension."""
+    moved = list(indices)
+    moved[axis] = k if constant_value(moved[axis]) == 0 else code.scalar("add", moved[axis], k)
+    return moved
+
+
+def _zero(type: VectorType) -> float | int:
+    return 0.0 if element_of(type.get_element_type()).is_float else 0

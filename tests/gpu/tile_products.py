@@ -1,0 +1,157 @@
+"""Kernels with products, and data for them, for the tests of what a GPU makes of them.
+
+A kernel multiplies blocks of M rows by N columns: task (i, j) does rows from 16 i and columns from
+8 j, with rows taken in order, gathered, from a transposed tensor, or of the weights of a group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.parser import Parser
+
+from hectorite.backends.binding import Binding
+from hectorite.backends.tile_interpreter import run_tile
+from hectorite.dialects.context import make_context
+from hectorite.dialects.graph_sets import schema_of
+from hectorite.ir.element import ELEMENTS
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A product of `m` x `k` by `k` x `n` in blocks of `rows` x `columns`."""
+
+    m: int
+    n: int
+    k: int
+    rows: int = 16
+    columns: int = 8
+    a: str = "f32"
+    b: str = "f32"
+    c: str = "f32"
+    kind: str = "rows"
+    """rows, gathered, transposed or grouped"""
+    threads: int = 32
+    attributes: str = ""
+    fixed: bool = False
+    """Whether k is a number in the kernel."""
+
+    def text(self) -> str:
+        """The module."""
+        a, b, c = (ELEMENTS[name].xdsl for name in (self.a, self.b, self.c))
+        k = str(self.k) if self.fixed else "K"
+        x = (
+            f"!hec.tensor<{a}[{k}, M]>"
+            if self.kind == "transposed"
+            else f"!hec.tensor<{a}[M, {k}]>"
+        )
+        w = (
+            f"!hec.tensor<{b}[G, {k}, N]>"
+            if self.kind == "grouped"
+            else f"!hec.tensor<{b}[{k}, N]>"
+        )
+        y, picks = f"!hec.tensor<{c}[M, N]>", "!hec.tensor<i32[M]>"
+        group = "%group, " if self.kind == "grouped" else ""
+        zero = "%zero"
+        at = f"[{zero}, %rows] k 0" if self.kind == "transposed" else f"[%rows, {zero}] k 1"
+        if self.kind in ("gathered", "grouped"):
+            at = "[%picked, %zero] k 1"
+        tile = f"vector<{self.rows}x{self.columns}x{c}>"
+        lanes = f"vector<{self.rows}xindex>"
+        threads = "" if self.threads == 32 else f"threads {self.threads} "
+        attributes = f" {{{self.attributes}}}" if self.attributes else ""
+        extent = f"scalar.constant {self.k} : index" if self.fixed else 'tile.size "K"'
+        return f"""
+tile.program @p(%x: {x}, %w: {w}, %picks: {picks}) -> {y} {{
+  %y = tile.allocate : {y}
+  %m = tile.size "M"
+  %n = tile.size "N"
+  %rows = scalar.constant {self.rows} : index
+  %more_rows = scalar.constant {self.rows - 1} : index
+  %columns = scalar.constant {self.columns} : index
+  %more_columns = scalar.constant {self.columns - 1} : index
+  %0 = scalar.add %m, %more_rows : index
+  %1 = scalar.floordiv %0, %rows : index
+  %2 = scalar.add %n, %more_columns : index
+  %3 = scalar.floordiv %2, %columns : index
+  %tasks = scalar.mul %1, %3 : index
+  tile.launch @k(%x, %w, %picks, %y) tasks %tasks : ({x}, {w}, {picks}, {y})
+  tile.return %y : {y}
+}}
+tile.kernel @k(%task: index, %x: {x}, %w: {w}, %picks: {picks}, %y: {y}) {threads}{{
+  %zero = scalar.constant 0 : index
+  %two = scalar.constant 2 : index
+  %height = scalar.constant {self.rows} : index
+  %width = scalar.constant {self.columns} : index
+  %more = scalar.constant {self.columns - 1} : index
+  %m = tile.size "M"
+  %n = tile.size "N"
+  %k = {extent}
+  %0 = scalar.add %n, %more : index
+  %strips = scalar.floordiv %0, %width : index
+  %i = scalar.floordiv %task, %strips : index
+  %j = scalar.mod %task, %strips : index
+  %group = scalar.mod %i, %two : index
+  %first = scalar.mul %i, %height : index
+  %left = scalar.mul %j, %width : index
+  %below = scalar.sub %m, %first : index
+  %right = scalar.sub %n, %left : index
+  %lanes = tile.lanes : {lanes}
+  %starts = tile.splat %first : index to {lanes}
+  %all = scalar.add %starts, %lanes : {lanes}
+  %counts = tile.splat %below : index to {lanes}
+  %inside = scalar.lt %lanes, %counts : {lanes}
+  %rows = scalar.select %inside, %all, %starts : {lanes}
+  %some = tile.load %picks[%rows] : {picks} -> vector<{self.rows}xi32>
+  %picked = scalar.cast %some : vector<{self.rows}xi32> to {lanes}
+  %p = tile.product %x{at}, %w[{group}{zero}, %left] k {1 if group else 0} to %k columns %right : \
+{x}, {w} -> {tile}{attributes}
+  tile.store %p, %y[%rows, %left] axis 1 valid %right : {y}, {tile}
+  tile.end
+}}
+"""
+
+    def module(self) -> ModuleOp:
+        module = Parser(make_context(), self.text()).parse_module()
+        module.verify()
+        return module
+
+    def sizes(self) -> dict[str, int]:
+        return {"M": self.m, "N": self.n, "K": self.k, "G": 2}
+
+    def arguments(self, seed: int = 0) -> dict[str, Array]:
+        """Small integers, so that every type multiplies and adds them exactly."""
+        draw = np.random.default_rng(seed)
+
+        def numbers(name: str, *shape: int) -> Array:
+            element = ELEMENTS[name]
+            low = 0 if element.kind in ("uint", "bool") else -3
+            return draw.integers(low, 4, shape).astype(element.storage)
+
+        x = (self.k, self.m) if self.kind == "transposed" else (self.m, self.k)
+        w = (2, self.k, self.n) if self.kind == "grouped" else (self.k, self.n)
+        picks = draw.integers(0, max(self.m, 1), self.m).astype(np.int32)
+        return {"x": numbers(self.a, *x), "w": numbers(self.b, *w), "picks": picks}
+
+    def expected(self, arguments: dict[str, Array]) -> Array:
+        x, w = (arguments[name].astype(np.float64) for name in ("x", "w"))
+        if self.kind == "transposed":
+            x = x.T
+        if self.kind in ("gathered", "grouped"):
+            x = x[arguments["picks"]]
+        if self.kind == "grouped":
+            blocks = np.arange(self.m) // self.rows % 2
+            product = np.einsum("mk,mkn->mn", x, w[blocks])
+        else:
+            product = x @ w
+        return product.astype(ELEMENTS[self.c].storage)
+
+    def interpret(self, module: ModuleOp, arguments: dict[str, Array]) -> Array:
+        binding = Binding(schema_of(module), {})
+        (result,) = run_tile(module, binding, arguments, self.sizes())
+        return result
