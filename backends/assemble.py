@@ -67,7 +67,7 @@ def assemble(
         raise fail("this is not PTX: it has no `.version`", source=Source(name, text))
     ok, cubin, log = ASSEMBLERS[chosen](text, architecture)
     if not ok:
-        raise HectoriteError(_faults(log, Source(name, text)))
+        raise HectoriteError(faults(log, Source(name, text)))
     found = _resources(log)
     order = [kernel for kernel in _ENTRY.findall(text) if kernel in found]
     return Assembled(cubin, {kernel: found[kernel] for kernel in order}, log)
@@ -208,7 +208,7 @@ _FAULT = re.compile(r"^ptxas (?:.*, line (\d+); )?(error|fatal)\s*: (.*)$", re.M
 _SUMMARY = "Ptx assembly aborted due to errors"
 
 
-def _faults(log: str, source: Source) -> list[Diagnostic]:
+def faults(log: str, source: Source) -> list[Diagnostic]:
     """The errors in a log, each at its line of the PTX text."""
     found = [
         _fault(int(match[1]) if match[1] else None, match[3].strip(), source)
