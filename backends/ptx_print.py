@@ -32,6 +32,8 @@ from hectorite.dialects.ptx import (
 from hectorite.dialects.ptx_instruction import InstructionOp, Slot, kind_of
 from hectorite.dialects.ptx_legality import target_of
 
+Move = tuple[str, str, str]  # kind of register, destination, source
+
 PREFIX = {
     "pred": "%p",
     "b16": "%rs",
@@ -119,6 +121,7 @@ class KernelText:
         self.blocks = list(kernel.body.blocks)
         self.labels = {block: f"$L_{number}" for number, block in enumerate(self.blocks)}
         self.extra: dict[str, int] = {}  # registers for moves in a circle
+        self.counts: dict[str, int] = {}  # registers that the text has, by how they begin
         self.lines: list[str] = []
         self.edges = 0
         self.jumped: set[str] = set()  # label lines that some jump names
@@ -132,7 +135,7 @@ class KernelText:
             self.lines.append(f"{self.labels[block]}:")
             for op in block.ops:
                 self._operation(op, following)
-        lines = self._with_labels()
+        lines = self._with_registers(self._with_labels())
         out = StringIO()
         out.write(self._head())
         out.write("{\n")
@@ -159,13 +162,24 @@ class KernelText:
         limit = "" if threads is None else f"\n.maxntid {threads.value.data}, 1, 1"
         return f".visible .entry {name}(\n{parameters}\n){limit}\n"
 
+    def _with_registers(self, lines: list[str]) -> list[str]:
+        """The lines with registers numbered as they appear."""
+        found: dict[str, str] = {}
+
+        def renamed(match: re.Match[str]) -> str:
+            prefix, register = match[1], match[0]
+            if register not in found:
+                found[register] = f"{prefix}{self.counts.get(prefix, 0)}"
+                self.counts[prefix] = self.counts.get(prefix, 0) + 1
+            return found[register]
+
+        pattern = re.compile(r"(%(?:p|rs|rd|rq|r|fd|f))\d+\b")
+        return [line if line.startswith("//") else pattern.sub(renamed, line) for line in lines]
+
     def _declarations(self) -> Iterable[str]:
-        counts = dict(self.extra)
-        for value, number in self.registers.items():
-            kind = kind_of(value)
-            counts[kind] = max(counts.get(kind, 0), number + 1 + self.extra.get(kind, 0))
-        for kind in sorted(counts, key=list(PREFIX).index):
-            yield f".reg .{kind} {PREFIX[kind]}<{counts[kind]}>;"
+        for kind, prefix in PREFIX.items():
+            if prefix in self.counts:
+                yield f".reg .{kind} {prefix}<{self.counts[prefix]}>;"
         for op in self.kernel.walk():
             if isinstance(op, VariableOp) and not _is_of_module(op):
                 yield _declaration(op)
@@ -264,28 +278,36 @@ class KernelText:
 
     def _jump(self, op: BraOp | BranchOp, following: Block | None) -> None:
         if isinstance(op, BraOp):
-            self._along(op.target, op.arguments, following)
+            self._along(op.target, self._moves(op.target, op.arguments), following)
             return
         condition = self._name(op.condition)
-        then_moves = self._moves(op.then_block, op.then_arguments)
-        else_moves = self._moves(op.else_block, op.else_arguments)
+        then_moves, else_moves = self._shared_moves(op, condition)
         if not then_moves and op.then_block is not following:
             self._bra(op.then_block, f"@{condition} ")
-            self._along(op.else_block, op.else_arguments, following)
+            self._along(op.else_block, else_moves, following)
         elif not else_moves:
             self._bra(op.else_block, f"@!{condition} ")
-            self._along(op.then_block, op.then_arguments, following)
+            self._along(op.then_block, then_moves, following)
         else:
             self.edges += 1
             label = f"$E_{self.edges}"
             self.jumped.add(f"{label}:")
             self._line(f"@!{condition} bra {label}")
-            self._along(op.then_block, op.then_arguments, None)
+            self._along(op.then_block, then_moves, None)
             self.lines.append(f"{label}:")
-            self._along(op.else_block, op.else_arguments, following)
+            self._along(op.else_block, else_moves, following)
 
-    def _along(self, target: Block, values: Sequence[SSAValue], following: Block | None) -> None:
-        self._copy(self._moves(target, values))
+    def _shared_moves(self, op: BranchOp, condition: str) -> tuple[list[Move], list[Move]]:
+        """The moves of both ways of a branch, those that both need done before it."""
+        then_moves = self._moves(op.then_block, op.then_arguments)
+        else_moves = self._moves(op.else_block, op.else_arguments)
+        sources = {source for _, _, source in (*then_moves, *else_moves)} | {condition}
+        both = [m for m in then_moves if m in else_moves and m[1] not in sources]
+        self._copy(both)
+        return [m for m in then_moves if m not in both], [m for m in else_moves if m not in both]
+
+    def _along(self, target: Block, moves: list[Move], following: Block | None) -> None:
+        self._copy(moves)
         if target is not following:
             self._bra(target)
 
@@ -293,8 +315,8 @@ class KernelText:
         self.jumped.add(f"{self.labels[target]}:")
         self._line(f"{guard}bra {self.labels[target]}")
 
-    def _moves(self, target: Block, values: Sequence[SSAValue]) -> list[tuple[str, str, str]]:
-        """Kind, destination and source of each move that an edge needs."""
+    def _moves(self, target: Block, values: Sequence[SSAValue]) -> list[Move]:
+        """The moves that an edge needs."""
         pairs = zip(target.args, values, strict=True)
         moves = [(kind_of(a), self._name(a), self._name(v)) for a, v in pairs if a.uses]
         return [move for move in moves if move[1] != move[2]]
@@ -303,7 +325,7 @@ class KernelText:
         if self._name(to) != self._name(value):
             self._line(f"mov.{kind_of(to)} {self._name(to)}, {self._name(value)}")
 
-    def _copy(self, moves: list[tuple[str, str, str]]) -> None:
+    def _copy(self, moves: list[Move]) -> None:
         """All moves at once: one whose destination others still read waits."""
         waiting = list(moves)
         while waiting:

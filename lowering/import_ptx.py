@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from xdsl.dialects.builtin import ModuleOp, StringAttr
-from xdsl.ir import Block, BlockArgument, Region, SSAValue
+from xdsl.ir import Block, Region, SSAValue
 
 from hectorite.dialects.ptx import (
     BranchOp,
@@ -30,7 +30,6 @@ from hectorite.dialects.ptx import (
     SpecialOp,
     UndefinedOp,
     VariableOp,
-    successors,
 )
 from hectorite.dialects.ptx_instruction import OPERATIONS, RegisterType, Slot
 from hectorite.dialects.ptx_legality import TARGET
@@ -54,6 +53,7 @@ from hectorite.ir.ptx_syntax import (
     Symbol,
     Variable,
 )
+from hectorite.lowering.ptx_blocks import merge, remove_single_valued_arguments, thread_jumps
 
 WIDE_SPECIALS = ("clock64", "globaltimer", "gridid")
 ENDS = ("ret", "exit")
@@ -122,8 +122,20 @@ def _link(
     part.taken = [labels[name] for name in names]
 
 
+def _order(parts: Sequence[_Part]) -> list[int]:
+    """Blocks that can be reached, each after all that must come before it: as in the text if a
+    predecessor of each stands before it there."""
+    reverse_postorder = _reverse_postorder(parts)
+    in_text, seen = sorted(reverse_postorder), {0}
+    for number in in_text:
+        if number not in seen:
+            return reverse_postorder
+        seen.update(parts[number].successors)
+    return in_text
+
+
 def _reverse_postorder(parts: Sequence[_Part]) -> list[int]:
-    """Blocks that can be reached, each after all that must come before it."""
+    """Blocks that can be reached, each after at least one that leads to it."""
     done: list[int] = []
     seen = {0}
     stack = [(0, iter(parts[0].successors))]
@@ -189,7 +201,7 @@ class _Importer:
     def __init__(self, module: Module, function: Function):
         self.module, self.function = module, function
         self.parts = _parts(function)
-        self.order = _reverse_postorder(self.parts)
+        self.order = _order(self.parts)
         self.live = self._live_in()
         self.blocks: dict[int, Block] = {}
         self.ends: dict[int, dict[str, SSAValue]] = {}
@@ -197,6 +209,7 @@ class _Importer:
         self.block = Block()
         self.values: dict[str, SSAValue] = {}
         self.parameters: dict[str, SSAValue] = {}
+        self.constants: list[ConstantOp] = []
 
     def kernel(self) -> KernelOp:
         """The kernel, built."""
@@ -211,8 +224,11 @@ class _Importer:
         entry.add_op(BraOp(self.blocks[first], undefined))
         for number in self.order:
             self._fill(number)
+        entry_first = entry.first_op
+        assert entry_first is not None
+        entry.insert_ops_before(self.constants, entry_first)
         if not any(first in self.parts[number].successors for number in self.order):
-            _merge(entry, self.blocks[first])
+            merge(entry, self.blocks[first])
         threads = self.function.directives.get("maxntid", self.function.directives.get("reqntid"))
         count = None
         if threads:
@@ -220,6 +236,7 @@ class _Importer:
             for extent in threads:
                 count *= extent
         kernel = KernelOp(self.function.name, region, count)
+        thread_jumps(kernel)
         remove_single_valued_arguments(kernel)
         return kernel
 
@@ -410,9 +427,7 @@ class _Importer:
             return False
         kind = self._kind(target.name)
         if isinstance(source, Immediate):
-            op = ConstantOp(_number(source, kind), kind)
-            self.block.add_op(op)
-            self.values[target.name] = op.result
+            self.values[target.name] = self._number(_number(source, kind), kind)
             return kind != "pred"
         if isinstance(source, Register) and self._kind(source.name) != kind:
             return False
@@ -498,24 +513,14 @@ class _Importer:
         kind = last if last in ("f32", "f64") and is_float else "b32"
         if is_float and kind == "b32":
             kind = "f64" if operand.width == 64 else "f32"
-        op = ConstantOp(operand.value, kind or "b32")
-        self.block.add_op(op)
+        return self._number(operand.value, kind)
+
+    def _number(self, number: int | float, kind: str) -> SSAValue:
+        """A constant; all stand in the first block, so that blocks which only set registers to
+        numbers are empty."""
+        op = ConstantOp(number, kind)
+        self.constants.append(op)
         return op.result
-
-
-def _merge(block: Block, following: Block) -> None:
-    """Put a block at the end of the only one that leads to it."""
-    last = block.last_op
-    assert isinstance(last, BraOp)
-    for argument, value in zip(following.args, last.arguments, strict=True):
-        argument.replace_all_uses_with(value)
-    block.erase_op(last)
-    for op in list(following.ops):
-        op.detach()
-        block.add_op(op)
-    region = following.parent_region()
-    assert region is not None
-    region.erase_block(following)
 
 
 def _number(source: Immediate, kind: str) -> int | float:
@@ -550,52 +555,3 @@ def _slot(operand: Operand, count: int) -> Slot:
     if isinstance(operand, Address):
         return Slot(count, offset=operand.offset)
     return Slot(count, braces=isinstance(operand, Braces))
-
-
-def remove_single_valued_arguments(kernel: KernelOp) -> None:
-    """Remove block arguments that are one value whatever way the block is reached."""
-    incoming: dict[BlockArgument, list[SSAValue]] = {}
-    for block in kernel.body.blocks:
-        for following, values in successors(block):
-            for argument, value in zip(following.args, values, strict=True):
-                incoming.setdefault(argument, []).append(value)
-    same: dict[SSAValue, SSAValue] = {}
-
-    def found(value: SSAValue) -> SSAValue:
-        while value in same:
-            value = same[value]
-        return value
-
-    changed = True
-    while changed:
-        changed = False
-        for argument, values in incoming.items():
-            if argument in same:
-                continue
-            others = {found(value) for value in values} - {argument}
-            if len(others) == 1:
-                same[argument] = others.pop()
-                changed = True
-    for block in kernel.body.blocks:
-        _pass_only(block, same)
-    for argument in same:
-        argument.replace_all_uses_with(found(argument))
-    for argument in same:
-        assert isinstance(argument, BlockArgument)
-        argument.block.erase_arg(argument)
-
-
-def _pass_only(block: Block, same: dict[SSAValue, SSAValue]) -> None:
-    """Drop from a block's jump what it passes for arguments that go away."""
-    last = block.last_op
-    jumps = [
-        (target, [v for a, v in zip(target.args, values, strict=True) if a not in same])
-        for target, values in successors(block)
-    ]
-    if isinstance(last, BraOp):
-        block.erase_op(last)
-        block.add_op(BraOp(*jumps[0]))
-    elif isinstance(last, BranchOp):
-        condition = last.condition
-        block.erase_op(last)
-        block.add_op(BranchOp(condition, *jumps[0], *jumps[1]))
