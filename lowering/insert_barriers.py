@@ -25,7 +25,7 @@ from typing import cast
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.scf import ForOp, IfOp
-from xdsl.ir import Block, BlockArgument, Operation, SSAValue
+from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
@@ -69,7 +69,8 @@ class Owner:
         """Whether it is the same in every iteration of every loop."""
         if isinstance(self.start, int):
             return True
-        block = self.start.owner if isinstance(self.start, BlockArgument) else self.start.owner.parent
+        owner = self.start.owner
+        block = owner if isinstance(owner, Block) else owner.parent
         return isinstance(block, Block) and isinstance(block.parent_op(), KernelOp)
 
 

@@ -17,12 +17,13 @@ from typing import cast
 
 from xdsl.ir import SSAValue
 
+from hectorite.dialects.ptx_instruction import kind_of
 from hectorite.dialects.tile_memory import ElementAccess, LoadOp, StoreOp
-from hectorite.ir.layout import Layout
-from hectorite.lowering import ptx_arithmetic
 from hectorite.lowering.divisors import divisor
 from hectorite.lowering.layouts import ACCESS_BYTES
 from hectorite.lowering.ptx_code import At
+from hectorite.lowering.ptx_convert import constant
+from hectorite.lowering.ptx_elements import load_element, store_element
 from hectorite.lowering.ptx_kernel import Memory, PtxKernel, Stride
 from hectorite.lowering.tile_layouts import is_tile, known_index
 
@@ -34,16 +35,19 @@ def load(kernel: PtxKernel, op: LoadOp) -> list[SSAValue]:
     values: list[SSAValue] = []
     for first in range(0, access.layout.register_count, access.width):
         guard = access.guard(first)
-        values += ptx_arithmetic.load(
+        loaded = load_element(
             kernel.code,
-            element,
-            access.memory.space,
             access.address(first),
+            element,
             access.width,
-            constant=access.memory.constant,
-            guard=guard,
-            otherwise=op.pad_value or 0,
+            access.width * access.memory.item_bytes,
+            access.memory.read_space,
+            guard,
         )
+        if guard is not None and op.pad_value:
+            pad = constant(kernel.code, op.pad_value, element)
+            loaded = [select(kernel, guard, value, pad) for value in loaded]
+        values += loaded
     return values
 
 
@@ -53,13 +57,14 @@ def store(kernel: PtxKernel, op: StoreOp) -> None:
     element, registers = access.memory.element, kernel.registers[op.value]
     chosen = kernel.copy(access.layout)
     for first in range(0, access.layout.register_count, access.width):
-        ptx_arithmetic.store(
+        store_element(
             kernel.code,
-            element,
-            access.memory.space,
             access.address(first),
             registers[first : first + access.width],
-            guard=both(kernel, access.guard(first), chosen),
+            element,
+            access.width * access.memory.item_bytes,
+            access.memory.space,
+            both(kernel, access.guard(first), chosen),
         )
 
 
@@ -68,6 +73,15 @@ def both(kernel: PtxKernel, a: SSAValue | None, b: SSAValue | None) -> SSAValue 
     if a is None or b is None:
         return b if a is None else a
     return kernel.code.op("and.pred", a, b)
+
+
+def select(kernel: PtxKernel, condition: SSAValue, yes: SSAValue, no: SSAValue) -> SSAValue:
+    """One of two registers of a kind."""
+    code, kind = kernel.code, kind_of(yes)
+    if kind == "pred":
+        inside = code.op("and.pred", yes, condition)
+        return code.op("or.pred", inside, code.op("and.pred", no, code.op("not.pred", condition)))
+    return code.op(f"selp.{kind}", yes, no, condition)
 
 
 @dataclass(frozen=True)
@@ -187,9 +201,9 @@ class Access:
             assert extent is not None, "a list of any length cannot be padded"
             moves = self.axis is not None and self.axis.number == axis
             number = known_index(index)
-            if not moves and number is not None and isinstance(extent, int):
-                if 0 <= number < extent:
-                    continue
+            known = not moves and number is not None and isinstance(extent, int)
+            if known and 0 <= cast(int, number) < cast(int, extent):
+                continue
             at = self._index_at(axis, index, register, moves)
             found.append(self._once("lo", at, extent))
         return found

@@ -15,9 +15,10 @@ from hectorite.dialects.tile import ReduceOp
 from hectorite.dialects.tile_layout import ConvertOp
 from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.layout import Layout
-from hectorite.lowering import ptx_arithmetic
-from hectorite.lowering.ptx_access import both
+from hectorite.lowering.ptx_access import both, select
+from hectorite.lowering.ptx_arithmetic import apply
 from hectorite.lowering.ptx_code import At
+from hectorite.lowering.ptx_convert import constant
 from hectorite.lowering.ptx_kernel import WARP, PtxKernel
 
 BYTES = {"pred": 4, "b16": 2, "b32": 4, "f32": 4, "b64": 8, "f64": 8}
@@ -44,13 +45,13 @@ def reduce(kernel: PtxKernel, op: ReduceOp) -> list[SSAValue]:
     name = op.kind.data
 
     def combine(a: SSAValue, b: SSAValue) -> SSAValue:
-        return ptx_arithmetic.apply(kernel.code, name, [a, b], element)
+        return apply(kernel.code, name, element, [a, b])
 
     values = list(_counted(kernel, op, element))
     while len(values) > 1:
         half = (len(values) + 1) // 2
-        rest = values[half:]
-        values = [combine(a, b) for a, b in zip(values, rest, strict=False)] + values[len(rest):half]
+        pairs = zip(values, values[half:], strict=False)
+        values = [combine(a, b) for a, b in pairs] + values[len(values) - half : half]
     total = values[0]
     layout = kernel.layout(op.input)
     moving = [bit for bit, moves in enumerate(_thread_bits(layout)) if moves]
@@ -60,9 +61,10 @@ def reduce(kernel: PtxKernel, op: ReduceOp) -> list[SSAValue]:
     if not beyond:
         return [total]
     parts = _of_warps(kernel, total)
-    zeros = [warp for warp in range(len(parts)) if not warp * WARP & ~sum(1 << b for b in beyond)]
-    total = parts[zeros[0]]
-    for warp in zeros[1:]:
+    repeated = ~sum(1 << bit for bit in beyond)
+    first, *others = [warp for warp in range(len(parts)) if not warp * WARP & repeated]
+    total = parts[first]
+    for warp in others:
         total = combine(total, parts[warp])
     return [total]
 
@@ -82,18 +84,9 @@ def _counted(kernel: PtxKernel, op: ReduceOp, element: ElementType) -> Iterator[
         if op.valid is not None:
             counts = both(kernel, counts, code.op("setp.lt.s32", at, kernel.value(op.valid)))
         if counts is not None:
-            neutral = ptx_arithmetic.constant(code, element, identity(op.kind.data, element))
+            neutral = constant(code, identity(op.kind.data, element), element)
             register = select(kernel, counts, register, neutral)
         yield register
-
-
-def select(kernel: PtxKernel, condition: SSAValue, yes: SSAValue, no: SSAValue) -> SSAValue:
-    """One of two registers of a kind."""
-    code, kind = kernel.code, kind_of(yes)
-    if kind == "pred":
-        inside = code.op("and.pred", yes, condition)
-        return code.op("or.pred", inside, code.op("and.pred", no, code.op("not.pred", condition)))
-    return code.op(f"selp.{kind}", yes, no, condition)
 
 
 def shuffled(kernel: PtxKernel, value: SSAValue, mask: int) -> SSAValue:

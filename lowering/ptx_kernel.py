@@ -23,10 +23,10 @@ from hectorite.ir.layout import Layout
 from hectorite.ir.scalar import scalar_type
 from hectorite.ir.space import TensorType
 from hectorite.ir.target import Target
-from hectorite.lowering import ptx_arithmetic
 from hectorite.lowering.kernel_sizes import kernel_sizes
 from hectorite.lowering.layouts import first_copy, first_place
 from hectorite.lowering.ptx_code import PtxCode
+from hectorite.lowering.ptx_convert import register_type
 from hectorite.lowering.tile_layouts import is_tile, lies, threads_of, written_memory
 
 BLOCK_THREADS = 128
@@ -57,6 +57,11 @@ class Memory:
     extents: tuple[int | SSAValue | None, ...]
     strides: tuple[Stride, ...]
     constant: bool
+
+    @property
+    def read_space(self) -> str:
+        """The space as loads name it; what nobody writes comes through the read-only cache."""
+        return "global.nc" if self.constant else self.space
 
     @property
     def item_bytes(self) -> int:
@@ -111,7 +116,7 @@ class PtxKernel:
                 self.memories[parameter] = self.memory(parameter, "global", value)
             else:
                 element = element_of(parameter.type)
-                self.registers[parameter] = [ptx_arithmetic.from_parameter(code, value, element)]
+                self.registers[parameter] = [_from_parameter(code, value, element)]
         return code
 
     def _number_threads(self) -> None:
@@ -238,4 +243,16 @@ class PtxKernel:
 def _parameter_kind(type: Attribute) -> str:
     if isinstance(type, TensorType):
         return "b64"
-    return ptx_arithmetic.parameter_kind(element_of(scalar_type(type)))
+    element = element_of(scalar_type(type))
+    kind = register_type(element)
+    return "b32" if kind == "pred" or element.storage.itemsize < 4 else kind
+
+
+def _from_parameter(code: PtxCode, value: SSAValue, element: ElementType) -> SSAValue:
+    """A number as a launch passes it: what is narrower than 32 bits stands in their lowest."""
+    if element.kind == "bool":
+        return code.op("setp.ne.s32", value, 0)
+    if element.is_float and element.storage.itemsize == 2:
+        half = code.op("cvt.u16.u32", value)
+        return code.op(f"cvt.f32.{element.name}", half)
+    return value

@@ -14,9 +14,11 @@ from xdsl.ir import SSAValue
 from hectorite.dialects.tile import ProductOp
 from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.scalar import scalar_type
-from hectorite.lowering import ptx_arithmetic
 from hectorite.lowering.ptx_access import both, scaled_sum
 from hectorite.lowering.ptx_code import At
+from hectorite.lowering.ptx_convert import constant, convert
+from hectorite.lowering.ptx_elements import load_element
+from hectorite.lowering.ptx_fuse import multiply_add
 from hectorite.lowering.ptx_kernel import Memory, PtxKernel
 from hectorite.lowering.tile_layouts import is_tile
 
@@ -41,11 +43,10 @@ class Factor:
         for start, guard in zip(self.starts, self.guards, strict=True):
             stride = memory.strides[self.axis]
             place = At(scaled_sum(self.kernel, memory, k, stride, 1, start.base), start.offset)
-            (value,) = ptx_arithmetic.load(
-                code, memory.element, memory.space, place, 1,
-                constant=memory.constant, guard=guard, otherwise=0,
-            )  # fmt: skip
-            values.append(ptx_arithmetic.cast(code, value, memory.element, target))
+            (value,) = load_element(
+                code, place, memory.element, space=memory.read_space, guard=guard
+            )
+            values.append(convert(code, value, memory.element, target))
         return values
 
 
@@ -59,7 +60,7 @@ def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
     if op.init is not None:
         start = kernel.registers[op.init]
     else:
-        start = [ptx_arithmetic.constant(code, element, 0)] * layout.register_count
+        start = [constant(code, 0, element)] * layout.register_count
 
     def step(k: SSAValue, sums: Sequence[SSAValue]) -> list[SSAValue]:
         left, right = a.at(k, element), b.at(k, element)
@@ -68,8 +69,7 @@ def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
             factors = left[layout.slice_register(register, 0)], right[
                 layout.slice_register(register, 1)
             ]
-            term = ptx_arithmetic.apply(code, "mul", factors, element)
-            new.append(ptx_arithmetic.apply(code, "add", [total, term], element))
+            new.append(multiply_add(code, *factors, total, element))
         return new
 
     return list(code.loop(0, kernel.value(op.extent), 1, start, step))

@@ -41,7 +41,10 @@ from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.space import TensorType
 from hectorite.ir.target import Target
-from hectorite.lowering import ptx_access, ptx_arithmetic, ptx_exchange, ptx_product
+from hectorite.lowering import ptx_access, ptx_exchange, ptx_product
+from hectorite.lowering.ptx_arithmetic import apply
+from hectorite.lowering.ptx_convert import constant, convert
+from hectorite.lowering.ptx_fuse import fused_operands, is_fused_away, multiply_add
 from hectorite.lowering.ptx_kernel import STATIC_SHARED, PtxKernel, block_threads
 from hectorite.lowering.tile_layouts import yielded
 
@@ -73,7 +76,7 @@ def tile_to_ptx(module: ModuleOp, target: Target) -> tuple[ModuleOp, Mapping[str
 
 
 def lower_kernel(op: KernelOp, target: Target) -> tuple[PtxKernelOp, LaunchShape]:
-    """One kernel. Where its shared memory is more than a kernel may declare, the launch gives it."""
+    """One kernel. Shared memory beyond what a kernel may declare is given by the launch."""
     state = _lowered(op, target, dynamic=False)
     if state.shared_bytes > STATIC_SHARED:
         state = _lowered(op, target, dynamic=True)
@@ -144,22 +147,24 @@ def _element(value: SSAValue) -> ElementType:
 
 
 def _constant(state: PtxKernel, op: ConstantOp) -> Sequence[SSAValue]:
-    value = ptx_arithmetic.constant(state.code, _element(op.result), op.number)
+    value = constant(state.code, op.number, _element(op.result))
     return [value] * state.count(op.result)
 
 
 def _cast(state: PtxKernel, op: CastOp) -> Sequence[SSAValue]:
     source, target = _element(op.input), _element(op.result)
-    return [
-        ptx_arithmetic.cast(state.code, value, source, target)
-        for value in state.registers[op.input]
-    ]
+    return [convert(state.code, value, source, target) for value in state.registers[op.input]]
 
 
-def _scalar(state: PtxKernel, op: ScalarOp) -> Sequence[SSAValue]:
+def _scalar(state: PtxKernel, op: ScalarOp) -> Sequence[SSAValue] | None:
     element, name = _element(op.operands[-1]), op.FUNCTION.name
+    if is_fused_away(op):
+        return None
+    if (fused := fused_operands(op)) is not None:
+        columns = zip(*(state.registers[operand] for operand in fused), strict=True)
+        return [multiply_add(state.code, *values, element) for values in columns]
     columns = zip(*(state.registers[operand] for operand in op.operands), strict=True)
-    return [ptx_arithmetic.apply(state.code, name, values, element) for values in columns]
+    return [apply(state.code, name, element, values) for values in columns]
 
 
 def _size(state: PtxKernel, op: SizeOp) -> Sequence[SSAValue]:

@@ -1,0 +1,41 @@
+"""The passes between the tile level and PTX, in order.
+
+    tile --passes of TILE_PASSES--> tile with layouts --tile_to_ptx--> ptx --print--> PTX text
+
+Enters: a module of the tile level that was scheduled for a GPU (`Machine.gpu`). Leaves: a module of
+the `ptx` dialect with a kernel for each of the tile level, and how each is launched.
+"""
+
+from collections.abc import Callable, Mapping
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+
+from hectorite.ir.target import Target
+from hectorite.lowering.assign_layouts import AssignLayouts
+from hectorite.lowering.insert_barriers import InsertBarriers
+from hectorite.lowering.tile_to_ptx import LaunchShape, tile_to_ptx
+
+Observe = Callable[[str, ModuleOp], None]  # called after each pass with its name and the module
+
+
+def tile_passes(target: Target) -> tuple[ModulePass, ...]:
+    """What happens at the tile level for a GPU once its kernels are there."""
+    return (
+        # Values flow into each other only after local memory has become values.
+        AssignLayouts(),
+        # Layouts prove where no barrier is needed.
+        InsertBarriers(),
+    )
+
+
+def to_ptx(
+    module: ModuleOp, target: Target, observe: Observe | None = None
+) -> tuple[ModuleOp, Mapping[str, LaunchShape]]:
+    """tile -> ptx: the kernels of a module, and how each is launched."""
+    module, watch = module.clone(), observe or (lambda name, module: None)
+    for each in tile_passes(target):
+        each.apply(Context(), module)
+        watch(each.name, module)
+    return tile_to_ptx(module, target)
