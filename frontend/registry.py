@@ -34,6 +34,7 @@ PASSES = {
     "inline-elementwise": ("hectorite.lowering.inline_elementwise", "InlineElementwise"),
     "merge-statements": ("hectorite.lowering.merge_statements", "MergeStatements"),
     "optimise-graph": ("hectorite.lowering.optimise_graph", "OptimiseGraph"),
+    "promote-locals": ("hectorite.lowering.promote_locals", "PromoteLocals"),
     "reassociate-products": ("hectorite.lowering.reassociate_products", "ReassociateProducts"),
     "simplify-access": ("hectorite.lowering.simplify_access", "SimplifyAccess"),
     "specialize-sizes": ("hectorite.lowering.specialize_sizes", "SpecializeSizes"),

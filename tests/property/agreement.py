@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, place
 from programs import Program
+from xdsl.context import Context
 from xdsl.printer import Printer
 
 import hectorite
@@ -25,7 +26,10 @@ from hectorite.frontend.program_text import ProgramText, parse_ir
 from hectorite.frontend.targets import Request, bound_sets, build, only, tile_module
 from hectorite.frontend.verify_levels import Level, levels_of
 from hectorite.ir.diagnostics import HectoriteError
+from hectorite.ir.target import target as target_named
+from hectorite.lowering.machine import Machine
 from hectorite.lowering.pipelines import Options, optimise, to_tile
+from hectorite.lowering.promote_locals import PromoteLocals
 
 Array = np.ndarray[Any, Any]
 
@@ -118,6 +122,22 @@ def check_results(program: Program, small: Dataset, large: Dataset) -> int:
         ("cpu", False, code.run),
     ]
     return _compare(compiled, small, runs) + _compare(compiled, large, runs, large=True)
+
+
+def check_gpu_tile(program: Program, dataset: Dataset, target: str = "sm_90") -> int:
+    """The tile level scheduled for a GPU against the reference."""
+    compiled = read(program)
+    graph = optimise(compiled.module, program.sizes)
+    tile = to_tile(graph, program.function, Machine.gpu(target_named(target)))
+    tile.verify()
+    promoted = tile.clone()
+    PromoteLocals().apply(Context(), promoted)
+    promoted.verify()
+    runs = [
+        ("tile " + target, True, lambda *data: run_tile(tile, *data)),
+        ("promoted " + target, True, lambda *data: run_tile(promoted, *data)),
+    ]
+    return _compare(compiled, dataset, runs)
 
 
 def _compare(compiled: Compiled, dataset: Dataset, runs: list[Any], large: bool = False) -> int:
