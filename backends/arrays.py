@@ -66,22 +66,25 @@ def as_array(value: Any, element: ElementType, dims: Dims, name: str) -> Array:
     the element type cannot hold.
     """
     array = _with_type(value, element, dims, name)
-    wanted = [length for _, length in dims]
-    if array.ndim != len(wanted):
+    check_shape(array.shape, element, dims, name)
+    _check_values(array, element, name)
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return np.ascontiguousarray(array) if array.ndim else array.copy()
+
+
+def check_shape(shape: tuple[int, ...], element: ElementType, dims: Dims, name: str) -> None:
+    """Raises `HectoriteError` if an array of this shape is not what `dims` expect."""
+    if len(shape) != len(dims):
         raise _error(
-            f"`{name}` has {_count(array.ndim, 'dimension')} {array.shape}",
-            describe(element, dims),
+            f"`{name}` has {_count(len(shape), 'dimension')} {shape}", describe(element, dims)
         )
-    for axis, ((dim, length), got) in enumerate(zip(dims, array.shape, strict=True)):
+    for axis, ((dim, length), got) in enumerate(zip(dims, shape, strict=True)):
         if length is not None and got != length:
             raise _error(
                 f"`{name}` has {got} in dimension {axis} ({dim}), which is {length}",
                 describe(element, dims),
             )
-    _check_values(array, element, name)
-    if array.flags.c_contiguous and array.flags.aligned:
-        return array
-    return np.ascontiguousarray(array) if array.ndim else array.copy()
 
 
 def describe(element: ElementType, dims: Dims) -> str:
