@@ -31,6 +31,7 @@ from hectorite.dialects.ptx import (
 )
 from hectorite.dialects.ptx_instruction import InstructionOp, Slot, kind_of
 from hectorite.dialects.ptx_legality import target_of
+from hectorite.ir.ptx_limits import OLDEST, TARGET_VERSIONS, lowest_version
 
 Move = tuple[str, str, str]  # kind of register, destination, source
 
@@ -44,20 +45,6 @@ PREFIX = {
     "f64": "%fd",
 }
 """How the names of each kind of register begin."""
-
-TARGET_VERSION = {
-    "sm_75": (6, 3),
-    "sm_80": (7, 0),
-    "sm_86": (7, 1),
-    "sm_89": (7, 8),
-    "sm_90": (7, 8),
-    "sm_90a": (8, 0),
-    "sm_100": (8, 6),
-    "sm_100a": (8, 6),
-    "sm_120": (8, 7),
-    "sm_120a": (8, 7),
-}
-"""The lowest `.version` that knows each target."""
 
 
 def module_to_text(module: ModuleOp) -> str:
@@ -73,9 +60,9 @@ def module_to_text(module: ModuleOp) -> str:
 
 def needed_version(module: ModuleOp, target: str) -> tuple[int, int]:
     """The lowest `.version` in which a target and all instructions of a module exist."""
-    rows = (op.row for op in module.walk() if isinstance(op, InstructionOp))
-    versions = [row.version for row in rows if row is not None]
-    return max([TARGET_VERSION.get(target, (7, 0)), *versions])
+    instructions = (op for op in module.walk() if isinstance(op, InstructionOp))
+    least = (lowest_version(op.mnemonic, target, len(op.slots)) for op in instructions)
+    return max(least, default=TARGET_VERSIONS.get(target, OLDEST))
 
 
 def _is_of_module(op: VariableOp) -> bool:

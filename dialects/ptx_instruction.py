@@ -191,7 +191,7 @@ class InstructionOp(IRDLOperation):
         for result, old in self.tied:
             if result.type != old.type:
                 raise VerifyException(f"expected an old value of type {result.type}")
-        check_target(self, row)
+        check_target(self, self.mnemonic, len(self.slots))
 
     @classmethod
     def parse(cls, parser: Parser) -> InstructionOp:

@@ -13,7 +13,7 @@ from xdsl.dialects.builtin import StringAttr
 from xdsl.ir import Operation
 from xdsl.utils.exceptions import VerifyException
 
-from hectorite.ir.ptx_isa import Row
+from hectorite.ir.ptx_limits import machine_instructions, why_not
 
 TARGET = "ptx.target"
 ALLOW_EMULATED = "ptx.allow_emulated"
@@ -21,39 +21,24 @@ ALLOW_EMULATED = "ptx.allow_emulated"
 
 def target_of(op: Operation) -> str | None:
     """The target of the module that an operation is in."""
-    top = op
-    while (parent := top.parent_op()) is not None:
-        top = parent
-    target = top.attributes.get(TARGET)
+    target = _top(op).attributes.get(TARGET)
     return target.data if isinstance(target, StringAttr) else None
 
 
-def capability(target: str) -> int:
-    """`sm_90a` -> 90."""
-    return int("".join(c for c in target if c.isdigit()))
+def check_target(op: Operation, mnemonic: str, operands: int) -> None:
+    """Raises `VerifyException` if the operation's target lacks or only emulates an instruction.
 
-
-def exists(row: Row, target: str) -> bool:
-    """Whether a target has the instructions of a row."""
-    return target in row.only if row.only else capability(target) >= row.since
-
-
-def is_native(row: Row, target: str) -> bool:
-    """Whether a target has machine instructions of its own for a row."""
-    return exists(row, target) and target not in row.emulated
-
-
-def check_target(op: Operation, row: Row) -> None:
-    """Raises `VerifyException` if the operation's target lacks or only emulates a row."""
+    `operands` is how many it has, results not counted.
+    """
     target = target_of(op)
     if target is None:
         return
-    mnemonic = getattr(op, "mnemonic", op.name)
-    if not exists(row, target):
-        where = ", ".join(row.only) if row.only else f"sm_{row.since} and later"
+    where = why_not(mnemonic, target, operands)
+    if where is not None:
         raise VerifyException(f"{target} has no {mnemonic}: it is of {where}")
-    if not is_native(row, target) and ALLOW_EMULATED not in _top(op).attributes:
-        raise VerifyException(f"{target} only emulates {mnemonic}, with many instructions")
+    count = machine_instructions(mnemonic, target)
+    if count is not None and ALLOW_EMULATED not in _top(op).attributes:
+        raise VerifyException(f"{target} only emulates {mnemonic}, with about {count} instructions")
 
 
 def _top(op: Operation) -> Operation:

@@ -1,12 +1,12 @@
-"""The instructions of PTX: one table that says what each takes and gives, and where it exists.
+"""The instructions of PTX: one table that says what each takes and gives.
 
-    Row("mma", "D A B C", since=80, version=(7, 0), needs=("m16n8k64", "s4"), emulated=90, cost=...)
+    Row("mma", "D A B C e a", _accumulators(32), needs=("sp",))
 
 A row applies to the instructions of its name whose suffix has all parts of `needs`; of several, the
 one that needs most. `slots` is the order of operands in the text: `d` a result, `D` results in
 braces (without braces if there is one), `p` an optional second result after a bar, `a` an operand,
 `A` operands in braces, `m` an address, `a?` an optional operand. What a mnemonic gives follows from
-its suffix; `result_registers` below says how.
+its suffix; `result_registers` below says how. On which targets it exists is in `ir.ptx_limits`.
 
 Registers have no signedness: an instruction says how it reads them.
 """
@@ -78,8 +78,9 @@ def _fixed(*kinds: str) -> Results:
 
 
 def _matrix(suffix: tuple[str, ...]) -> tuple[str, ...]:
-    """`ldmatrix...x4` gives four registers of 32 bits."""
-    return ("b32",) * int(next(p for p in suffix if re.fullmatch(r"x\d", p))[1:])
+    """`ldmatrix...x4` gives four registers of 32 bits, of 16 by 16 bytes twice as many."""
+    count = int(next(p for p in suffix if re.fullmatch(r"x\d", p))[1:])
+    return ("b32",) * (2 * count if "m16n16" in suffix else count)
 
 
 def shape_of(suffix: tuple[str, ...]) -> tuple[int, int, int]:
@@ -111,9 +112,6 @@ class Row:
     """What is so of some instructions of one name.
 
     `effect` is "pure", "read" or "write" (memory), or "sync" (must neither move nor be merged).
-    `version` is the lowest `.version` and `since` the lowest compute capability (80 is 8.0) that
-    have it; `only` names the targets that do where that is not all later ones; `emulated` lists
-    targets on which it becomes many machine instructions. `cost` is issue slots of a warp.
     `tied` instructions update their results in place: the last operands in braces are their values
     before.
     """
@@ -123,11 +121,6 @@ class Row:
     results: Results | None = None
     effect: str = "pure"
     needs: tuple[str, ...] = ()
-    version: tuple[int, int] = (6, 3)
-    since: int = 75
-    only: tuple[str, ...] = ()
-    emulated: tuple[str, ...] = ()
-    cost: float = 1.0
     tied: bool = False
 
 
@@ -139,25 +132,15 @@ def _binary(*names: str) -> tuple[Row, ...]:
     return tuple(Row(name, "d a b", _last_type) for name in names)
 
 
-_LATER = ("sm_89", "sm_90", "sm_90a", "sm_100", "sm_120")
-_HOPPER_ON = ("sm_90", "sm_90a", "sm_100", "sm_120")
-
 TABLE: tuple[Row, ...] = (
     # Arithmetic
     *_binary("add", "sub", "min", "max", "div", "rem"),
     *_binary("and", "or", "xor", "shl", "shr", "copysign"),
-    Row("add", "d a b", _last_type, needs=("bf16x2",), version=(7, 8), since=90),
-    Row("sub", "d a b", _last_type, needs=("bf16x2",), version=(7, 8), since=90),
     Row("mul", "d a b", _wide),
     *(Row(name, "d a b c", _last_type) for name in ("fma", "sad")),
-    Row("fma", "d a b c", _last_type, needs=("bf16x2",), version=(7, 0), since=80),
-    Row("fma", "d a b c", _last_type, needs=("f32x2",), version=(8, 6), since=100),
     Row("mad", "d a b c", _wide),
     *_unary("neg", "abs", "not", "cnot", "brev"),
-    *_unary("rcp", "sqrt", "rsqrt", "sin", "cos", "lg2", "ex2"),
-    Row("tanh", "d a", _last_type, version=(7, 0)),
-    Row("max", "d a b", _last_type, needs=("NaN", "f32"), version=(7, 0), since=80),
-    Row("min", "d a b", _last_type, needs=("NaN", "f32"), version=(7, 0), since=80),
+    *_unary("rcp", "sqrt", "rsqrt", "sin", "cos", "lg2", "ex2", "tanh"),
     *(Row(name, "d a", _fixed("b32")) for name in ("popc", "clz", "bfind")),
     Row("bfe", "d a b c", _last_type),
     Row("bfi", "d a b c e", _last_type),
@@ -173,105 +156,84 @@ TABLE: tuple[Row, ...] = (
     # Moves and conversions
     Row("mov", "d a", _last_type),
     Row("cvt", "d a b?", _first_type),
-    Row("cvt", "d a", _first_type, needs=("tf32",), version=(7, 0), since=80),
-    Row("cvt", "d a", _first_type, needs=("rn", "tf32"), version=(7, 8), since=90),
-    Row("cvt", "d a b?", _first_type, needs=("bf16x2",), version=(7, 0), since=80),
-    Row("cvt", "d a b?", _first_type, needs=("f16x2",), version=(7, 0), since=80),
-    Row("cvt", "d a", _first_type, needs=("bf16",), version=(7, 1), since=80),
-    Row("cvt", "d a b", _first_type, needs=("e4m3x2",), version=(8, 1), since=89),
-    Row("cvt", "d a b", _first_type, needs=("e5m2x2",), version=(8, 1), since=89),
-    Row("cvt", "d a b c", _fixed("b32"), needs=("pack",), version=(6, 5)),
+    Row("cvt", "d a b c?", _fixed("b32"), needs=("pack",)),
     Row("cvta", "d a", _last_type),
     Row("isspacep", "d a", _fixed("pred")),
-    Row("mapa", "d a b", _last_type, version=(7, 8), since=90),
+    Row("mapa", "d a b", _last_type),
     # Memory
     Row("ld", "D m a?", _vector, "read"),
     Row("ldu", "D m", _vector, "read"),
-    Row("ld", "D m a?", _vector, "read", needs=("v8",), version=(8, 8), since=100),
     Row("st", "m A a?", effect="write"),
-    Row("st", "m A m", effect="write", needs=("async",), version=(8, 1), since=90),
+    Row("st", "m A m", effect="write", needs=("async",)),
     Row("atom", "D m A b?", _vector, "sync"),
-    Row("red", "m A", effect="sync"),
-    *(
-        Row("red", "m A", effect="sync", needs=(v, t), version=(8, 1), since=90)
-        for v in ("v2", "v4", "v8")
-        for t in ("f32", "f16", "bf16", "f16x2", "bf16x2")
-    ),
+    Row("red", "m A a?", effect="sync"),
+    Row("red", "m A m", effect="sync", needs=("async",)),
     Row("prefetch", "m", effect="write"),
     Row("prefetchu", "m", effect="write"),
-    Row("discard", "m a", effect="write", version=(7, 4), since=80),
-    Row("applypriority", "m a", effect="write", version=(7, 4), since=80),
-    Row("createpolicy", "d a? b?", _fixed("b64"), version=(7, 4), since=80),
-    Row("cp", "m m a b? c?", effect="write", needs=("async",), version=(7, 0), since=80),
-    Row("cp", "", effect="sync", needs=("async", "commit_group"), version=(7, 0), since=80),
-    Row("cp", "a", effect="sync", needs=("async", "wait_group"), version=(7, 0), since=80),
-    Row("cp", "", effect="sync", needs=("async", "wait_all"), version=(7, 0), since=80),
-    Row("cp", "m m a m b?", effect="write", needs=("async", "bulk"), version=(8, 0), since=90),
-    Row("cp", "m m a", effect="write", needs=("async", "bulk", "bulk_group"), version=(8, 0),
-        since=90),  # fmt: skip
-    Row("cp", "", effect="sync", needs=("async", "bulk", "commit_group"), version=(8, 0), since=90),
-    Row("cp", "a", effect="sync", needs=("async", "bulk", "wait_group"), version=(8, 0), since=90),
-    Row("cp", "m", effect="sync", needs=("async", "mbarrier"), version=(7, 0), since=80),
+    Row("discard", "m a", effect="write"),
+    Row("applypriority", "m a", effect="write"),
+    Row("createpolicy", "d a? b?", _fixed("b64")),
+    Row("cp", "m m a b? c?", effect="write", needs=("async",)),
+    Row("cp", "", effect="sync", needs=("async", "commit_group")),
+    Row("cp", "a", effect="sync", needs=("async", "wait_group")),
+    Row("cp", "", effect="sync", needs=("async", "wait_all")),
+    Row("cp", "m", effect="sync", needs=("async", "mbarrier", "arrive")),
+    Row("cp", "m m a m b?", effect="write", needs=("async", "bulk")),
+    Row("cp", "m m a b?", effect="write", needs=("async", "bulk", "bulk_group")),
+    Row("cp", "m m m b? c?", effect="write", needs=("async", "bulk", "tensor")),
+    Row("cp", "m m b?", effect="write", needs=("async", "bulk", "tensor", "bulk_group")),
+    Row("cp", "m a b?", effect="write", needs=("async", "bulk", "prefetch")),
+    Row("cp", "", effect="sync", needs=("async", "bulk", "commit_group")),
+    Row("cp", "a", effect="sync", needs=("async", "bulk", "wait_group")),
     # Matrices
-    Row("ldmatrix", "D m", _matrix, "read", version=(6, 5)),
-    Row("stmatrix", "m A", effect="write", version=(7, 8), since=90),
-    Row("movmatrix", "d a", _fixed("b32"), "sync", version=(7, 8)),
-    Row("mma", "D A B C", _accumulators(32), version=(7, 0), since=80),
-    *(
-        Row("mma", "D A B C", _accumulators(32), needs=(shape, "s4"), version=(7, 0), since=80,
-            emulated=_HOPPER_ON, cost=cost)
-        for shape, cost in (("m16n8k64", 190.0), ("m16n8k32", 100.0))
-    ),  # fmt: skip
-    Row("mma", "D A B C", _accumulators(32), needs=("xor", "popc"), version=(7, 0), since=80,
-        emulated=_HOPPER_ON),  # fmt: skip
-    Row("mma", "D A B C", _accumulators(32), needs=("and", "popc"), version=(7, 1), since=80,
-        emulated=("sm_100", "sm_120")),  # fmt: skip
-    *(
-        Row("mma", "D A B C", _accumulators(32), needs=(f8,), version=(8, 4), since=89,
-            emulated=("sm_90", "sm_90a", "sm_100"))
-        for f8 in ("e4m3", "e5m2")
-    ),  # fmt: skip
-    Row("mma", "D A B C e a", _accumulators(32), needs=("sp::ordered_metadata",), version=(8, 5),
-        since=80),  # fmt: skip
-    Row("mma", "D A B C e a", _accumulators(32), needs=("sp",), version=(7, 1), since=80,
-        emulated=("sm_100", "sm_120")),  # fmt: skip
-    *(
-        Row("wgmma", "", effect="sync", needs=(part,), version=(8, 0), only=("sm_90a",))
-        for part in ("fence", "commit_group")
-    ),
-    Row("wgmma", "a", effect="sync", needs=("wait_group",), version=(8, 0), only=("sm_90a",)),
+    Row("ldmatrix", "D m", _matrix, "read"),
+    Row("stmatrix", "m A", effect="write"),
+    Row("movmatrix", "d a", _fixed("b32"), "sync"),
+    Row("mma", "D A B C", _accumulators(32)),
+    Row("mma", "D A B C e a", _accumulators(32), needs=("sp",)),
+    *(Row("wgmma", "", effect="sync", needs=(part,)) for part in ("fence", "commit_group")),
+    Row("wgmma", "a", effect="sync", needs=("wait_group",)),
     # The accumulators come last among the operands, tied to the results; the text has them once.
-    Row("wgmma", "D A b c? e? f? g? h?", _accumulators(128), "sync", needs=("mma_async",),
-        version=(8, 0), only=("sm_90a",), tied=True),  # fmt: skip
+    Row(
+        "wgmma",
+        "D A b c? e? f? g? h? i? j?",
+        _accumulators(128),
+        "sync",
+        needs=("mma_async",),
+        tied=True,
+    ),
     # Threads of a warp, of a block
     Row("shfl", "d p a b c e", _last_type, "sync"),
     Row("vote", "d a b", _vote, "sync"),
     Row("match", "d p a b", _fixed("b32"), "sync"),
-    Row("redux", "d a b", _last_type, "sync", version=(7, 0), since=80),
+    Row("redux", "d a b", _last_type, "sync"),
     Row("activemask", "d", _fixed("b32"), "sync"),
-    Row("elect", "d p a", _fixed("b32", "pred"), "sync", version=(8, 0), since=90),
+    Row("elect", "d p a", _fixed("b32", "pred"), "sync"),
     *(Row(name, "a? b?", effect="sync") for name in ("bar", "barrier")),
-    Row("bar", "d a b? c?", _fixed("pred"), "sync", needs=("red", "pred")),
-    Row("bar", "d a b? c?", _fixed("b32"), "sync", needs=("red", "popc")),
-    Row("barrier", "a? b?", effect="sync", needs=("cluster",), version=(7, 8), since=90),
+    *(
+        Row(name, "d a b? c?", _fixed(kind), "sync", needs=("red", part))
+        for name in ("bar", "barrier")
+        for part, kind in (("pred", "pred"), ("popc", "b32"))
+    ),
     *(Row(name, "", effect="sync") for name in ("membar", "fence")),
-    Row("fence", "", effect="sync", needs=("proxy",), version=(8, 0), since=90),
-    Row("mbarrier", "m a", effect="sync", needs=("init",), version=(7, 0), since=80),
-    Row("mbarrier", "m", effect="sync", needs=("inval",), version=(7, 0), since=80),
-    Row("mbarrier", "d m b?", _fixed("b64"), "sync", needs=("arrive",), version=(7, 0), since=80),
-    Row("mbarrier", "d m b?", _fixed("b64"), "sync", needs=("arrive", "expect_tx"), version=(8, 0),
-        since=90),  # fmt: skip
-    Row("mbarrier", "m b", effect="sync", needs=("expect_tx",), version=(8, 0), since=90),
-    Row("mbarrier", "d m b c?", _fixed("pred"), "sync", needs=("test_wait",), version=(7, 0),
-        since=80),  # fmt: skip
-    Row("mbarrier", "d m b c?", _fixed("pred"), "sync", needs=("try_wait",), version=(7, 8),
-        since=90),  # fmt: skip
-    Row("griddepcontrol", "", effect="sync", version=(7, 8), since=90),
-    Row("setmaxnreg", "a", effect="sync", version=(8, 0), only=("sm_90a",)),
+    Row("mbarrier", "m a", effect="sync", needs=("init",)),
+    Row("mbarrier", "m", effect="sync", needs=("inval",)),
+    *(
+        Row("mbarrier", "d m b?", _fixed("b64"), "sync", needs=(part,))
+        for part in ("arrive", "arrive_drop")
+    ),
+    Row("mbarrier", "m b", effect="sync", needs=("expect_tx",)),
+    Row("mbarrier", "d m b", _fixed("b64"), "sync", needs=("arrive", "expect_tx")),
+    *(
+        Row("mbarrier", "d m b c?", _fixed("pred"), "sync", needs=(part,))
+        for part in ("test_wait", "try_wait")
+    ),
+    Row("griddepcontrol", "", effect="sync"),
+    Row("setmaxnreg", "a", effect="sync"),
     Row("nanosleep", "a", effect="sync"),
     Row("trap", "", effect="sync"),
     Row("pmevent", "a", effect="sync"),
-)  # fmt: skip
+)
 
 CONTROL = ("bra", "brx", "ret", "exit", "call")
 """Instructions that have operations of their own in the dialect."""
