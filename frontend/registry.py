@@ -22,6 +22,7 @@ DIALECTS = {
 
 PASSES = {
     "annotate-forms": ("hectorite.lowering.annotate_forms", "AnnotateForms"),
+    "assign-layouts": ("hectorite.lowering.assign_layouts", "AssignLayouts"),
     "canonicalize-graph": ("hectorite.lowering.canonicalize_graph", "CanonicalizeGraph"),
     "compose-gathers": ("hectorite.lowering.compose_gathers", "ComposeGathers"),
     "drop-dead-statements": (
@@ -32,6 +33,7 @@ PASSES = {
     "factor-through-maps": ("hectorite.lowering.factor_through_maps", "FactorThroughMaps"),
     "hoist-factors": ("hectorite.lowering.hoist_factors", "HoistFactors"),
     "inline-elementwise": ("hectorite.lowering.inline_elementwise", "InlineElementwise"),
+    "insert-barriers": ("hectorite.lowering.insert_barriers", "InsertBarriers"),
     "merge-statements": ("hectorite.lowering.merge_statements", "MergeStatements"),
     "optimise-graph": ("hectorite.lowering.optimise_graph", "OptimiseGraph"),
     "promote-locals": ("hectorite.lowering.promote_locals", "PromoteLocals"),
