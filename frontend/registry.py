@@ -37,6 +37,7 @@ PASSES = {
     "merge-statements": ("hectorite.lowering.merge_statements", "MergeStatements"),
     "optimise-graph": ("hectorite.lowering.optimise_graph", "OptimiseGraph"),
     "promote-locals": ("hectorite.lowering.promote_locals", "PromoteLocals"),
+    "pipeline-copies": ("hectorite.lowering.pipeline_copies", "PipelineCopies"),
     "reassociate-products": ("hectorite.lowering.reassociate_products", "ReassociateProducts"),
     "simplify-access": ("hectorite.lowering.simplify_access", "SimplifyAccess"),
     "specialize-sizes": ("hectorite.lowering.specialize_sizes", "SpecializeSizes"),
