@@ -249,7 +249,8 @@ class PtxCode:
             start.add_op(BranchOp(condition, yes, (), no, ()))
             self.region.add_block(no)
             self.block = no
-            self.block.add_op(BraOp(after, list(otherwise())))
+            others = list(otherwise())  # moves the cursor
+            self.block.add_op(BraOp(after, others))
         self.region.add_block(after)
         self.block = after
         return tuple(after.args)
