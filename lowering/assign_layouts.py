@@ -1,21 +1,22 @@
-"""Decide which thread of a task holds which elements of each tile.
+"""`assign-layouts`: decide which thread of a task holds which elements of each tile.
 
-Enters: tile IR whose kernels have a number of threads (attribute `threads`, 32 if it is missing).
-Leaves: the same kernels with the attribute `layout` where a tile is made. Each value then has one
-layout. What is cheap to make again (lanes, splats, arithmetic, loads of memory that the kernel
-does not write) is made once for each layout in which it is wanted; other tiles are converted.
+Enters: tile IR whose kernels may have a number of `threads`. Leaves: the same with the attribute
+`layout` where a tile is made. Each value then has one layout. What is cheap to make again (lanes,
+splats, arithmetic, loads of memory that the kernel does not write) is made once for each layout in
+which it is wanted; other tiles are converted.
 
-    before:  %1 = tile.load %x[%task, %0] axis 1 : !hec.tensor<f32[node, 64]> -> vector<64xf32>
-             %2 = scalar.exp %1 : vector<64xf32>
-             tile.store %2, %x[%task, %0] axis 1 : !hec.tensor<f32[node, 64]>, vector<64xf32>
+    %v = tile.load %x[%task, %0] axis 1 : !hec.tensor<f32[node, 64]> -> vector<64xf32>
+    %w = scalar.exp %v : vector<64xf32>
 
-    after:   %1 = tile.load %x[%task, %0] axis 1 : !hec.tensor<f32[node, 64]> -> vector<64xf32> {layout = #tile.layout<[64] threads 32:[2] registers 2:[1]>}
-             %2 = scalar.exp %1 : vector<64xf32>
-             tile.store %2, %x[%task, %0] axis 1 : !hec.tensor<f32[node, 64]>, vector<64xf32>
+becomes, for 32 threads
+
+    %v = tile.load %x[%task, %0] axis 1 : !hec.tensor<f32[node, 64]> -> vector<64xf32>
+      {layout = #tile.layout<[64] threads 32:[2] registers 2:[1]>}
+    %w = scalar.exp %v : vector<64xf32>
 
 Tiles that flow into each other (through arithmetic, loops and branches) lie alike: as the first
 product among them wants it, else so that neighbouring threads access neighbouring elements.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

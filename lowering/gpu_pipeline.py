@@ -15,6 +15,7 @@ from xdsl.passes import ModulePass
 from hectorite.ir.target import Target
 from hectorite.lowering.assign_layouts import AssignLayouts
 from hectorite.lowering.insert_barriers import InsertBarriers
+from hectorite.lowering.promote_locals import PromoteLocals
 from hectorite.lowering.tile_to_ptx import LaunchShape, tile_to_ptx
 
 Observe = Callable[[str, ModuleOp], None]  # called after each pass with its name and the module
@@ -23,7 +24,9 @@ Observe = Callable[[str, ModuleOp], None]  # called after each pass with its nam
 def tile_passes(target: Target) -> tuple[ModulePass, ...]:
     """What happens at the tile level for a GPU once its kernels are there."""
     return (
-        # Values flow into each other only after local memory has become values.
+        # Sums that live in values, not in memory, need neither layouts proven alike nor barriers.
+        PromoteLocals(),
+        # Layouts are chosen once for all values, when none is added any more.
         AssignLayouts(),
         # Layouts prove where no barrier is needed.
         InsertBarriers(),

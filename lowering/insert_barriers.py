@@ -1,15 +1,17 @@
-"""Make the threads of a task wait for each other where one reads what another wrote.
+"""`insert-barriers`: the threads of a task wait where one needs what another wrote.
 
 Enters: tile IR with layouts. Leaves: the same with `tile.barrier` where a thread accesses memory
 that another thread of the task wrote before, or writes memory that another may still be reading.
 No barrier is needed where the layouts prove that each element is accessed by one thread only.
 
-    before:  tile.store %v, %t[%0] axis 0 : !hec.tensor<f32[64]>, vector<64xf32>
-             %x = tile.load %t[%i] : !hec.tensor<f32[64]> -> f32
+    tile.store %v, %t[%0] axis 0 : !hec.tensor<f32[64]>, vector<64xf32>
+    %x = tile.load %t[%i] : !hec.tensor<f32[64]> -> f32
 
-    after:   tile.store %v, %t[%0] axis 0 : !hec.tensor<f32[64]>, vector<64xf32>
-             tile.barrier
-             %x = tile.load %t[%i] : !hec.tensor<f32[64]> -> f32
+becomes
+
+    tile.store %v, %t[%0] axis 0 : !hec.tensor<f32[64]>, vector<64xf32>
+    tile.barrier
+    %x = tile.load %t[%i] : !hec.tensor<f32[64]> -> f32
 
 Conditions and bounds of loops are scalars, which all threads of a task hold alike, so no barrier is
 in divergent code. A barrier that keeps apart what is before a loop and in it stands before it.

@@ -34,6 +34,7 @@ from hectorite.dialects.tile import (
     SizeOp,
     SplatOp,
 )
+from hectorite.dialects.tile_async import SharedOp
 from hectorite.dialects.tile_layout import BarrierOp, ConvertOp
 from hectorite.dialects.tile_memory import ElementAccess, LoadOp, StoreOp
 from hectorite.ir.diagnostics import fail
@@ -111,7 +112,7 @@ def _prepare(state: PtxKernel) -> None:
     """What is needed everywhere: places of threads in layouts, local and scratch memory."""
     scratch = 0
     for op in state.kernel.walk():
-        if isinstance(op, LocalOp):
+        if isinstance(op, LocalOp | SharedOp):
             type = cast(TensorType, op.result.type)
             bytes = type.element_type.storage.itemsize
             for extent in type.dims:
@@ -224,6 +225,7 @@ _LOWERINGS: dict[type[Operation], Lowering] = {
     SplatOp: _splat,
     LanesOp: _lanes,
     LocalOp: _nothing,
+    SharedOp: _nothing,
     PrefetchOp: _nothing,
     BarrierOp: _barrier,
     LoadOp: ptx_access.load,

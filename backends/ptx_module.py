@@ -1,0 +1,34 @@
+"""A module of the tile level as PTX text, with the plan of its program ahead.
+
+Enters: a module with one `tile.program` and the kernels it launches, scheduled for a GPU. Leaves:
+the program's plan, and the PTX of its kernels.
+"""
+
+from __future__ import annotations
+
+from xdsl.dialects.builtin import ModuleOp
+
+from hectorite.backends.plan import Blocks, Plan, comment, plan_of
+from hectorite.backends.ptx_print import module_to_text
+from hectorite.ir.target import Target
+from hectorite.lowering.gpu_pipeline import to_ptx
+
+
+def compile_ptx(module: ModuleOp, target: Target) -> tuple[Plan, str]:
+    """The plan of a module's program, and its kernels as PTX.
+
+    Raises `HectoriteError` for what the target has no code for.
+    """
+    plan = plan_of(module)
+    lowered, shapes = to_ptx(module, target)
+    lowered.verify()
+    blocks = {
+        name: Blocks(shape.block, shape.per_block, shape.shared) for name, shape in shapes.items()
+    }
+    return plan.with_blocks(blocks), module_to_text(lowered)
+
+
+def to_ptx_text(module: ModuleOp, target: Target) -> str:
+    """PTX of a module, its plan ahead as comments."""
+    plan, text = compile_ptx(module, target)
+    return f"{comment(plan, 'ptx')}\n{text}"
