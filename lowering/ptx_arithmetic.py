@@ -240,9 +240,18 @@ _MOST_FACTORS = 8
 def _power(element: ElementType, x: Numbers) -> PtxNumber:
     known = constant_of(x[1].value)
     if element.is_float:
-        short = known is not None and known == int(known) and 1 <= abs(known) <= _MOST_FACTORS
-        return _short_power(x[0], int(known)) if short else power(*x)
+        return power(*x) if known is None else _known_power(element, x, known)
     return wrap(_integer_power(element, *x), element)
+
+
+def _known_power(element: ElementType, x: Numbers, exponent: float) -> PtxNumber:
+    if abs(exponent) == 0.5:
+        # A power is positive where a root is -0 or undefined.
+        base = x[0].equal(-math.inf).choose(x[0].splat(math.inf), x[0] + 0.0)
+        return (_square_root if exponent > 0 else _inverse_square_root)(element, [base])
+    if 1 <= abs(exponent) <= _MOST_FACTORS and exponent == int(exponent):
+        return _short_power(x[0], int(exponent))
+    return power(*x)
 
 
 def _short_power(x: PtxNumber, exponent: int) -> PtxNumber:
