@@ -1,0 +1,201 @@
+"""Addresses of compiled PTX, and the checks before every access.
+
+Enters: an address operand. Leaves: code that makes a pointer of it, and in a checked kernel ends
+the thread with a fault where the access is not allowed. Addresses in shared and local memory are
+offsets; all others are addresses of the process. Most addresses are a parameter plus something:
+then the array behind that parameter is tried first, and the offset is left for LLVM to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hectorite.backends.ptx_jit_frame import SIZES, Fault, Launch, Status
+from hectorite.backends.ptx_jit_text import Code, V, i32, i64
+from hectorite.backends.ptx_jit_values import INVARIANT, Values
+from hectorite.ir.diagnostics import Source
+from hectorite.ir.ptx_flow import Block
+from hectorite.ir.ptx_syntax import Address, Function, Module, Operand, Register, Symbol
+
+
+class Addresses(Values):
+    """Makes pointers. `checked` kernels stop at a wrong one."""
+
+    def __init__(
+        self, module: Module, kernel: Function, code: Code, source: Source | None, checked: bool
+    ):
+        super().__init__(module, kernel, code, source)
+        self.checked = checked
+        self.origins = pointer_origins(kernel, self.blocks)
+
+    def address(self, operand: Operand) -> V:
+        """The i64 that an address operand says: a host address, or an offset in its space."""
+        if not isinstance(operand, Address):
+            raise self.wrong(self.instruction, "this address")
+        base = operand.base
+        if isinstance(base, Symbol):
+            return self.symbol_address(Symbol(base.name, base.offset + operand.offset))
+        value = self.read(base, "i64")
+        return self.code.op("add", value, i64(operand.offset)) if operand.offset else value
+
+    def pointer(self, operand: Operand, space: str, size: int, alignment: int) -> V:
+        """Where an access of `size` bytes goes, checked if this is a checked kernel.
+
+        `space` is that of the instruction; `generic` addresses are those of the host.
+        """
+        assert isinstance(operand, Address)
+        if space == "param":
+            return self._parameter(operand)
+        value = self.address(operand)
+        if space == "shared":
+            self.check_shared(value, size, alignment)
+            return self.code.at(V("ptr", "%shared"), value)
+        if space == "local":
+            frame = i64(self.variables["frame"].end)
+            self.check_window(value, frame, size, alignment, Fault.LOCAL_OUT_OF_BOUNDS)
+            return self.code.at(V("ptr", "%frame"), value)
+        origin = self.origin(operand)
+        self.check_global(value, size, alignment, origin, space == "generic")
+        if origin is not None:
+            # An offset from a parameter is what LLVM can reason about.
+            base = self.parameter_value(origin)
+            pointer = self.code.cast("inttoptr", base, "ptr")
+            return self.code.at(pointer, self.code.op("sub", value, base))
+        return self.code.cast("inttoptr", value, "ptr")
+
+    def origin(self, operand: Address) -> str | None:
+        """The only parameter that an address can come from."""
+        if not isinstance(operand.base, Register):
+            return None
+        found = self.origins.get(operand.base.name, frozenset())
+        return next(iter(found)) if len(found) == 1 else None
+
+    def parameter_value(self, name: str) -> V:
+        """A parameter of 64 bits."""
+        at = self.code.cast("inttoptr", self.slot(Launch.PARAMETERS), "ptr")
+        at = self.code.at(at, self.parameters.offsets[name])
+        return self.code.load("i64", at, 8, INVARIANT)
+
+    def _parameter(self, operand: Address) -> V:
+        if isinstance(operand.base, Symbol) and operand.base.name in self.variables["frame"].sizes:
+            offset = self.variables["frame"].offsets[operand.base.name]
+            return self.code.at(V("ptr", "%frame"), offset + operand.base.offset + operand.offset)
+        return self.code.cast("inttoptr", self.address(operand), "ptr")
+
+    def is_kernel_parameter(self, operand: Operand) -> bool:
+        base = operand.base if isinstance(operand, Address) else None
+        return isinstance(base, Symbol) and base.name in self.parameters.offsets
+
+    # Checks.
+
+    def check_shared(self, offset: V, size: V | int, alignment: int) -> None:
+        total = self.slot(Launch.SHARED_BYTES)
+        self.check_window(offset, total, size, alignment, Fault.SHARED_OUT_OF_BOUNDS)
+
+    def check_window(self, offset: V, total: V, size: V | int, alignment: int, kind: Fault) -> None:
+        """In shared or local memory: stop unless `offset` has `size` bytes below `total`."""
+        if not self.checked:
+            return
+        size = sized(size)
+        self._check_alignment(offset, size, alignment)
+        room = self._room(total, size)
+        self.stop_unless(self.code.compare("ult", offset, room), kind, offset, size)
+
+    def _room(self, total: V, size: V) -> V:
+        """How many places below `total` have `size` bytes behind them."""
+        less = self.code.op("sub", size, i64(1))
+        return self.code.call("i64", "llvm.usub.sat.i64", total, less)
+
+    def check_global(
+        self,
+        address: V,
+        size: V | int,
+        alignment: int,
+        origin: str | None,
+        is_generic: bool = False,
+    ) -> None:
+        """Stop unless the bytes are of one allocation. That of `origin` is tried first."""
+        if not self.checked:
+            return
+        size = sized(size)
+        self._check_alignment(address, size, alignment)
+        code = self.code
+        fine, ask, bad = code.name("fine"), code.name("ask"), code.name("bad")
+        if origin is not None:
+            number = Launch.FIRST_RANGE + 2 * self.parameter_order.index(origin)
+            room = self._room(self.slot(number + 1), size)
+            inside = code.compare("ult", code.op("sub", address, self.slot(number)), room)
+            code.do(f"br {inside}, label %{fine}, label %{ask}")
+            code.label(ask)
+        if is_generic and self.frame_bytes:
+            self._pass_frame(address, size, fine)
+        arguments = (V("ptr", "%launch"), V("ptr", "%block"), address, size)
+        found = code.call("i1", "hec.inside", *arguments)
+        code.do(f"br {found}, label %{fine}, label %{bad}")
+        code.label(bad)
+        self.stop(Fault.OUT_OF_BOUNDS, address, size)
+        code.label(fine)
+
+    def _pass_frame(self, address: V, size: V, fine: str) -> None:
+        """Go to `fine` if the bytes are in the frame of this thread."""
+        code, other = self.code, self.code.name("other")
+        start = code.cast("ptrtoint", V("ptr", "%frame"), "i64")
+        room = self._room(i64(self.frame_bytes), size)
+        inside = code.compare("ult", code.op("sub", address, start), room)
+        code.do(f"br {inside}, label %{fine}, label %{other}")
+        code.label(other)
+
+    def _check_alignment(self, address: V, size: V, alignment: int) -> None:
+        if alignment > 1:
+            low = self.code.op("and", address, i64(alignment - 1))
+            fits = self.code.compare("eq", low, i64(0))
+            self.stop_unless(fits, Fault.MISALIGNED, address, size)
+
+    def stop_unless(self, holds: V, kind: Fault, address: V, size: V) -> None:
+        fine, bad = self.code.name("fine"), self.code.name("bad")
+        self.code.do(f"br {holds}, label %{fine}, label %{bad}")
+        self.code.label(bad)
+        self.stop(kind, address, size)
+        self.code.label(fine)
+
+    def stop(self, kind: Fault, address: V, size: V) -> None:
+        line = self.instruction.line
+        thread = self.thread_number()
+        fault = (V("ptr", "%launch"), V("ptr", "%block"), thread, i32(kind), i32(line))
+        self.code.call_void("hec.fault", *fault, address, size)
+        self.code.do(f"ret i32 {int(Status.DONE)}")
+
+
+def sized(size: V | int) -> V:
+    return i64(size) if isinstance(size, int) else size
+
+
+ADDITIVE = frozenset({"mov", "cvta", "add", "sub", "mad", "selp"})
+
+
+def pointer_origins(kernel: Function, blocks: Sequence[Block]) -> dict[str, frozenset[str]]:
+    """For each register the 64-bit parameters that its value may be an address near to."""
+    wide = {p.name for p in kernel.parameters if p.count is None and SIZES.get(p.type) == 8}
+    found: dict[str, frozenset[str]] = {}
+    changed = True
+    while changed:
+        changed = False
+        for block in blocks:
+            for item in block.instructions:
+                if not item.operands or not isinstance(item.operands[0], Register):
+                    continue
+                sources: frozenset[str] = frozenset()
+                base = item.operands[1] if len(item.operands) > 1 else None
+                if item.name == "ld" and "param" in item.suffix and isinstance(base, Address):
+                    if isinstance(base.base, Symbol) and base.base.name in wide:
+                        sources = frozenset({base.base.name})
+                elif item.name in ADDITIVE:
+                    for operand in item.operands[1:]:
+                        if isinstance(operand, Register):
+                            sources |= found.get(operand.name, frozenset())
+                name = item.operands[0].name
+                merged = found.get(name, frozenset()) | sources
+                if merged != found.get(name, frozenset()):
+                    found[name] = merged
+                    changed = True
+    return found
