@@ -11,7 +11,7 @@ The parts come in this order because the first two are the same all through the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -134,16 +134,28 @@ class Access:
 
     def _base(self, picked: Sequence[SSAValue]) -> At:
         """The address for the thread's register 0, with these lanes of the vectors of indices."""
+        if self.op in self.kernel.pointers:
+            return self.kernel.pointers[self.op]
+        at = self._start({})
+        for axis, index in zip(self.vectors, picked, strict=True):
+            at = self._moved(at, index, axis)
+        return at
+
+    def start(self, axis: int, index: SSAValue) -> At:
+        """The address for the thread's register 0 with another index along one dimension."""
+        return self._start({axis: index})
+
+    def _start(self, instead: Mapping[int, SSAValue]) -> At:
         at = At(self.memory.base)
         if self.axis is not None and (lane := self.place[self.lane_dim]) is not None:
             at = self._moved(at, lane, self.axis.number, self.axis.step)
         for axis, index in enumerate(self.op.indices):
-            if (number := known_index(index)) is not None:
+            if axis in instead:
+                at = self._moved(at, instead[axis], axis)
+            elif (number := known_index(index)) is not None:
                 at = self._moved_by(at, number, self.memory.strides[axis])
             elif axis not in self.vectors:
                 at = self._moved(at, self.kernel.value(index), axis)
-        for axis, index in zip(self.vectors, picked, strict=True):
-            at = self._moved(at, index, axis)
         return at
 
     def _moved(self, at: At, index: SSAValue, axis: int, step: int = 1) -> At:

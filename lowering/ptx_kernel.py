@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 
 from hectorite.dialects.tile import KernelOp
 from hectorite.ir.element import ElementType, element_of
@@ -25,7 +25,7 @@ from hectorite.ir.space import TensorType
 from hectorite.ir.target import Target
 from hectorite.lowering.kernel_sizes import kernel_sizes
 from hectorite.lowering.layouts import first_copy, first_place
-from hectorite.lowering.ptx_code import PtxCode
+from hectorite.lowering.ptx_code import At, PtxCode
 from hectorite.lowering.ptx_convert import register_type
 from hectorite.lowering.tile_layouts import is_tile, lies, threads_of, written_memory
 
@@ -88,6 +88,7 @@ class PtxKernel:
         self.registers: dict[SSAValue, list[SSAValue]] = {}
         self.memories: dict[SSAValue, Memory] = {}
         self.sizes: dict[str, SSAValue] = {}
+        self.pointers: dict[Operation, At] = {}
         self._scratch: tuple[int, SSAValue] | None = None
         self._first: SSAValue | None = None
         self._places: dict[Layout, tuple[SSAValue | None, ...]] = {}

@@ -42,7 +42,7 @@ from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.space import TensorType
 from hectorite.ir.target import Target
-from hectorite.lowering import ptx_access, ptx_exchange, ptx_product
+from hectorite.lowering import ptx_access, ptx_exchange, ptx_loop, ptx_product
 from hectorite.lowering.ptx_arithmetic import apply
 from hectorite.lowering.ptx_convert import constant, convert
 from hectorite.lowering.ptx_fuse import fused_operands, is_fused_away, multiply_add
@@ -198,15 +198,7 @@ def _barrier(state: PtxKernel, op: BarrierOp) -> None:
 
 
 def _for(state: PtxKernel, op: scf.ForOp) -> Sequence[SSAValue]:
-    counter, *carried = op.body.block.args
-
-    def body(index: SSAValue, values: Sequence[SSAValue]) -> list[SSAValue]:
-        state.registers[counter] = [index]
-        state.define(carried, values)
-        return lower_block(state, op.body.block)
-
-    bounds = [state.value(bound) for bound in (op.lb, op.ub, op.step)]
-    return state.code.loop(*bounds, state.flat(op.iter_args), body)
+    return ptx_loop.loop(state, op, lower_block)
 
 
 def _if(state: PtxKernel, op: scf.IfOp) -> Sequence[SSAValue]:
