@@ -259,7 +259,7 @@ def _add_start(step: Step) -> None:
             for offset, value in ((Record.X, x), (Record.Y, y), (Record.Z, z)):
                 code.store(value, field_at(code, record, offset), 4)
 
-    helper(step.pieces, "hec.start", "void", [("ptr", "launch"), ("ptr", "records")], body, "")
+    helper(step.pieces, "hec.start", "void", [("ptr", "launch"), ("ptr", "records")], body, "noinline optsize")
 
     def stuck(code: Code, given: list[V]) -> None:
         launch, block, records, threads, kind = given
@@ -323,7 +323,7 @@ def _add_warp(step: Step) -> None:
     names = ("cx", "cy", "cz")
     parameters = [("ptr", "launch"), ("ptr", "block"), ("ptr", "records"), ("ptr", "mail"),
                   ("i32", "lanes"), *(("i32", n) for n in names), ("ptr", "shared")]  # fmt: skip
-    helper(step.pieces, "hec.warp", "i32", parameters, body, "")
+    helper(step.pieces, "hec.warp", "i32", parameters, body, "noinline optsize")
 
 
 def _add_exchange(step: Step) -> None:
@@ -346,7 +346,7 @@ def _add_exchange(step: Step) -> None:
         code.label(after)
 
     parameters = [("i32", "key"), ("ptr", "mail"), ("i32", "taking"), ("ptr", "shared")]
-    helper(step.pieces, "hec.perform", "void", parameters, perform, "")
+    helper(step.pieces, "hec.perform", "void", parameters, perform, "noinline optsize")
 
     def body(code: Code, given: list[V]) -> V:
         records, mail, lanes, shared = given
@@ -360,7 +360,7 @@ def _add_exchange(step: Step) -> None:
         return code.load("i1", done)
 
     parameters = [("ptr", "records"), ("ptr", "mail"), ("i32", "lanes"), ("ptr", "shared")]
-    helper(step.pieces, "hec.exchange", "i1", parameters, body, "noinline")
+    helper(step.pieces, "hec.exchange", "i1", parameters, body, "noinline optsize")
 
 
 def _mask(
@@ -447,7 +447,7 @@ def _add_barriers(step: Step) -> None:
         return code.load("i32", result)
 
     parameters = [("ptr", "block"), ("ptr", "records"), ("i32", "threads")]
-    helper(step.pieces, "hec.barriers", "i32", parameters, body, "noinline")
+    helper(step.pieces, "hec.barriers", "i32", parameters, body, "noinline optsize")
 
 
 def _count(

@@ -136,7 +136,9 @@ class Step(Addresses):
         prologue = self._prologue()
         listed = ", ".join(f"{type} %{name}" for type, name in STEP_PARAMETERS)
         self.code.lines[:0] = prologue
-        return self.code.function(f"define internal i32 @step({listed})")
+        # A thread that never waits is the body of a loop, which LLVM may turn into vectors.
+        inline = " noinline" if self.suspends else ""
+        return self.code.function(f"define internal i32 @step({listed}){inline}")
 
     def _prologue(self) -> list[str]:
         lines: list[str] = []

@@ -91,7 +91,7 @@ def _shared_code(name: str, body: Callable[[Code, list[V]], None]) -> Callable[[
         def write(inner: Code, given: list[V]) -> None:
             body(inner, given)
 
-        helper(code.pieces, name, "void", [("ptr", "mail"), ("i32", "taking")], write, "nounwind")
+        helper(code.pieces, name, "void", [("ptr", "mail"), ("i32", "taking")], write, "nounwind optsize")
         code.call_void(name, mail, taking)
 
     return perform
@@ -314,7 +314,7 @@ def _with_shared(name: str, body: Callable[[Code, list[V]], None]) -> Callable[.
             body(inner, given)
 
         parameters = [("ptr", "mail"), ("i32", "taking"), ("ptr", "shared")]
-        helper(code.pieces, name, "void", parameters, write, "nounwind")
+        helper(code.pieces, name, "void", parameters, write, "nounwind optsize")
         code.call_void(name, mail, taking, SHARED)
 
     return perform
