@@ -168,12 +168,13 @@ def in_lanes(kernel: Kernel, phase: Phase) -> bool:
         len(statement.variables.data) == 1
         and len(statement.access.data) == 1
         and is_regular(statement, kernel.roots[statement])
-        and (statement.init is None or not _element_level(statement, kernel.roots[statement]))
+        and (statement.init is None or not element_level(statement, kernel.roots[statement]))
         for statement in phase.statements
     )
 
 
-def _element_level(statement: StatementOp, root: Root) -> bool:
+def element_level(statement: StatementOp, root: Root) -> bool:
+    """Whether a statement of a visit makes values of elements, not of the row."""
     return any(index.variable == root.element for index in statement.access.data)
 
 
