@@ -13,6 +13,7 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import ProductOp
 from hectorite.ir.element import ElementType, element_of
+from hectorite.ir.layout import Layout
 from hectorite.ir.scalar import scalar_type
 from hectorite.lowering.ptx_access import both, scaled_sum
 from hectorite.lowering.ptx_code import At
@@ -86,31 +87,49 @@ def _rows(kernel: PtxKernel, op: ProductOp, registers: Sequence[int]) -> Factor:
             stride = memory.strides[axis]
             at = At(scaled_sum(kernel, memory, picked, stride, 1, at.base), at.offset)
         starts.append(at)
-    guards = [_inside(kernel, layout.always_inside(r), layout, r) for r in registers]
+    guards = [_inside(kernel, layout, r) for r in registers]
     return Factor(kernel, memory, op.a_axis.value.data, starts, guards)
 
 
 def _columns(kernel: PtxKernel, op: ProductOp, registers: Sequence[int]) -> Factor:
     """The columns of `b` that the thread has."""
     memory, layout = kernel.memories[op.b], kernel.layout(op.result).slice(1)
-    base = memory.base
+    at = At(memory.base)
     for axis, index in enumerate(op.b_indices):
-        base = scaled_sum(kernel, memory, kernel.value(index), memory.strides[axis], 1, base)
+        stride = memory.strides[axis]
+        at = At(scaled_sum(kernel, memory, kernel.value(index), stride, 1, at.base))
     (place,) = kernel.place(layout)
+    stride = memory.strides[op.column_axis]
     if place is not None:
-        base = scaled_sum(kernel, memory, place, memory.strides[-1], 1, base)
-    size = memory.item_bytes
-    starts = [At(base, layout.offset(register)[0] * size) for register in registers]
-    guards = [_inside(kernel, layout.always_inside(r), layout, r) for r in registers]
+        at = At(scaled_sum(kernel, memory, place, stride, 1, at.base))
+    starts: list[At] = []
+    for register in registers:
+        (offset,) = layout.offset(register)
+        if stride.value is None:
+            starts.append(at.plus(offset * stride.factor))
+        else:
+            starts.append(At(kernel.code.op("mad.lo.s64", stride.value, offset, at.base)))
+    guards = [_inside(kernel, layout, r) for r in registers]
+    if op.columns is not None:
+        limit = kernel.value(op.columns)
+        guards = [
+            both(kernel, guard, _below(kernel, layout, register, limit))
+            for register, guard in zip(registers, guards, strict=True)
+        ]
     return Factor(kernel, memory, op.b_axis.value.data, starts, guards)
 
 
-def _inside(kernel: PtxKernel, always: bool, layout, register: int) -> SSAValue | None:
+def _inside(kernel: PtxKernel, layout: Layout, register: int) -> SSAValue | None:
     """Whether a register of a layout of one dimension holds an element; None if it does."""
-    if always:
+    if layout.always_inside(register):
         return None
+    return _below(kernel, layout, register, layout.shape[0])
+
+
+def _below(kernel: PtxKernel, layout: Layout, register: int, limit: SSAValue | int) -> SSAValue:
+    """Whether the place of a register is below a limit."""
     (place,), (offset,) = kernel.place(layout), layout.offset(register)
     if place is None:
         place, offset = kernel.code.constant(offset), 0
     at = kernel.code.op("add.s32", place, offset) if offset else place
-    return both(kernel, None, kernel.code.op("setp.lt.s32", at, layout.shape[0]))
+    return kernel.code.op("setp.lt.s32", at, limit)
