@@ -11,16 +11,19 @@ from xdsl.dialects.builtin import ModuleOp
 from hectorite.backends.plan import Blocks, Plan, comment, plan_of
 from hectorite.backends.ptx_print import module_to_text
 from hectorite.ir.target import Target
-from hectorite.lowering.gpu_pipeline import to_ptx
+from hectorite.lowering.gpu_pipeline import Observe, to_ptx
 
 
-def compile_ptx(module: ModuleOp, target: Target) -> tuple[Plan, str]:
-    """The plan of a module's program, and its kernels as PTX.
+def compile_ptx(
+    module: ModuleOp, target: Target, observe: Observe | None = None
+) -> tuple[Plan, str]:
+    """The plan of a module's program, and its kernels as PTX; `observe` sees the module after each
+    pass.
 
     Raises `HectoriteError` for what the target has no code for.
     """
     plan = plan_of(module)
-    lowered, shapes = to_ptx(module, target)
+    lowered, shapes = to_ptx(module, target, observe)
     lowered.verify()
     blocks = {
         name: Blocks(shape.block, shape.per_block, shape.shared) for name, shape in shapes.items()

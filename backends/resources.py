@@ -54,6 +54,11 @@ class MachineCode:
     kernels: tuple[Kernel, ...]
     listings: Mapping[str, Listing] | None
 
+    @property
+    def sass(self) -> str:
+        """The listings as text; empty if there are none."""
+        return "\n".join(listing.text for listing in (self.listings or {}).values())
+
 
 def machine_code(
     text: str, target: str, name: str = "<ptx>", listed: bool | None = None

@@ -19,8 +19,8 @@ from hectorite.backends.cache import Cache, cache_key, default_cache
 from hectorite.backends.intake import MOST
 from hectorite.frontend.facts import decode, encode
 from hectorite.frontend.program import Facts, Program, Sizes
-from hectorite.frontend.program_text import ProgramText, read_program
-from hectorite.frontend.targets import Request, build, check_target
+from hectorite.frontend.program_text import CODE, ProgramText, read_program
+from hectorite.frontend.targets import Request, build, check_target, intake_of
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, fail
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def compile(
     """Compile a program of the language, or IR of any level as `emit` prints it.
 
     - `target`: "cpu" (machine code for all cores), "reference" (NumPy in float64, the definition),
-      or "tile" (an interpreter of the tile level that checks every access).
+      "tile" (an interpreter of the tile level that checks every access), "cuda" (the first GPU,
+      "cuda:1" the second), or "ptx" (its code executed without a GPU, "ptx:sm_90" for that one).
     - `sizes` gives values to sizes; those that the shapes of arguments determine may be left out,
       and code is then built when a function is first called.
     - `function`: compile this one now, and only this one is callable. Otherwise all are callable,
@@ -65,7 +66,7 @@ def compile(
     def build_function(name: str, values: Sizes) -> Any:
         return build(target, Request(text, facts, name, values, reassociate, store))
 
-    program = Program(text.name, facts, build_function, known)
+    program = Program(text.name, facts, build_function, known, intake_of(target))
     for message in program.warnings:
         warnings.warn(message, UserWarning, stacklevel=2)
     if program.functions:
@@ -84,19 +85,26 @@ def emit(
     generic: bool = False,
     between_passes: bool = False,
     reassociate: bool = True,
+    target: str | None = None,
 ) -> str:
-    """The text of a program at a level: "graph", "graph-opt", "tile", "llvm" or "asm".
+    """The text of a program at a level of `program_text.LEVELS`, of which "cubin" is no text.
 
     The text is a program again: `compile`, `emit`, `verify` and the command line take it. `sizes`
     has to give every size for levels from "tile" on; `function` is the last one by default there.
-    `generic` prints MLIR's generic form, `between_passes` all modules on the way.
+    `generic` prints MLIR's generic form, `between_passes` all modules on the way. `target` names
+    the GPU of the levels "tile" (without it, for a CPU), "ptx" and "sass" (`sm_90` by default).
+    PTX text of other compilers is taken too.
     """
-    from hectorite.frontend.levels import level_text
+    from hectorite.frontend.levels import level_text, text_of_ptx
 
     text = read_program(path_or_source)
+    if text.form == "ptx":
+        return text_of_ptx(text, level, target)
     facts = facts_of(text, None)
     known = check_sizes(facts, sizes or {})
-    return level_text(text, facts, level, known, function, generic, between_passes, reassociate)
+    return level_text(
+        text, facts, level, known, function, generic, between_passes, reassociate, target
+    )
 
 
 def parse(path_or_source: ProgramLike) -> ModuleOp:
@@ -147,7 +155,7 @@ def grad(*_arguments: Any, **_options: Any) -> Any:
 
 def facts_of(text: ProgramText, cache: Cache | None) -> Facts:
     """What calling the program takes, from the cache if it is there, else from its module."""
-    if text.form in ("llvm", "asm"):
+    if text.form in CODE:
         from hectorite.frontend.emitted_code import facts_of_code
 
         return facts_of_code(text)

@@ -16,9 +16,9 @@ from importlib import import_module
 
 from hectorite.ir.diagnostics import HectoriteError, render
 
-PROGRAM = "a .hec file, or IR of any level as `emit` prints it"
+PROGRAM = "a .hec file, IR of any level as `emit` prints it, or PTX"
 DATA = "FILE.npz (SET a size, SET.FIELD a map, else a tensor) or ast:PACKAGE (its syntax trees)"
-LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm")
+LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm", "ptx", "cubin", "sass")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,7 +87,9 @@ def _program_arguments(parser: argparse.ArgumentParser) -> None:
 def _run_command(parser: argparse.ArgumentParser) -> None:
     _program_arguments(parser)
     parser.add_argument("--data", metavar="DATA", help=DATA)
-    parser.add_argument("--target", default="cpu", help="cpu (default), reference or tile")
+    parser.add_argument(
+        "--target", default="cpu", help="cpu (default), reference, tile, ptx[:SM] or cuda[:N]"
+    )
     parser.add_argument("--seed", type=int, default=0, help="draws the tensors that data lacks")
     parser.add_argument("--out", metavar="FILE.npz", help="where to write the results")
     parser.add_argument("--time", action="store_true", help="print times, in seconds")
@@ -98,9 +100,18 @@ def _run_command(parser: argparse.ArgumentParser) -> None:
 def _emit_command(parser: argparse.ArgumentParser) -> None:
     _program_arguments(parser)
     parser.add_argument("--level", default="graph", help=", ".join(LEVELS))
+    parser.add_argument(
+        "--target", metavar="SM", help="the GPU, such as sm_80; sm_90 by default, for tile a CPU"
+    )
     parser.add_argument("--between-passes", action="store_true", help="and after each pass")
     parser.add_argument("--generic", action="store_true", help="in MLIR's generic form")
     parser.add_argument("--out", metavar="FILE", help="where to write it")
+    parser.add_argument(
+        "--json", action="store_true", help="print what its GPU kernels take, as JSON"
+    )
+    parser.add_argument(
+        "--resources", action="store_true", help="show what its GPU kernels take, as a table"
+    )
 
 
 def _verify_command(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ Enters: a program of the language, or IR of some level. Leaves: its text at the 
 level, which is a program again.
 
     source -> graph -> graph-opt -> tile -> llvm -> asm
+                                    tile -> ptx -> cubin, sass
 """
 
 from __future__ import annotations
@@ -12,18 +13,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hectorite.frontend.gpu_levels import GPU_LEVELS, ptx_of_tile, sass_of, target_of_text
 from hectorite.frontend.program import Facts, Sizes
-from hectorite.frontend.program_text import LEVELS, ProgramText
+from hectorite.frontend.program_text import CODE, LEVELS, ProgramText
 from hectorite.frontend.range_checks import Check
 from hectorite.frontend.signature import Signature
 from hectorite.frontend.targets import Request, only, tile_module
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, fail
+from hectorite.ir.target import DEFAULT_TARGET
+from hectorite.ir.target import target as target_named
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
-RANK = {"source": 0, "graph": 0, "tile": 2, "llvm": 3, "asm": 4}
-"""The earliest level that a text of each form can be printed at."""
+LEVELS_OF = {
+    "source": LEVELS,
+    "graph": LEVELS,
+    "tile": LEVELS[2:],
+    "llvm": ("llvm", "asm"),
+    "asm": ("asm",),
+    "ptx": GPU_LEVELS,
+}
+"""The levels that a text of each form can be printed at."""
 
 
 @dataclass
@@ -46,10 +57,17 @@ def level_text(
     generic: bool = False,
     between_passes: bool = False,
     reassociate: bool = True,
+    target: str | None = None,
 ) -> str:
     """The text of a program at a level; what `api.emit` says holds."""
     check_level(text, level)
-    if text.form == level and text.form in ("llvm", "asm"):
+    if text.form == "ptx":
+        return text_of_ptx(text, level, target)
+    gpu = _gpu(level, target)
+    if level == "sass":
+        ptx = level_text(text, facts, "ptx", sizes, function, reassociate=reassociate, target=gpu)
+        return text_of_ptx(ProgramText(text.name, ptx, "ptx"), level, gpu)
+    if text.form == level and text.form in CODE:
         return text.text
     if text.form == "llvm":
         return _assembly_of(text)
@@ -59,10 +77,12 @@ def level_text(
         return _joined(listing, module_text(module, generic))
     name = function or list(facts.signatures)[-1]
     known = complete_sizes(facts, facts.signatures[name], sizes, level)
-    module = tile_module(Request(text, facts, name, known, reassociate), listing)
+    module = tile_module(Request(text, facts, name, known, reassociate, gpu=gpu), listing)
     if level == "tile":
         return _joined(listing, module_text(module, generic))
     checks = [check.with_sizes(known) for check in facts.checks.get(name, ())]
+    if gpu is not None:
+        return _joined(listing, ptx_of_tile(module, target_named(gpu), checks, listing))
     return _joined(listing, _code_of(module, checks, name, level))
 
 
@@ -74,11 +94,34 @@ def check_level(text: ProgramText, level: str) -> None:
             expected=f"one of {', '.join(LEVELS)}",
             hint=did_you_mean(str(level), LEVELS),
         )
-    if LEVELS.index(level) < RANK[text.form]:
+    if level not in LEVELS_OF[text.form]:
         raise fail(
-            f"{text.name} is of the level {text.form}, which comes after {level}",
-            expected=f"one of {', '.join(LEVELS[RANK[text.form] :])}",
+            f"{text.name} is of the level {text.form}, from which {level} cannot be made",
+            expected=f"one of {', '.join(LEVELS_OF[text.form])}",
         )
+
+
+def text_of_ptx(text: ProgramText, level: str, target: str | None = None) -> str:
+    """PTX text at one of its levels, as it is or as the listing of its machine code."""
+    check_level(text, level)
+    if level == "ptx":
+        return text.text
+    if level == "cubin":
+        raise fail("a cubin is no text", hint="hectorite emit --level cubin --out FILE writes one")
+    return sass_of(text.text, target or target_of_text(text), text.name)
+
+
+def _gpu(level: str, target: str | None) -> str | None:
+    """The name of the GPU that a level is for, None for a CPU or where it makes no difference."""
+    if target is not None:
+        target_named(target)
+        if level not in ("tile", *GPU_LEVELS):
+            raise fail(
+                f"the level {level} is not for a GPU, so it has no target",
+                expected=f"one of {', '.join(('tile', *GPU_LEVELS))}, or no target",
+            )
+        return target
+    return DEFAULT_TARGET if level in GPU_LEVELS else None
 
 
 def complete_sizes(facts: Facts, signature: Signature, sizes: Sizes, level: str) -> Sizes:

@@ -22,21 +22,26 @@ if TYPE_CHECKING:
     from xdsl.ir import Operation
     from xdsl.utils.exceptions import ParseError
 
-LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm")
-"""The levels that can be printed, in the order of compilation."""
+LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm", "ptx", "cubin", "sass")
+"""The levels that can be printed, in the order of compilation: after tile come those of a CPU, then
+those of a GPU."""
+
+CODE = ("llvm", "asm", "ptx")
+"""The forms of text that are past the last level that has a module."""
 
 _PLAN = "hectorite plan"
-"""Begins the first comment of emitted LLVM IR and assembly."""
+"""Begins the first comment of emitted LLVM IR, assembly and PTX."""
 
 _IMPORT = re.compile(r'^\s*import\s+"([^"\n]*)"', re.MULTILINE)
 _TILE = re.compile(r'^\s*"?tile\.(program|kernel)\b', re.MULTILINE)
+_PTX = re.compile(r"^\s*\.version\s+\d+\.\d+\s*(//.*)?\n\s*\.target\s", re.MULTILINE)
 _MODULE = re.compile(r'^\s*"?(builtin\.module|graph\.\w+|tile\.\w+)\b', re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class ProgramText:
-    """A program as text. `form` is "source" for the language, else "graph", "tile", "llvm" or
-    "asm". `path` is None for a text that was given as such."""
+    """A program as text. `form` is "source" for the language, else "graph", "tile", "llvm", "asm"
+    or "ptx". `path` is None for a text that was given as such."""
 
     name: str
     text: str
@@ -65,7 +70,7 @@ class ProgramText:
 
     @cached_property
     def _loaded(self) -> tuple[ModuleOp, tuple[str, ...]]:
-        if self.form in ("llvm", "asm"):
+        if self.form in CODE:
             raise fail(
                 f"{self.name} holds {self.form}, which is past the last level that has a module",
                 expected="a program, or IR of the levels graph, graph-opt or tile",
@@ -103,11 +108,13 @@ def read_program(path_or_text: str | os.PathLike[str]) -> ProgramText:
 
 
 def form_of(text: str) -> str:
-    """What a text holds: "source", "graph", "tile", "llvm" or "asm"."""
+    """What a text holds: "source", "graph", "tile", "llvm", "asm" or "ptx"."""
     if text.startswith(f"; {_PLAN}"):
         return "llvm"
     if text.startswith(f"# {_PLAN}"):
         return "asm"
+    if text.startswith(f"// {_PLAN}") or _PTX.search(text):
+        return "ptx"
     if _TILE.search(text):
         return "tile"
     return "graph" if _MODULE.search(text) else "source"

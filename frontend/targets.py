@@ -3,7 +3,7 @@
 Enters: the text of a program, the name of a function, the value of every size. Leaves: an
 `Executable`. `cpu` compiles to machine code, through the cache on disk; `reference` evaluates the
 graph level in NumPy, the definition of what programs mean; `tile` interprets the tile level and
-checks every access.
+checks every access; `ptx` and `cuda` run the PTX of a program, here or on a GPU (`gpu_targets.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 
 from hectorite.backends.binding import Binding
 from hectorite.backends.cache import Cache
-from hectorite.frontend.program import Executable, Facts, Sizes
+from hectorite.frontend.gpu_targets import build_cuda, build_ptx, check_option
+from hectorite.frontend.program import HOST, Executable, Facts, Intake, Sizes
 from hectorite.frontend.program_text import ProgramText
 from hectorite.ir.diagnostics import did_you_mean, fail
 
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from hectorite.backends.cpu import CpuExecutable
 
 Array = np.ndarray[Any, Any]
-TARGETS = ("cpu", "reference", "tile")
+TARGETS = ("cpu", "reference", "tile", "ptx", "cuda")
+"""What a target may be; for the last two a choice may follow after a colon."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to build. `cache` is None where nothing is kept on disk."""
+    """What to build. `cache` is None where nothing is kept on disk; `gpu` names the target that the
+    tile level is scheduled for, None for a CPU."""
 
     text: ProgramText
     facts: Facts
@@ -39,34 +42,58 @@ class Request:
     sizes: Sizes
     reassociate: bool = True
     cache: Cache | None = None
+    gpu: str | None = None
 
 
 def check_target(target: str) -> None:
-    """Raises `HectoriteError` if there is no such target."""
-    if target not in TARGETS:
+    """Raises `HectoriteError` if there is no such target, or none on this machine."""
+    kind, colon, option = str(target).partition(":")
+    if kind not in TARGETS or (colon and kind not in _GPU_BUILDERS):
         raise fail(
             f"there is no target `{target}`",
             expected=f"one of {', '.join(TARGETS)}",
-            hint=did_you_mean(str(target), TARGETS),
+            hint=did_you_mean(kind, TARGETS),
         )
+    if colon:
+        check_option(kind, option)
+    if kind == "cuda":
+        from hectorite.backends.cuda_driver import device
+
+        device(int(option or 0))
 
 
 def build(target: str, request: Request) -> Executable:
     """Build a function for a target that `check_target` accepts."""
-    return _BUILDERS[target](request)
+    kind, _, option = target.partition(":")
+    if kind in _GPU_BUILDERS:
+        return _GPU_BUILDERS[kind](request, option)
+    return _BUILDERS[kind](request)
+
+
+def intake_of(target: str) -> Intake:
+    """How a target takes the arrays of a caller."""
+    if target.partition(":")[0] != "cuda":
+        return HOST
+    from hectorite.backends.cuda_arrays import DeviceArrays
+
+    return DeviceArrays()
 
 
 def tile_module(
     request: Request, observe: Callable[[str, ModuleOp], None] | None = None
 ) -> ModuleOp:
     """The tile module of a function: lowered, or the program itself if that is its level."""
+    from hectorite.ir.target import target as target_named
+    from hectorite.lowering.machine import Machine
     from hectorite.lowering.pipelines import Options, optimise, to_tile
 
     if request.text.form == "tile":
         return request.text.module
     module = only(request.text.module, request.function)
     module = optimise(module, request.sizes, Options(request.reassociate), observe)
-    return to_tile(module, request.function)
+    if request.gpu is None:
+        return to_tile(module, request.function)
+    return to_tile(module, request.function, Machine.gpu(target_named(request.gpu)))
 
 
 def only(module: ModuleOp, function: str) -> ModuleOp:
@@ -168,10 +195,11 @@ def delivered(results: tuple[Array, ...], out: Sequence[Array] | None) -> tuple[
 
 
 def _build_reference(request: Request) -> Executable:
-    if request.text.form == "tile":
+    if request.text.form not in ("source", "graph"):
         raise fail(
-            f"{request.text.name} is of the tile level, which the reference does not evaluate",
-            hint="use the target `tile` or `cpu`",
+            f"{request.text.name} is of the {request.text.form} level, which the reference does "
+            "not evaluate",
+            hint="use the target `cpu`, or for PTX `ptx`",
         )
     return ReferenceExecutable(request.text.module, request.function)
 
@@ -185,6 +213,10 @@ def _build_cpu(request: Request) -> Executable:
     from hectorite.backends.llvm_module import compile_tile
 
     text = request.text
+    if text.form == "ptx":
+        raise fail(
+            f"{text.name} holds PTX, which is for a GPU", hint="use the target `ptx` or `cuda`"
+        )
     if text.form in ("llvm", "asm"):
         return CpuFunction(build_from_text(text.text, text.name))
     identity = (
@@ -198,6 +230,10 @@ def _build_cpu(request: Request) -> Executable:
     )
 
 
+_GPU_BUILDERS: dict[str, Callable[[Request, str], Executable]] = {
+    "ptx": build_ptx,
+    "cuda": build_cuda,
+}
 _BUILDERS: dict[str, Callable[[Request], Executable]] = {
     "cpu": _build_cpu,
     "reference": _build_reference,

@@ -316,7 +316,7 @@ def test_emit_says_what_it_lacks():
     with pytest.raises(HectoriteError, match="the size `O` of `mix` is not given"):
         hectorite.emit(PROGRAM, "tile", function="mix", sizes={"I": 3})
     with pytest.raises(HectoriteError, match="one of graph, graph-opt, tile, llvm, asm"):
-        hectorite.emit(PROGRAM, "ptx")
+        hectorite.emit(PROGRAM, "spirv")
 
 
 def test_checks_survive_in_emitted_code():

@@ -26,7 +26,7 @@ tile.kernel @row(%task: index, %x: !hec.tensor<f32[node, 8]>, %y: !hec.tensor<f3
 // CHECK:        %w = scalar.add %v, %v : vector<8xf32>
 // CHECK-NEXT:   tile.store %w, %y[%task, %zero] axis 1
 
-// EARLY: is of the level tile, which comes after graph
+// EARLY: is of the level tile, from which graph cannot be made
 // EARLY: expected: one of tile, llvm, asm
 
 // RAN: y       f32[node, 8]  3 x 8
