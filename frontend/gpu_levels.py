@@ -1,0 +1,57 @@
+"""The levels of a GPU: PTX text, and the listing of its machine code.
+
+Enters: a program for known sizes, or PTX text of any compiler, and the name of a target. Leaves:
+the text of a level. PTX of another compiler has no plan, so it can be assembled and looked at, but
+not called as a program.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from hectorite.frontend.program_text import ProgramText
+from hectorite.frontend.range_checks import Check
+from hectorite.ir.target import DEFAULT_TARGET, TARGETS, Target
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from hectorite.backends.resources import MachineCode
+
+GPU_LEVELS = ("ptx", "cubin", "sass")
+
+_TARGET = re.compile(r"^\s*\.target\s+(\w+)", re.MULTILINE)
+
+
+def ptx_of_tile(
+    module: ModuleOp,
+    target: Target,
+    checks: Sequence[Check],
+    observe: Callable[[str, ModuleOp], None] | None = None,
+) -> str:
+    """PTX of a tile module that was scheduled for a GPU, under its plan and checks."""
+    from hectorite.backends.ptx_module import compile_ptx
+    from hectorite.frontend.emitted_code import emitted
+
+    plan, code = compile_ptx(module, target, observe)
+    return emitted("ptx", plan, checks, code)
+
+
+def target_of_text(text: ProgramText) -> str:
+    """The target that a PTX text names, the default one if we know it not."""
+    named = _TARGET.search(text.text) if text.form == "ptx" else None
+    return named[1] if named and named[1] in TARGETS else DEFAULT_TARGET
+
+
+def machine_code(ptx: str, target: str, name: str, listed: bool | None = None) -> MachineCode:
+    """Machine code of PTX text; what `backends.resources.machine_code` says holds."""
+    from hectorite.backends import resources
+
+    return resources.machine_code(ptx, target, name, listed)
+
+
+def sass_of(ptx: str, target: str, name: str) -> str:
+    """The listings of the kernels in a PTX text, then of the routines that they call."""
+    return machine_code(ptx, target, name, listed=True).sass
