@@ -195,7 +195,7 @@ def _remainder(a: PtxNumber, b: PtxNumber) -> PtxNumber:
     multiples of b * 2^k from the greatest k on. Each subtraction is exact.
     """
     code, size, divisor = a.code, a.magnitude(), b.magnitude()
-    short = size.emit(f"div.rz.{a.kind}", size, divisor)
+    short = size / divisor
     is_long = ~(short < 2.0 ** _CHUNK[a.kind])
 
     def loop() -> Sequence[SSAValue]:
@@ -213,9 +213,11 @@ def _remainder(a: PtxNumber, b: PtxNumber) -> PtxNumber:
 
 
 def _without(size: PtxNumber, quotient: PtxNumber, divisor: PtxNumber) -> PtxNumber:
-    """size - floor(quotient) * divisor; the divisor may be infinite, with a quotient of 0."""
-    whole = quotient.emit(f"cvt.rzi.{size.kind}.{size.kind}", quotient)
-    return (size < divisor).choose(size, (-whole).fma(divisor, size))
+    """size modulo divisor, from a quotient that may have been rounded up; the divisor may be
+    infinite. Both differences are exact."""
+    rest = (-quotient.floor()).fma(divisor, size)
+    rest = (rest < 0.0).choose(rest + divisor, rest)
+    return (size < divisor).choose(size, rest)
 
 
 def _long_step(index: SSAValue, carried: Sequence[SSAValue], divisor: PtxNumber) -> list[SSAValue]:
@@ -227,8 +229,7 @@ def _long_step(index: SSAValue, carried: Sequence[SSAValue], divisor: PtxNumber)
         third = third.emit("cvt.s64.s32", third, kind="s64")
     factor = ((third + bias) << mantissa).from_bits()
     multiple = divisor * factor * factor * factor
-    quotient = rest.emit(f"div.rz.{kind}", rest, multiple)
-    return [_without(rest, quotient, multiple).value]
+    return [_without(rest, rest / multiple, multiple).value]
 
 
 # Powers -------------------------------------------------------------------------------------------
