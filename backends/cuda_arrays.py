@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from hectorite.backends.arrays import Array, Dims, as_array, check_shape, describe
+from hectorite.backends.arrays import Array, Dims, as_array, check_shape, describe, to_numpy
 from hectorite.backends.cuda_driver import check, driver
 from hectorite.backends.cuda_memory import Span
 from hectorite.ir.diagnostics import fail
@@ -163,3 +163,35 @@ def _is_contiguous(shape: tuple[int, ...], strides: Any, itemsize: int) -> bool:
 
 def _strided(name: str) -> Exception:
     return fail(f"`{name}` is not contiguous", expected="a C-contiguous array, or one of torch")
+
+
+class DeviceArrays:
+    """How the target takes arrays of a caller, in the memory of a device or of the host."""
+
+    def take(self, value: Any, element: ElementType, dims: Dims, name: str) -> Span | Array:
+        return as_span_or_array(value, element, dims, name)
+
+    def output(self, value: Any) -> Span | Array:
+        span = span_of(value, "out")
+        if span is None:
+            return to_numpy(value)
+        if span.owner is not value and not _shares(span, value):
+            raise TypeError("is not contiguous, so that it cannot be written in place")
+        return span
+
+    def overlap(self, output: Span | Array, argument: Span | Array) -> bool:
+        if isinstance(output, Span) and isinstance(argument, Span):
+            end, other_end = output.address + output.nbytes, argument.address + argument.nbytes
+            return argument.address < end and output.address < other_end
+        if isinstance(output, np.ndarray) and isinstance(argument, np.ndarray):
+            return np.may_share_memory(output, argument)
+        return False
+
+
+def _shares(span: Span, value: Any) -> bool:
+    """Whether a span is the memory of a value, not a copy."""
+    if isinstance(value, Span):
+        return True
+    if hasattr(value, "data_ptr"):
+        return value.data_ptr() == span.address
+    return isinstance(span.owner, tuple) and span.owner[1] is value

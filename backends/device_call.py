@@ -143,11 +143,16 @@ class DeviceCall(Generic[M]):
         temporaries: Sequence[M],
     ) -> None:
         """Every launch of a call, and nothing else."""
-        places = {"output": outputs, "temporary": temporaries, "argument": arguments}
+        places: Mapping[str, Any] = {
+            "output": outputs,
+            "temporary": temporaries,
+            "argument": arguments,
+        }
         for launch in self._launches:
+            given: Sequence[Any] = launch.arguments
             filled = [
-                places[value.of][value.index] if isinstance(value, _Slot) else value  # type: ignore
-                for value in launch.arguments
+                places[value.of][value.index] if isinstance(value, _Slot) else value
+                for value in given
             ]
             queue.launch(launch.kernel, launch.grid, launch.block, launch.shared, filled)
 
@@ -155,15 +160,19 @@ class DeviceCall(Generic[M]):
         self, queue: Queue[M], arguments: Mapping[str, M | np.generic], outputs: Sequence[M]
     ) -> tuple[M, ...]:
         """What the program returns; what it did not make itself is copied."""
+        made = {id(output) for output in outputs}
+        returned = self.returned(arguments, outputs)
+        return tuple(value if id(value) in made else queue.copy(value) for value in returned)
 
-        def result(value: Any) -> Any:
-            if isinstance(value, _Slot):
-                if value.of == "output":
-                    return outputs[value.index]  # type: ignore[index]
-                return queue.copy(arguments[value.index])  # type: ignore
-            return queue.copy(value)
-
-        return tuple(result(value) for value in self._results)
+    def returned(
+        self, arguments: Mapping[str, M | np.generic], outputs: Sequence[M]
+    ) -> tuple[M, ...]:
+        """As `results`, in place."""
+        places: Mapping[str, Any] = {"output": outputs, "argument": arguments}
+        values: Sequence[Any] = self._results
+        return tuple(
+            places[value.of][value.index] if isinstance(value, _Slot) else value for value in values
+        )
 
     def _argument(self, value: Value, queue: Queue[M]) -> M | np.generic | _Slot:
         if isinstance(value, Parameter):

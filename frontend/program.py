@@ -12,16 +12,20 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from hectorite.backends.arrays import as_array, to_numpy
+from hectorite.backends.arrays import Dims, as_array, to_numpy
 from hectorite.backends.binding import Binding
 from hectorite.frontend.range_checks import Check, run_checks
 from hectorite.frontend.signature import Parameter, Signature
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Report, did_you_mean, fail
+from hectorite.ir.element import ElementType
 from hectorite.ir.schema import Schema
+
+if TYPE_CHECKING:
+    from hectorite.backends.cuda_graph import CudaGraph
 
 Array = np.ndarray[Any, Any]
 Sizes = dict[str, int]
@@ -59,6 +63,39 @@ Build = Callable[[str, Sizes], Executable]
 """Builds one function for given values of its sizes."""
 
 
+class Intake(Protocol):
+    """How a target takes the arrays of a caller."""
+
+    def take(self, value: Any, element: ElementType, dims: Dims, name: str) -> Any:
+        """An argument, checked; it has a `shape`. Raises `HectoriteError` if it is wrong."""
+        ...
+
+    def output(self, value: Any) -> Any:
+        """An array to write to, of which `shape` and `dtype` are still to be checked. Raises
+        `TypeError` with a reason if it is none."""
+        ...
+
+    def overlap(self, output: Any, argument: Any) -> bool:
+        """Whether both may share memory."""
+        ...
+
+
+class HostArrays:
+    """Arrays in the memory of the host."""
+
+    def take(self, value: Any, element: ElementType, dims: Dims, name: str) -> Array:
+        return as_array(value, element, dims, name)
+
+    def output(self, value: Any) -> Array:
+        return to_numpy(value)
+
+    def overlap(self, output: Array, argument: Array) -> bool:
+        return np.may_share_memory(output, argument)
+
+
+HOST = HostArrays()
+
+
 class Program:
     """Functions that were compiled together, over the same sets.
 
@@ -69,12 +106,12 @@ class Program:
     Each function is an attribute; `prog["name"]` reaches those with the name of a method.
     """
 
-    def __init__(self, name: str, facts: Facts, build: Build, sizes: Sizes):
+    def __init__(self, name: str, facts: Facts, build: Build, sizes: Sizes, intake: Intake = HOST):
         self.name = name
         self.schema = facts.schema
         self.warnings = facts.warnings
         self.functions = {
-            name: Function(signature, facts, build, sizes)
+            name: Function(signature, facts, build, sizes, intake)
             for name, signature in facts.signatures.items()
         }
 
@@ -168,6 +205,7 @@ class Function:
     facts: Facts
     build: Build
     sizes: Sizes
+    intake: Intake = field(default=HOST, repr=False)
     _built: dict[tuple[int, ...], Executable] = field(
         default_factory=dict[tuple[int, ...], Executable], repr=False
     )
@@ -183,9 +221,10 @@ class Function:
         The binding comes first (a program without sets needs none), then every tensor and scalar by
         name: NumPy, torch, or anything with the buffer protocol or DLPack, C-contiguous if it is
         not to be copied, of exactly the declared shape and type. `out=` gives an array (or a tuple,
-        one for each result) to write to; it must not overlap an argument. Returns an array, or a
-        tuple of them; torch tensors if an argument was one. Raises `HectoriteError` naming every
-        argument that is missing, unknown or wrong, before anything runs.
+        one for each result) to write to; it must not overlap an argument. With the target "cuda",
+        `stream=` names the stream to work on. Returns an array, or a tuple of them; torch tensors
+        if an argument was one, and arrays on the device if one was there. Raises `HectoriteError`
+        naming every argument that is missing, unknown or wrong, before anything runs.
         """
         last = self._last
         if last is not None and last.is_like(binding, arguments):
@@ -193,19 +232,59 @@ class Function:
             results = last.executable(binding, arguments, last.sizes, None)
             return results[0] if len(results) == 1 else results
         given_out = None if "out" in self.signature.names else arguments.pop("out", None)
-        bound = self._binding(binding)
-        values, sizes = self.take(bound, arguments)
+        stream = None if "stream" in self.signature.names else arguments.pop("stream", None)
+        executable, bound, values, sizes = self._ready(binding, arguments)
         out = None if given_out is None else self._outputs(given_out, bound, values, sizes)
-        self.check_ranges(bound, sizes)
-        executable = self.executable(sizes)
+        if stream is not None:
+            executable = self._gpu_only(executable, "streams").on(stream)
         results = executable(bound, values, sizes, out)
         if given_out is not None:
             return given_out
-        self._last = _Last.of(self.signature, binding, arguments, executable, sizes)
+        if stream is None:
+            self._last = _Last.of(self.signature, binding, arguments, executable, sizes)
         torch = sys.modules.get("torch")
         if torch is not None and any(isinstance(v, torch.Tensor) for v in arguments.values()):
             results = tuple(_to_torch(torch, result) for result in results)
         return results[0] if len(results) == 1 else results
+
+    def graph(self, binding: Binding | None = None, /, **arguments: Any) -> CudaGraph:
+        """Run the function once and record it as a CUDA graph; target "cuda" only.
+
+        Takes what calling takes; tensors have to be on the device. The graph's `replay(stream=)`
+        runs the call again on what the tensors hold by then, and returns the arrays of its
+        `results`, which are the same each time. Raises `HectoriteError` as calling does.
+        """
+        stream = None if "stream" in self.signature.names else arguments.pop("stream", None)
+        executable, bound, values, sizes = self._ready(binding, arguments)
+        gpu = self._gpu_only(executable, "graphs")
+        return (gpu if stream is None else gpu.on(stream)).capture(bound, values, sizes)
+
+    def seconds(
+        self, binding: Binding | None = None, /, rounds: int = 20, **arguments: Any
+    ) -> list[float]:
+        """What each of `rounds` calls takes by the clock of the device; target "cuda" only.
+
+        Takes what calling takes, and raises as it does. Arguments in host memory are copied by each
+        call, which counts.
+        """
+        stream = None if "stream" in self.signature.names else arguments.pop("stream", None)
+        executable, bound, values, sizes = self._ready(binding, arguments)
+        gpu = self._gpu_only(executable, "times by events")
+        return (gpu if stream is None else gpu.on(stream)).seconds(bound, values, sizes, rounds)
+
+    def _ready(
+        self, binding: Binding | None, arguments: Mapping[str, Any]
+    ) -> tuple[Executable, Binding, dict[str, Any], Sizes]:
+        """Everything that a call needs, checked."""
+        bound = self._binding(binding)
+        values, sizes = self.take(bound, arguments)
+        self.check_ranges(bound, sizes)
+        return self.executable(sizes), bound, values, sizes
+
+    def _gpu_only(self, executable: Any, what: str) -> Any:
+        if not hasattr(executable, "capture"):
+            raise fail(f"{what} are for programs on a GPU", hint='compile with target="cuda"')
+        return executable
 
     def take(
         self, binding: Binding, arguments: Mapping[str, Any]
@@ -232,7 +311,7 @@ class Function:
             dims = [(str(dim), self._extent(dim, binding, sizes)) for dim in parameter.dims]
             given = arguments[parameter.name]
             try:
-                array = as_array(given, parameter.element, dims, parameter.name)
+                array = self.intake.take(given, parameter.element, dims, parameter.name)
             except HectoriteError as error:
                 for diagnostic in error.diagnostics:
                     report.add(diagnostic)
@@ -332,7 +411,7 @@ class Function:
         if len(outs) != len(results):
             raise fail(f"`out` holds {len(outs)} arrays", expected=f"{len(results)}")
         try:
-            arrays = [to_numpy(out) for out in outs]
+            arrays = [self.intake.output(out) for out in outs]
         except TypeError as error:
             raise fail(f"`out` {error}", expected="arrays to write to") from error
         return [
@@ -342,12 +421,12 @@ class Function:
 
     def _output(
         self,
-        array: Array,
+        array: Any,
         result: Parameter,
         binding: Binding,
-        values: Mapping[str, Array],
+        values: Mapping[str, Any],
         sizes: Mapping[str, int],
-    ) -> Array:
+    ) -> Any:
         shape = tuple(self._extent(dim, binding, sizes) for dim in result.dims)
         storage = result.element.storage
         if array.shape != shape or array.dtype != storage:
@@ -355,16 +434,20 @@ class Function:
                 f"`out` is an array of {array.dtype.name} and shape {array.shape}",
                 expected=f"{storage.name} and shape {shape}",
             )
-        if not (array.flags.c_contiguous and array.flags.writeable):
+        if isinstance(array, np.ndarray) and not (
+            array.flags.c_contiguous and array.flags.writeable
+        ):
             raise fail("`out` cannot be written in place", expected="C-contiguous, writable")
         for name, value in values.items():
-            if np.may_share_memory(array, value):
+            if self.intake.overlap(array, value):
                 raise fail(f"`out` overlaps the argument `{name}`", expected="memory of its own")
         return array
 
 
-def _to_torch(torch: Any, array: Array) -> Any:
-    """A torch tensor that shares the memory of an array."""
+def _to_torch(torch: Any, array: Any) -> Any:
+    """A torch tensor that shares the memory of an array; what is no NumPy array stays."""
+    if not isinstance(array, np.ndarray):
+        return array
     if array.dtype.kind != "V":
         return torch.from_numpy(array)
     return torch.from_numpy(array.view(np.int16)).view(getattr(torch, array.dtype.name))

@@ -6,8 +6,8 @@
 
    It is stricter than a driver where that finds mistakes: work on streams is done only when someone
    waits for it, new memory is filled with rubbish, a call without a current context fails, and so
-   does anything but a launch on a stream that is being captured. There is one device, and one
-   thread at a time may call. Never install this. */
+   does anything but launches and copies on a stream that is being captured. There is one device,
+   and one thread at a time may call. Never install this. */
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -95,6 +95,12 @@ static Work *work(int kind) {
 static Status later(Work *made) {
   *last_work = made;
   last_work = &made->next;
+  return SUCCESS;
+}
+
+static Status record(Stream *on, Work *made) {
+  *on->last = made;
+  on->last = &made->next;
   return SUCCESS;
 }
 
@@ -275,11 +281,12 @@ Status cuPointerGetAttribute(void *data, int attribute, uint64_t address) {
 }
 static Status copy(int kind, uint64_t to, uint64_t from, size_t size, void *stream) {
   NEEDS_CONTEXT;
-  if (stream_of(stream)->capturing) return CAPTURE_UNSUPPORTED;
+  Stream *on = stream_of(stream);
+  if (on->capturing && kind != MOVE) return CAPTURE_UNSUPPORTED;
   Work *made = work(kind);
   made->to = to, made->from = from, made->size = size;
   if (kind == FILL) made->from = (uint64_t)memcpy(malloc(size), (void *)from, size);
-  return later(made);
+  return on->capturing ? record(on, made) : later(made);
 }
 Status cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t size, void *stream) {
   return copy(FILL, to, (uint64_t)from, size, stream);
@@ -335,10 +342,7 @@ Status cuLaunchKernel(void *function, unsigned grid, unsigned grid_y, unsigned g
   for (int i = 0; i < made->count; i++) memcpy(&made->words[i], parameters[i], 8);
   calls[LAUNCHED]++;
   Stream *on = stream_of(stream);
-  if (!on->capturing) return later(made);
-  *on->last = made;
-  on->last = &made->next;
-  return SUCCESS;
+  return on->capturing ? record(on, made) : later(made);
 }
 Status cuStreamBeginCapture_v2(void *stream, int mode) {
   NEEDS_CONTEXT;
@@ -359,10 +363,11 @@ Status cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long
 Status cuGraphLaunch(void *executable, void *stream) {
   NEEDS_CONTEXT;
   for (Work *each = executable; each; each = each->next) {
-    Work *again = work(RUN);
+    Work *again = work(each->kind);
     *again = *each;
     again->next = NULL;
-    again->words = memcpy(malloc(8 * each->count + 8), each->words, 8 * each->count);
+    if (each->kind == RUN)
+      again->words = memcpy(malloc(8 * each->count + 8), each->words, 8 * each->count);
     later(again);
   }
   calls[REPLAYED]++;
