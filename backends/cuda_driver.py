@@ -44,8 +44,8 @@ def driver() -> Any:
     return bindings
 
 
-def _no_gpu(why: str, hint: str) -> HectoriteError:
-    return fail(f"no GPU: {why}", hint=hint)
+def _no_gpu(why: str, instead: str) -> HectoriteError:
+    return fail(f"no GPU: {why}; {instead}")
 
 
 def check(returned: tuple[Any, ...], doing: str, log: str | None = None) -> Any:
