@@ -37,7 +37,7 @@ QUARTER_TURNS_LIMIT = 1.0e6
 """From about this argument on, sine and cosine go to the C library lane by lane."""
 
 
-class Elementary(elementary.Elementary):
+class Elementary(elementary.Elementary[Lanes]):
     """The functions of f32, as a CPU does them best."""
 
     def scaled(self, x: Lanes, n: Lanes) -> Lanes:

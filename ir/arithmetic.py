@@ -6,10 +6,10 @@ floats, powers of integers. The meaning is that of `ir/scalar.py`.
 
 from __future__ import annotations
 
-from hectorite.ir.elementary import Number
+from hectorite.ir.elementary import N
 
 
-def rounded_down(quotient: Number, rest: Number, divisor: Number) -> tuple[Number, Number]:
+def rounded_down(quotient: N, rest: N, divisor: N) -> tuple[N, N]:
     """Quotient and rest of signed integers with the quotient rounded down, from those with it
     rounded towards zero."""
     above = rest.differs(0) & ((rest ^ divisor) < 0)
@@ -17,7 +17,7 @@ def rounded_down(quotient: Number, rest: Number, divisor: Number) -> tuple[Numbe
     return quotient_down, above.choose(rest + divisor, rest)
 
 
-def float_quotient_and_rest(a: Number, b: Number, rest: Number) -> tuple[Number, Number]:
+def float_quotient_and_rest(a: N, b: N, rest: N) -> tuple[N, N]:
     """As NumPy defines them: the rest has the sign of b, and a = quotient * b + rest.
 
     `rest` is what the division of a by b, rounded towards zero, leaves.
@@ -33,12 +33,12 @@ def float_quotient_and_rest(a: Number, b: Number, rest: Number) -> tuple[Number,
     return b.equal(0).choose(a / b, whole), rest
 
 
-def power_step(total: Number, square: Number, is_set: Number) -> tuple[Number, Number]:
+def power_step(total: N, square: N, is_set: N) -> tuple[N, N]:
     """One bit of an exponent in a power by squaring: `square` is the base to that bit's weight."""
     return is_set.choose(total * square, total), square * square
 
 
-def inverse_power(base: Number, exponent: Number, power: Number) -> Number:
+def inverse_power(base: N, exponent: N, power: N) -> N:
     """A power of integers from the one for exponents that are not negative: an inverse is 0, but
     for 1 and -1."""
     even = (exponent & 1).equal(0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Generic, Protocol, Self, TypeVar
 
 from hectorite.ir.elementary_tables import Precision
 
@@ -32,90 +32,90 @@ class Number(Protocol):
     wrap, and `>>` keeps the sign.
     """
 
-    def __add__(self, other: Operand, /) -> Number: ...
-    def __radd__(self, other: Operand, /) -> Number: ...
-    def __sub__(self, other: Operand, /) -> Number: ...
-    def __rsub__(self, other: Operand, /) -> Number: ...
-    def __mul__(self, other: Operand, /) -> Number: ...
-    def __rmul__(self, other: Operand, /) -> Number: ...
-    def __truediv__(self, other: Operand, /) -> Number: ...
-    def __neg__(self) -> Number: ...
-    def __and__(self, other: Operand, /) -> Number: ...
-    def __or__(self, other: Operand, /) -> Number: ...
-    def __xor__(self, other: Operand, /) -> Number: ...
-    def __lshift__(self, other: Operand, /) -> Number: ...
-    def __rshift__(self, other: Operand, /) -> Number: ...
-    def __lt__(self, other: Operand, /) -> Number: ...
-    def __le__(self, other: Operand, /) -> Number: ...
-    def __gt__(self, other: Operand, /) -> Number: ...
-    def __ge__(self, other: Operand, /) -> Number: ...
+    def __add__(self, other: Self | float | int, /) -> Self: ...
+    def __radd__(self, other: Self | float | int, /) -> Self: ...
+    def __sub__(self, other: Self | float | int, /) -> Self: ...
+    def __rsub__(self, other: Self | float | int, /) -> Self: ...
+    def __mul__(self, other: Self | float | int, /) -> Self: ...
+    def __rmul__(self, other: Self | float | int, /) -> Self: ...
+    def __truediv__(self, other: Self | float | int, /) -> Self: ...
+    def __neg__(self) -> Self: ...
+    def __and__(self, other: Self | float | int, /) -> Self: ...
+    def __or__(self, other: Self | float | int, /) -> Self: ...
+    def __xor__(self, other: Self | float | int, /) -> Self: ...
+    def __lshift__(self, count: Self | int, /) -> Self: ...
+    def __rshift__(self, count: Self | int, /) -> Self: ...
+    def __lt__(self, other: Self | float | int, /) -> Self: ...
+    def __le__(self, other: Self | float | int, /) -> Self: ...
+    def __gt__(self, other: Self | float | int, /) -> Self: ...
+    def __ge__(self, other: Self | float | int, /) -> Self: ...
 
-    def equal(self, other: Operand, /) -> Number:
+    def equal(self, other: Self | float | int, /) -> Self:
         """Whether both are the same number."""
         ...
 
-    def differs(self, other: Operand, /) -> Number:
+    def differs(self, other: Self | float | int, /) -> Self:
         """Whether they are not the same number; true on NaN."""
         ...
 
-    def choose(self, yes: Number, no: Number, /) -> Number:
+    def choose(self, yes: Self, no: Self, /) -> Self:
         """`yes` where this truth value holds, else `no`."""
         ...
 
-    def fma(self, factor: Operand, addend: Operand, /) -> Number:
+    def fma(self, factor: Self | float | int, addend: Self | float | int, /) -> Self:
         """self * factor + addend, with one rounding where the machine can."""
         ...
 
-    def over(self, divisor: Number, /) -> Number:
+    def over(self, divisor: Self, /) -> Self:
         """self / divisor to 2 units in the last place, the divisor at least 1, or infinite."""
         ...
 
-    def splat(self, number: float | int, /) -> Number:
+    def splat(self, number: float | int, /) -> Self:
         """A constant of this one's type."""
         ...
 
-    def at_least(self, bound: float, /) -> Number:
+    def at_least(self, bound: float, /) -> Self:
         """The greater of this and a constant; NaN stays NaN."""
         ...
 
-    def at_most(self, bound: float, /) -> Number:
+    def at_most(self, bound: float, /) -> Self:
         """The lesser of this and a constant; NaN stays NaN."""
         ...
 
-    def magnitude(self) -> Number:
+    def magnitude(self) -> Self:
         """The absolute value of a float."""
         ...
 
-    def with_sign_of(self, other: Number, /) -> Number:
+    def with_sign_of(self, other: Self, /) -> Self:
         """The magnitude of this float with the sign of another."""
         ...
 
-    def floor(self) -> Number:
+    def floor(self) -> Self:
         """The greatest integer that is not above this float, as a float."""
         ...
 
-    def nearest(self) -> tuple[Number, Number]:
+    def nearest(self) -> tuple[Self, Self]:
         """A float below 2^21 rounded to an integer, half to even: as a float, as an integer of the
         same width. Anything for NaN."""
         ...
 
-    def to_float(self) -> Number:
+    def to_float(self) -> Self:
         """An integer as a float of the same width."""
         ...
 
-    def bits(self) -> Number:
+    def bits(self) -> Self:
         """A float's bits as an integer."""
         ...
 
-    def from_bits(self) -> Number:
+    def from_bits(self) -> Self:
         """The float with an integer's bits."""
         ...
 
 
-Operand = Number | float | int
+N = TypeVar("N", bound=Number)
 
 
-def polynomial(x: Number, coefficients: Sequence[float]) -> Number:
+def polynomial(x: N, coefficients: Sequence[float]) -> N:
     """The polynomial with these coefficients, the constant one first, by Horner's rule."""
     total = x.splat(coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
@@ -123,34 +123,37 @@ def polynomial(x: Number, coefficients: Sequence[float]) -> Number:
     return total
 
 
-class Elementary:
+class Elementary(Generic[N]):
     """The functions in one precision."""
 
     def __init__(self, precision: Precision):
         self.precision = precision
 
-    def exp(self, x: Number) -> Number:
+    def exp(self, x: N) -> N:
         return self.scaled(*self.exp_parts(x, self.precision.exp))
 
-    def exp_parts(self, x: Number, coefficients: tuple[float, ...]) -> tuple[Number, Number]:
-        """(m, n) with e^x = m * 2^n, m between 0.7 and 1.5, n an integer that `scaled` takes."""
+    def exp_parts(self, x: N, coefficients: tuple[float, ...]) -> tuple[N, N | None]:
+        """(m, n) with e^x = m * 2^n, m between 0.7 and 1.5, n an integer that `scaled` takes; or
+        (e^x, None)."""
         p = self.precision
         x = x.at_least(p.exp_least).at_most(p.exp_greatest)
         n, whole = (x * p.log2_e).nearest()
         r = n.fma(-p.ln2_low, n.fma(-p.ln2_high, x))
         return polynomial(r, (1.0, *coefficients)), whole
 
-    def scaled(self, x: Number, n: Number) -> Number:
+    def scaled(self, x: N, n: N | None) -> N:
         """x * 2^n for n of at most 1.25 times the greatest exponent, correctly rounded also below
-        the normal numbers."""
+        the normal numbers; x if n is None."""
+        if n is None:
+            return x
         half = n >> 1
         return x * self.power_of_two(half) * self.power_of_two(n - half)
 
-    def power_of_two(self, n: Number) -> Number:
+    def power_of_two(self, n: N) -> N:
         p = self.precision
         return ((n + p.bias) << p.mantissa).from_bits()
 
-    def log(self, x: Number) -> Number:
+    def log(self, x: N) -> N:
         p = self.precision
         tiny = x < p.tiny
         bits = tiny.choose(x * 2.0**p.mantissa, x).bits()
@@ -164,24 +167,24 @@ class Elementary:
         y = x.equal(0.0).choose(x.splat(-INFINITY), y)
         return (x < 0.0).choose(x.splat(NAN), y)
 
-    def tanh(self, x: Number) -> Number:
+    def tanh(self, x: N) -> N:
         square, size = x * x, x.magnitude()
         near = (x * square).fma(polynomial(square, self.precision.tanh), x)
         far = 1.0 - x.splat(2.0).over(self.exp(size + size) + 1.0)
         return (size < self.precision.tanh_near).choose(near, far.with_sign_of(x))
 
-    def sigmoid(self, x: Number) -> Number:
+    def sigmoid(self, x: N) -> N:
         power = self.exp(-x.magnitude())
         return (x < 0.0).choose(power, x.splat(1.0)).over(1.0 + power)
 
-    def silu(self, x: Number) -> Number:
+    def silu(self, x: N) -> N:
         p = self.precision
         m, n = self.exp_parts(-x.magnitude(), p.exp)
         # x is multiplied in before the power is scaled: the power alone may have lost its digits.
         below = (x > p.exp_least).choose(self.scaled(x * m, n), x * 0.0)
         return (x < 0.0).choose(below, x).over(1.0 + self.scaled(m, n))
 
-    def upper_tail(self, a: Number) -> tuple[Number, Number]:
+    def upper_tail(self, a: N) -> tuple[N, N | None]:
         """The probability that a standard normal variable exceeds a >= 0, as (p, n) for p * 2^n."""
         p = self.precision
         a = a.at_most(p.tail_end)
@@ -192,26 +195,26 @@ class Elementary:
         ratio = polynomial(inverse.fma(-2.0 * p.tail_middle, 1.0), p.tail) * inverse
         return (m * lost).fma(-0.5, m) * ratio, n
 
-    def erf(self, x: Number) -> Number:
+    def erf(self, x: N) -> N:
         square, size = x * x, x.magnitude()
         near = x.fma(polynomial(square, self.precision.erf), x)
         far = 1.0 - 2.0 * self.scaled(*self.upper_tail(size * math.sqrt(2)))
         return (size < 1.0).choose(near, far.with_sign_of(x))
 
-    def gelu(self, x: Number) -> Number:
+    def gelu(self, x: N) -> N:
         size = x.magnitude()
         p, n = self.upper_tail(size)
         small = size < self.precision.tail_end
         product = small.choose(self.scaled(x * p, n), x.at_most(0.0) * 0.0)
         return (x < 0.0).choose(product, x - product)
 
-    def sin(self, x: Number) -> Number:
+    def sin(self, x: N) -> N:
         return self.turned(x, 0)
 
-    def cos(self, x: Number) -> Number:
+    def cos(self, x: N) -> N:
         return self.turned(x, 1)
 
-    def turned(self, x: Number, quarter: int) -> Number:
+    def turned(self, x: N, quarter: int) -> N:
         """The sine of x plus a number of quarter turns."""
         p = self.precision
         turns, r, low = self.quarter_turns(x)
@@ -227,7 +230,7 @@ class Elementary:
         y = (count & 1).differs(0).choose(cosine, sine)
         return (count & 2).differs(0).choose(-y, y)
 
-    def quarter_turns(self, x: Number) -> tuple[Number, Number, Number | None]:
+    def quarter_turns(self, x: N) -> tuple[N, N, N | None]:
         """(n, r, low) with x = n * pi / 2 + r + low, r in [-pi / 4, pi / 4], n an integer of which
         the two lowest bits count; `low` is what r rounds away, None if r is exact to the last bit.
 

@@ -256,14 +256,15 @@ def _known_power(element: ElementType, x: Numbers, exponent: float) -> PtxNumber
 
 
 def _short_power(x: PtxNumber, exponent: int) -> PtxNumber:
-    total, square, left = None, x, abs(exponent)
-    while left:
-        if left & 1:
-            total = square if total is None else total * square
-        left >>= 1
-        if left:
-            square = square * square
+    total = _product_of_equals(x, abs(exponent))
     return total if exponent > 0 else x.splat(1.0) / total
+
+
+def _product_of_equals(x: PtxNumber, count: int) -> PtxNumber:
+    if count == 1:
+        return x
+    half = _product_of_equals(x, count // 2)
+    return half * half * x if count & 1 else half * half
 
 
 def _integer_power(element: ElementType, base: PtxNumber, exponent: PtxNumber) -> PtxNumber:

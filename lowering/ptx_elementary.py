@@ -29,7 +29,8 @@ LOG2_E_LOW = _nearest_single(LOG2_E - LOG2_E_HIGH)
 
 def _single_parts(parts: tuple[float, ...]) -> list[float]:
     """A sum of doubles as a sum of as many floats, each the nearest to what is left."""
-    rest, found = list(parts), []
+    rest = list(parts)
+    found: list[float] = []
     for _ in parts:
         found.append(_nearest_single(rest[0]))
         rest = [rest[0] - found[-1] + (rest[1] if len(rest) > 1 else 0.0), *rest[2:]]
@@ -42,7 +43,7 @@ LIMIT = {"f32": 1.0e5, "f64": 2.0**30}
 """Up to this argument, quarter turns are subtracted as products of a count and pi / 2."""
 
 
-class Elementary(elementary.Elementary):
+class Elementary(elementary.Elementary[PtxNumber]):
     """The functions of one precision."""
 
     def quarter_turns(self, x: PtxNumber) -> tuple[PtxNumber, PtxNumber, PtxNumber | None]:
@@ -82,9 +83,6 @@ class SingleElementary(Elementary):
         exponent = x * LOG2_E_HIGH
         lost = x.fma(LOG2_E_LOW, x.fma(LOG2_E_HIGH, -exponent))
         return x.emit("ex2.approx.f32", exponent) * lost.fma(math.log(2), 1.0), None
-
-    def scaled(self, x: PtxNumber, n: None) -> PtxNumber:
-        return x
 
     def subtracted_turns(self, x: PtxNumber) -> list[PtxNumber]:
         n, count = (x * (2 / math.pi)).nearest()
