@@ -16,7 +16,7 @@ from xdsl.ir import Operation, SSAValue
 
 from hectorite.backends.watched_memory import Memory, Places
 from hectorite.dialects.tile_async import CommitOp, CopyOp, SharedOp, WaitOp
-from hectorite.dialects.tile_layout import BarrierOp, ConvertOp
+from hectorite.dialects.tile_layout import AtOp, BarrierOp, ConvertOp
 from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.space import TensorType
@@ -146,6 +146,7 @@ def async_handlers(steps: Steps) -> dict[type[Operation], Callable[[Any], Step]]
         WaitOp: lambda op: lambda slots: state.of(slots[TASK]).wait(op.count),
         BarrierOp: lambda op: lambda slots: state.of(slots[TASK]).barrier(),
         ConvertOp: convert,
+        AtOp: lambda op: lambda slots: None,
     }
 
 

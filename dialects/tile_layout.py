@@ -4,13 +4,13 @@
     digit   ::= count ":" "[" step ("," step)* "]"               see ir/layout.py
     convert ::= "tile.convert" %v "{" "layout" "=" layout "}" ":" vector
     barrier ::= "tile.barrier"                                   all threads of the task wait here
+    at      ::= "tile.at" string                                 what follows does this statement
 
-    tile.kernel @scale(%task: index, %x: !hec.tensor<f32[64]>) {
+    tile.kernel @copy(%task: index, %x: !hec.tensor<f32[64]>) {
       %zero = scalar.constant 0 : index
-      %v = tile.load %x[%zero] axis 0 : !hec.tensor<f32[64]> -> vector<64xf32>
-        {layout = #tile.layout<[64] threads 32:[2] registers 2:[1]>}
-      %w = tile.convert %v {layout = #tile.layout<[64] threads 32:[1] registers 2:[32]>}
-        : vector<64xf32>
+      tile.at "x[i] = x[i]"
+      %v = tile.load %x[%zero] axis 0 : !hec.tensor<f32[64]> -> vector<64xf32> {layout = #tile.layout<[64] threads 32:[2] registers 2:[1]>}
+      %w = tile.convert %v {layout = #tile.layout<[64] threads 32:[1] registers 2:[32]>} : vector<64xf32>
       tile.barrier
       tile.store %w, %x[%zero] axis 0 : !hec.tensor<f32[64]>, vector<64xf32>
       tile.end
@@ -18,14 +18,14 @@
 
 The attribute `layout` stands at each operation that makes a tile of nothing (a load, a splat, a
 constant, lanes, a product) and at `tile.convert`; every other tile lies as its first operand does.
-Neither operation changes what a kernel computes.
-"""
+None of these operations changes what a kernel computes.
+"""  # noqa: E501
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from xdsl.dialects.builtin import VectorType
+from xdsl.dialects.builtin import StringAttr, VectorType
 from xdsl.ir import Attribute, Data, Operation, SSAValue
 from xdsl.irdl import (
     BaseAttr,
@@ -34,6 +34,7 @@ from xdsl.irdl import (
     irdl_attr_definition,
     irdl_op_definition,
     operand_def,
+    prop_def,
     result_def,
     traits_def,
 )
@@ -119,9 +120,24 @@ class BarrierOp(IRDLOperation):
         super().__init__()
 
 
+@irdl_op_definition
+class AtOp(IRDLOperation):
+    """A remark: the operations that follow, up to the next one, do this statement."""
+
+    name = "tile.at"
+
+    statement = prop_def(StringAttr)
+    # Like a write, so that nobody moves or drops it.
+    traits = traits_def(MemoryWriteEffect())
+    assembly_format = "$statement attr-dict"
+
+    def __init__(self, statement: str):
+        super().__init__(properties={"statement": StringAttr(statement)})
+
+
 def layout_attribute(op: Operation) -> Attribute | None:
     """The layout that an operation was given for its result, as an attribute."""
     return op.attributes.get(LAYOUT)
 
 
-LAYOUT_OPERATIONS: tuple[type[Operation], ...] = (ConvertOp, BarrierOp)
+LAYOUT_OPERATIONS: tuple[type[Operation], ...] = (ConvertOp, BarrierOp, AtOp)

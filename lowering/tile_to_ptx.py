@@ -34,19 +34,21 @@ from hectorite.dialects.tile import (
     SizeOp,
     SplatOp,
 )
-from hectorite.dialects.tile_async import SharedOp
-from hectorite.dialects.tile_layout import BarrierOp, ConvertOp
+from hectorite.dialects.tile_async import CommitOp, CopyOp, SharedOp, WaitOp
+from hectorite.dialects.tile_layout import AtOp, BarrierOp, ConvertOp
 from hectorite.dialects.tile_memory import ElementAccess, LoadOp, StoreOp
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.element import ElementType, element_of
+from hectorite.ir.ptx_origin import Origin, origin_comment
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.space import TensorType
 from hectorite.ir.target import Target
-from hectorite.lowering import ptx_access, ptx_exchange, ptx_loop, ptx_product
+from hectorite.lowering import ptx_access, ptx_copy, ptx_exchange, ptx_loop, ptx_product
 from hectorite.lowering.ptx_arithmetic import apply
 from hectorite.lowering.ptx_convert import constant, convert
 from hectorite.lowering.ptx_fuse import fused_operands, is_fused_away, multiply_add
 from hectorite.lowering.ptx_kernel import STATIC_SHARED, PtxKernel, block_threads
+from hectorite.lowering.shared_layout import shared_layout
 from hectorite.lowering.tile_layouts import yielded
 
 Lowering = Callable[[PtxKernel, Any], Sequence[SSAValue] | None]
@@ -112,7 +114,14 @@ def _prepare(state: PtxKernel) -> None:
     """What is needed everywhere: places of threads in layouts, local and scratch memory."""
     scratch = 0
     for op in state.kernel.walk():
-        if isinstance(op, LocalOp | SharedOp):
+        if isinstance(op, SharedOp):
+            bytes = shared_layout(op, state.threads).bytes
+            state.memories[op.result] = state.memory(op.result, "shared", state.shared(bytes))
+        elif isinstance(op, CopyOp):
+            ptx_copy.prepare(state, op)
+        elif isinstance(op, ProductOp):
+            ptx_product.prepare(state, op)
+        elif isinstance(op, LocalOp):
             type = cast(TensorType, op.result.type)
             bytes = type.element_type.storage.itemsize
             for extent in type.dims:
@@ -197,6 +206,10 @@ def _barrier(state: PtxKernel, op: BarrierOp) -> None:
     state.barrier()
 
 
+def _at(state: PtxKernel, op: AtOp) -> None:
+    state.code.comment(origin_comment(Origin(op.statement.data)).removeprefix("// "))
+
+
 def _for(state: PtxKernel, op: scf.ForOp) -> Sequence[SSAValue]:
     return ptx_loop.loop(state, op, lower_block)
 
@@ -220,11 +233,15 @@ _LOWERINGS: dict[type[Operation], Lowering] = {
     SharedOp: _nothing,
     PrefetchOp: _nothing,
     BarrierOp: _barrier,
+    AtOp: _at,
     LoadOp: ptx_access.load,
     StoreOp: ptx_access.store,
     ReduceOp: ptx_exchange.reduce,
     ConvertOp: ptx_exchange.convert,
     ProductOp: ptx_product.product,
+    CopyOp: ptx_copy.copy,
+    CommitOp: ptx_copy.commit,
+    WaitOp: ptx_copy.wait,
     scf.ForOp: _for,
     scf.IfOp: _if,
 }
