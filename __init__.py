@@ -13,11 +13,14 @@ _HOMES = {
         ("bind", "compile", "emit", "grad", "parse", "verify"), "hectorite.frontend.api"
     ),
 }
+_MODULES = {"ptx": "hectorite.frontend.ptx"}
 
-__all__ = ["HectoriteError", "bind", "compile", "emit", "grad", "parse", "verify"]
+__all__ = ["HectoriteError", "bind", "compile", "emit", "grad", "parse", "ptx", "verify"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'hectorite' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line: `hectorite run | emit | check | verify | opt`.
+"""The command line: `hectorite run | emit | check | verify | ptx | opt`.
 
 Enters: arguments. Leaves: an exit status, 0 if all went well, 1 for a fault in a program, in data
 or in what was found, 2 for wrong arguments. Faults are messages on the error stream, never a
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from hectorite.frontend.cli_ptx_arguments import add_arguments as add_ptx_arguments
 from hectorite.ir.diagnostics import HectoriteError, render
 
 PROGRAM = "a .hec file, IR of any level as `emit` prints it, or PTX"
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _program_arguments(check)
     check.add_argument("--json", action="store_true", help="print JSON")
     _verify_command(commands.add_parser("verify", help="compare every level with the reference"))
+    add_ptx_arguments(commands.add_parser("ptx", help="run and check PTX without a GPU"))
     commands.add_parser("opt", help="xDSL's driver: run passes one by one", add_help=False)
     return parser
 
