@@ -80,11 +80,11 @@ def _root(statement: StatementOp, schema: Schema, machine: Machine) -> Root:
     plain = [index.variable for index in statement.access.data if index.variable is not None]
     if statement.kind.data == "assign":
         plain = [name for name, _ in statement.variables.data]
-    variables = _leading(list(dict.fromkeys(plain)), dims, machine.enough_rows)
+    variables = _leading(list(dict.fromkeys(plain)), dims, machine)
     return Root(tuple(dims[name] for name in variables), variables)
 
 
-def _leading(variables: list[str], dims: dict[str, Dim], enough: int) -> tuple[str, ...]:
+def _leading(variables: list[str], dims: dict[str, Dim], machine: Machine) -> tuple[str, ...]:
     """The first variable, and as many of the next as it takes to have enough rows. The last one
     is left for the lanes of a vector, unless it is the only one and not small."""
     chosen: list[str] = []
@@ -92,11 +92,20 @@ def _leading(variables: list[str], dims: dict[str, Dim], enough: int) -> tuple[s
     for position, name in enumerate(variables):
         extent = dims[name]
         is_last = position == len(variables) - 1
-        if rows >= enough or (is_last and (chosen or isinstance(extent, int))):
+        if rows >= machine.enough_rows or (is_last and _in_lanes(extent, bool(chosen), machine)):
             break
         chosen.append(name)
-        rows = rows * extent if isinstance(extent, int) else enough
+        rows = rows * extent if isinstance(extent, int) else machine.enough_rows
     return tuple(chosen)
+
+
+def _in_lanes(extent: Dim, has_rows: bool, machine: Machine) -> bool:
+    """Whether the last variable is left for the lanes. On a GPU, one that is short or very long
+    makes rows: there rows lie in lanes as well, and strips are done one after the other."""
+    if not machine.is_gpu:
+        return has_rows or isinstance(extent, int)
+    is_strip = isinstance(extent, int) and machine.few_lanes <= extent <= machine.most_strip
+    return has_rows and is_strip
 
 
 def _over_elements(statement: StatementOp, root: Root, schema: Schema) -> bool:

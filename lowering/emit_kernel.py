@@ -25,7 +25,7 @@ from hectorite.lowering.emit_row import RowEmitter
 from hectorite.lowering.emit_values import Frame, Scope
 from hectorite.lowering.kernel_builder import KernelBuilder
 from hectorite.lowering.kernel_plan import Kernel, Phase
-from hectorite.lowering.place_tensors import Placement
+from hectorite.lowering.place_tensors import Placement, rows_in_lanes
 from hectorite.lowering.row_order import Place, RowOrder
 from hectorite.lowering.share_rows import Share
 from hectorite.lowering.tile_code import Code
@@ -77,6 +77,9 @@ class KernelEmitter:
         """A task that is one row, or one block of a product."""
         code, phase = self.builder.code, self.kernel.phases[0]
         product = phase.product
+        if rows_in_lanes(self.kernel):
+            self.row.lanes.rows(self.frame, rows)
+            return
         if product is None or share.strip is None:
             self._one_row(code, rows, rows.lower, self.kernel.phases, code.constant(0))
             return

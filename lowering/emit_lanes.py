@@ -1,4 +1,4 @@
-"""Write statements with the elements of a visit in lanes.
+"""Write statements with rows, or the elements of a visit, in lanes.
 
     y[z.row] += A[z] * x[z.col]
 
@@ -8,28 +8,31 @@
       ...
     tile.store %sum, %y[%row]                              the lanes together
 
-Enters: the frame of a row and a visit, none of whose statements makes vectors of its own that are
-worth having. Leaves: its loop, whose bodies do as many elements at a time as the machine likes.
+Enters: the frame of a row and a visit, or the rows of a task, none of whose statements makes
+vectors of its own that are worth having. Leaves: code that does as many elements, or rows, at a
+time as the machine likes. Other variables of the statements are loops.
 """
 
 from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import VectorType
+from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
 from hectorite.ir.space import TensorType
-from hectorite.lowering.emit_nest import identity
+from hectorite.lowering.emit_nest import emit_point, emit_reduction, identity, over
 from hectorite.lowering.emit_values import Frame, Lanes, Scope
 from hectorite.lowering.emit_visit import VisitEmitter
 from hectorite.lowering.kernel_builder import KernelBuilder, Storage
-from hectorite.lowering.kernel_plan import Kernel, Phase, Visit
+from hectorite.lowering.kernel_plan import Kernel, Phase, Root, Visit
 from hectorite.lowering.place_tensors import Placement, element_level
+from hectorite.lowering.row_order import Place, RowOrder
 
 
 @dataclass(frozen=True)
 class LaneEmitter:
-    """Writes the visits of one kernel that have elements in lanes."""
+    """Writes the visits of one kernel that have elements in lanes, and rows in lanes."""
 
     kernel: Kernel
     builder: KernelBuilder
@@ -49,11 +52,15 @@ class LaneEmitter:
         for statement in phase.statements:
             if not element_level(statement, self.kernel.roots[statement]):
                 type = statement.value.type
-                memory = self.builder.local(TensorType.of(type, (width,)))
+                left, _ = self._others(statement)
+                dims = dict(statement.variables.data)
+                extents = [dims[name] for name in left]
+                memory = self.builder.local(TensorType.of(type, (*extents, width)))
                 start = code.constant(identity(statement.kind.data, type), type)
                 value = code.spread(start, width)
-                code.block.add_op(StoreOp(value, memory, [zero], axis=0))
                 sums[statement] = Storage("local", memory)
+                scope = Scope.of(frame, statement, self.kernel.roots[statement])
+                over(scope, left, lambda at, v=value, m=memory: self._put(at, v, m, zero))
         lower, upper = self.visits.segment(frame, visit)
 
         def elements(there: Frame) -> None:
@@ -70,43 +77,123 @@ class LaneEmitter:
         for statement, accumulators in sums.items():
             self._lane_total(frame, statement, accumulators)
 
+    def _others(self, statement: StatementOp) -> tuple[list[str], list[str]]:
+        """The variables that are not in lanes: those of the left side, and those only reduced."""
+        bound = self.kernel.roots[statement].bound
+        names = [name for name, _ in statement.variables.data if name not in bound]
+        left = {name for index in statement.access.data for name in index.variables}
+        return [n for n in names if n in left], [n for n in names if n not in left]
+
+    def _places(self, scope: Scope, memory: SSAValue, zero: SSAValue) -> tuple[list[SSAValue], int]:
+        """Indices and axis of the lanes' accumulators for one point of the other variables."""
+        dims = memory.type.dims  # pyright: ignore
+        loops = list(scope.loops.values())
+        assert len(loops) == len(dims) - 1
+        return [*loops, zero], len(loops)
+
+    def _put(self, scope: Scope, value: SSAValue, memory: SSAValue, zero: SSAValue) -> None:
+        indices, axis = self._places(scope, memory, zero)
+        scope.code.block.add_op(StoreOp(value, memory, indices, axis=axis))
+
+    def _get(self, scope: Scope, memory: SSAValue, type: VectorType, zero: SSAValue) -> SSAValue:
+        indices, axis = self._places(scope, memory, zero)
+        return scope.code.add(LoadOp(memory, indices, type, axis=axis))
+
     def _lane_statement(
         self, scope: Scope, statement: StatementOp, accumulators: Storage | None
     ) -> None:
-        value = scope.evaluate(statement.value)
-        if accumulators is None:
-            target = self.placement.storage(statement.result, self.builder)
-            if statement.kind.data != "assign":
-                # An element is reached once, so what it starts from has no effect but its type.
-                first = identity(statement.kind.data, statement.value.type)
-                start = scope.code.constant(first, statement.value.type)
-                value = scope.code.scalar(statement.kind.data, start, value)
-            scope.store(value, target, statement.access.data, statement.type.pad_value)
+        left, inner = self._others(statement)
+        if accumulators is not None:
+            over(scope, left, lambda at: self._add(at, statement, inner, accumulators.tensor))
             return
+        target = self.placement.storage(statement.result, self.builder)
+        if left or inner or statement.init is not None:
+            self._points(scope, statement)
+            return
+        value = scope.evaluate(statement.value)
+        if statement.kind.data != "assign":
+            # An element is reached once, so what it starts from has no effect but its type.
+            first = identity(statement.kind.data, statement.value.type)
+            value = scope.code.scalar(
+                statement.kind.data, scope.code.constant(first, statement.value.type), value
+            )
+        scope.store(value, target, statement.access.data, statement.type.pad_value)
+
+    def _add(
+        self, scope: Scope, statement: StatementOp, inner: list[str], memory: SSAValue
+    ) -> None:
+        """Add the elements in lanes to the accumulators, as far as they count."""
         code, kind, type = scope.code, statement.kind.data, statement.value.type
         assert scope.lanes is not None and scope.lanes.valid is not None
-        width = self.builder.machine.visit_lanes
+        width = scope.lanes.count
+        if inner:
+            first = code.spread(code.constant(identity(kind, type), type), width)
+            value = emit_reduction(scope, statement, inner, first)
+        else:
+            value = scope.evaluate(statement.value)
         inside = code.scalar("lt", code.add(LanesOp(width)), scope.lanes.valid)
         neutral = code.spread(code.constant(identity(kind, type), type), width)
         value = code.scalar("select", inside, code.spread(value, width), neutral)
         zero = code.constant(0)
-        vector = VectorType(type, [width])
-        total = code.add(LoadOp(accumulators.tensor, [zero], vector, axis=0))
-        total = code.scalar(kind, total, value)
-        code.block.add_op(StoreOp(total, accumulators.tensor, [zero], axis=0))
+        total = self._get(scope, memory, VectorType(type, [width]), zero)
+        self._put(scope, code.scalar(kind, total, value), memory, zero)
 
     def _lane_total(self, frame: Frame, statement: StatementOp, accumulators: Storage) -> None:
         """Combine the lanes with what the sum starts from, into the tensor."""
-        code, kind, type = frame.code, statement.kind.data, statement.value.type
+        root = self.kernel.roots[statement]
+        scope = Scope.of(replace(frame, visit=root.visit), statement, root)
+        left, _ = self._others(statement)
+        over(scope, left, lambda at: self._lane_point(at, statement, accumulators.tensor))
+
+    def _lane_point(self, scope: Scope, statement: StatementOp, memory: SSAValue) -> None:
+        code, kind, type = scope.code, statement.kind.data, statement.value.type
         vector = VectorType(type, [self.builder.machine.visit_lanes])
-        lanes = code.add(LoadOp(accumulators.tensor, [code.constant(0)], vector, axis=0))
+        lanes = self._get(scope, memory, vector, code.constant(0))
         total = code.add(ReduceOp(kind, lanes))
-        scope = Scope.of(frame, statement, self.kernel.roots[statement])
         start = self.placement.start(statement, self.builder)
         access, pad = statement.access.data, statement.type.pad_value
-        key_scope = replace(scope, frame=replace(frame, visit=self.kernel.roots[statement].visit))
         if start is not None:
-            first = code.cast(key_scope.load(start, access, pad), type)
+            first = code.cast(scope.load(start, access, pad), type)
             total = code.scalar(kind, first, total)
         target = self.placement.storage(statement.result, self.builder)
-        key_scope.store(total, target, access, pad)
+        scope.store(total, target, access, pad)
+
+    # Rows in lanes ------------------------------------------------------------------------------
+
+    def rows(self, frame: Frame, order: RowOrder) -> None:
+        """All phases for the rows of a task, which fill the lanes of a vector at most."""
+        code, width = frame.code, self.builder.machine.row_lanes
+        block = order.block(code, order.lower, width)
+        if len(self.kernel.rows) == 1:
+            rows: tuple[SSAValue, ...] = (order.lower,)
+        else:
+            rows = self._tuples(frame, order.row(code, self.builder, block))
+        frame = replace(frame, rows=rows, order=order)
+        for statement in self.kernel.statements:
+            self._points(self._row_scope(frame, statement, block), statement)
+
+    def _points(self, scope: Scope, statement: StatementOp) -> None:
+        """All points of a statement that makes values of the rows or elements in lanes."""
+        left, inner = self._others(statement)
+        start = self.placement.start(statement, self.builder)
+        target = self.placement.storage(statement.result, self.builder)
+        over(scope, left, lambda at: emit_point(at, statement, inner, start, target))
+
+    def _row_scope(self, frame: Frame, statement: StatementOp, block: Place) -> Scope:
+        """The scope in which rows are in lanes: those of one domain lie next to each other; tuples
+        of several are vectors of indices."""
+        root, width = self.kernel.roots[statement], block.height
+        if len(frame.rows) > 1:
+            scope = Scope.of(frame, statement, root)
+            return replace(scope, lanes=Lanes("", width, block.valid))
+        scope = Scope.of(frame, statement, Root((), ()))
+        return scope.with_lanes(Lanes(root.row_variables[0], width, block.valid), block.start)
+
+    def _tuples(self, frame: Frame, row: SSAValue) -> tuple[SSAValue, ...]:
+        """The index in each row domain of rows' numbers."""
+        indices: list[SSAValue] = []
+        for dim in reversed(self.kernel.rows[1:]):
+            extent = self.builder.size(dim)
+            indices.append(frame.code.scalar("mod", row, extent))
+            row = frame.code.scalar("floordiv", row, extent)
+        return (row, *reversed(indices))

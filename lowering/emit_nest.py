@@ -116,7 +116,7 @@ def emit_nest(scope: Scope, statement: StatementOp, start: Storage | None, targe
     loops = [name for name in outer if name != lanes]
 
     def point(at: Scope) -> None:
-        _point(at, statement, inner, start, target)
+        emit_point(at, statement, inner, start, target)
 
     def row(at: Scope) -> None:
         if lanes is None:
@@ -145,13 +145,15 @@ def _lanes_are_few(scope: Scope, statement: StatementOp, inner: list[str], lanes
     return isinstance(width, int) and width > extent
 
 
-def _point(
+def emit_point(
     scope: Scope,
     statement: StatementOp,
     inner: list[str],
     start: Storage | None,
     target: Storage,
 ) -> None:
+    """One point of the left side, or the points that lie in the lanes of the scope; `inner` are
+    the variables that are reduced."""
     access, pad = statement.access.data, statement.type.pad_value
     if statement.kind.data == "assign":
         scope.store(scope.evaluate(statement.value), target, access, pad)
@@ -162,7 +164,7 @@ def _point(
     else:
         if scope.lanes is not None:
             first = scope.code.spread(first, scope.lanes.count)
-        total = _reduce(scope, statement, inner, first)
+        total = emit_reduction(scope, statement, inner, first)
     scope.store(total, target, access, pad)
 
 
@@ -174,7 +176,7 @@ def _first(scope: Scope, statement: StatementOp, start: Storage | None) -> SSAVa
     return scope.code.cast(scope.load(start, statement.access.data, pad), type)
 
 
-def _reduce(
+def emit_reduction(
     scope: Scope, statement: StatementOp, inner: Sequence[str], total: SSAValue
 ) -> SSAValue:
     """Loops over reduced variables that carry the accumulator."""
@@ -187,11 +189,12 @@ def _reduce(
     if isinstance(extent, int) and extent <= scope.kernel.machine.unroll:
         for number in range(extent):
             at = scope.with_loop(name, scope.code.constant(number))
-            total = _reduce(at, statement, rest, total)
+            total = emit_reduction(at, statement, rest, total)
         return total
 
     def iteration(code: Code, at: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        return (_reduce(scope.inside(code).with_loop(name, at), statement, rest, carried[0]),)
+        there = scope.inside(code).with_loop(name, at)
+        return (emit_reduction(there, statement, rest, carried[0]),)
 
     upper = scope.kernel.size(extent)
     return scope.code.loop(scope.code.constant(0), upper, 1, (total,), iteration)[0]
@@ -231,11 +234,11 @@ def _reduce_across(
             inner_code: Code, at: SSAValue, carried: Sequence[SSAValue], count: int = count
         ) -> Sequence[SSAValue]:
             there = scope.inside(inner_code).with_lanes(Lanes(lanes, count), at)
-            return (_reduce(there, statement, inner, carried[0]),)
+            return (emit_reduction(there, statement, inner, carried[0]),)
 
         if upper - lower == count:
             there = scope.with_lanes(Lanes(lanes, count), code.constant(lower))
-            vector = _reduce(there, statement, inner, start)
+            vector = emit_reduction(there, statement, inner, start)
         else:
             bounds = code.constant(lower), code.constant(upper)
             vector = code.loop(*bounds, count, (start,), strip)[0]

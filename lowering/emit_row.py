@@ -26,6 +26,7 @@ from hectorite.lowering.place_tensors import (
     element_level,
     in_lanes,
     is_regular,
+    row_position,
     written_slice,
 )
 from hectorite.lowering.product_shape import vector_lanes
@@ -103,7 +104,7 @@ class RowEmitter:
         if self.placement.in_place(statement, root):
             self._fill(frame, statement, root, start, target)
             return target
-        position = self.placement.row_position(statement, root)
+        position = row_position(statement, root)
         dims = [d for i, d in enumerate(statement.type.dims) if i != position]
         memory = self.builder.local(TensorType.of(statement.value.type, (1, *dims)))
         total = Storage("local", memory, position)

@@ -186,7 +186,7 @@ class Scope:
         self, storage: Storage, access: Sequence[IndexExpr]
     ) -> tuple[list[SSAValue], int | None, int]:
         """Indices into a storage, with the axis and step of the lanes."""
-        exact = self._lane_axis(access)
+        exact = self._lane_axis(access) if storage.kind != "lanes" else None
         indices: list[SSAValue] = []
         if storage.kind == "local":
             indices.append(self._slot(storage))
@@ -198,6 +198,10 @@ class Scope:
                 assert self.frame.place is not None
                 axis = axis if self._elements is None else len(indices)
                 indices.append(self.frame.place)
+                continue
+            if storage.kind == "lanes" and position == storage.position:
+                axis = len(indices)
+                indices.append(self.code.constant(0))
                 continue
             if exact is not None and position == exact[0]:
                 axis = len(indices)
@@ -244,7 +248,7 @@ class Scope:
         lanes = self._vector(indices, axis)
         if lanes is not None:
             type = VectorType(type, [lanes.count])
-        valid = None if lanes is None else lanes.valid
+        valid = None if lanes is None or storage.kind == "lanes" else lanes.valid
         return self.code.add(LoadOp(storage.tensor, indices, type, axis, step, pad, valid))
 
     def store(
@@ -261,7 +265,7 @@ class Scope:
         lanes = self._vector(indices, axis)
         if lanes is not None:
             value = self.code.spread(value, lanes.count)
-        valid = None if lanes is None else lanes.valid
+        valid = None if lanes is None or storage.kind == "lanes" else lanes.valid
         self.code.block.add_op(
             StoreOp(value, storage.tensor, indices, axis, step, pad, valid=valid)
         )

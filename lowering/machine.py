@@ -47,7 +47,12 @@ class Machine:
     enough_rows: int = 256
     """Rows that keep every core busy; more loops are made rows until there are as many."""
     visit_lanes: int = 16
-    """Elements of a visit that are done together where none has a loop of its own."""
+    """Elements of a visit that are done together where none makes vectors of its own."""
+    row_lanes: int = 1
+    """GPU: rows that are done together where none makes vectors of its own."""
+
+    most_strip: int = 1024
+    """GPU: the longest last dimension that one task goes along, where there are few rows."""
 
     # Products
     accumulators: int = 24
@@ -84,6 +89,7 @@ class Machine:
             local_bytes=32 << 10,
             enough_rows=1 << 16,
             visit_lanes=target.threads_per_warp,
+            row_lanes=4 * target.threads_per_warp,
             most_rows=128,
             most_block_lanes=128,
             enough_blocks=target.sms,

@@ -87,6 +87,31 @@ def _element_slice(
     return variables, tuple(access), Root(root.rows, (), root.visit, element)
 
 
+def row_position(statement: StatementOp, root: Root) -> int | None:
+    """The dimension of the result that is the row or the element."""
+    keys: Sequence[tuple[str, ...]] = ((),) if root.visit is None else ((), root.visit.key)
+    for position, index in enumerate(statement.access.data):
+        path = index.path
+        if path is not None and path.variable in root.bound and path.fields in keys:
+            return position
+    return None
+
+
+def is_narrow(statement: StatementOp, root: Root, machine: Machine) -> bool:
+    """Whether no variable but those of the row or element is worth a vector: none that moves along
+    the last dimension of a tensor fills enough lanes."""
+    accesses = [statement.access.data, *(read.access.data for read in statement.reads)]
+    for name, dim in statement.variables.data:
+        if name in root.bound:
+            continue
+        if not isinstance(dim, int):
+            return False
+        along = any(access and name in access[-1].variables for access in accesses)
+        if along and dim >= machine.few_lanes:
+            return False
+    return True
+
+
 @dataclass
 class Placement:
     """Storage decisions of one kernel. `values` gives the host value of each value of the graph;
@@ -121,9 +146,16 @@ class Placement:
             return Storage("global", builder.parameter(self.values[tensor]))
         statement = tensor.owner
         assert isinstance(statement, StatementOp)
-        position = self.row_position(statement, self.kernel.roots[statement])
+        position = row_position(statement, self.kernel.roots[statement])
         if kind == "element":
             return Storage("element", builder.parameter(self.values[tensor]), position)
+        if kind == "lanes":
+            visit = self.kernel.roots[statement].visit
+            machine = self.kernel.machine
+            width = machine.row_lanes if visit is None else machine.visit_lanes
+            dims = [width if i == position else d for i, d in enumerate(statement.type.dims)]
+            memory = builder.local(TensorType.of(statement.type.element, dims))
+            return Storage("lanes", memory, position)
         dims = [d for i, d in enumerate(statement.type.dims) if i != position]
         height = self.block_height
         type = TensorType.of(statement.type.element, (height, *dims))
@@ -133,20 +165,11 @@ class Placement:
         """Where a statement's accumulators start from."""
         return None if statement.init is None else self.storage(statement.init, builder)
 
-    def row_position(self, statement: StatementOp, root: Root) -> int | None:
-        """The dimension of the result that is the row or the element."""
-        keys: Sequence[tuple[str, ...]] = ((),) if root.visit is None else ((), root.visit.key)
-        for position, index in enumerate(statement.access.data):
-            path = index.path
-            if path is not None and path.variable in root.bound and path.fields in keys:
-                return position
-        return None
-
     def in_place(self, statement: StatementOp, root: Root) -> bool:
         """Whether a sum over a visit works in the tensor itself, not in local memory."""
         if not is_regular(statement, root):
             return True
-        position = self.row_position(statement, root)
+        position = row_position(statement, root)
         dims = [d for i, d in enumerate(statement.type.dims) if i != position]
         return not fits_locally(statement.value.type, dims, self.kernel.machine)
 
@@ -160,10 +183,12 @@ def fits_locally(element: object, dims: Sequence[Dim], machine: Machine) -> bool
 
 
 def in_lanes(kernel: Kernel, phase: Phase) -> bool:
-    """Whether the elements of a visit are done several at a time: no statement has a loop of its
+    """Whether the elements of a visit are done several at a time: no statement makes vectors of its
     own, and each makes a value of the element or of the row."""
     if phase.visit is None:
         return False
+    if kernel.machine.is_gpu:
+        return all(_fits_a_lane(kernel, statement) for statement in phase.statements)
     return all(
         len(statement.variables.data) == 1
         and len(statement.access.data) == 1
@@ -171,6 +196,20 @@ def in_lanes(kernel: Kernel, phase: Phase) -> bool:
         and (statement.init is None or not element_level(statement, kernel.roots[statement]))
         for statement in phase.statements
     )
+
+
+def rows_in_lanes(kernel: Kernel) -> bool:
+    """Whether the rows of a GPU's kernel are done several at a time, in the same way."""
+    if not kernel.machine.is_gpu or not kernel.rows:
+        return False
+    if any(phase.visit is not None or phase.product is not None for phase in kernel.phases):
+        return False
+    return all(_fits_a_lane(kernel, statement) for statement in kernel.statements)
+
+
+def _fits_a_lane(kernel: Kernel, statement: StatementOp) -> bool:
+    root = kernel.roots[statement]
+    return is_regular(statement, root) and is_narrow(statement, root, kernel.machine)
 
 
 def element_level(statement: StatementOp, root: Root) -> bool:
@@ -205,10 +244,10 @@ def _private_kind(kernel: Kernel, statement: StatementOp) -> str | None:
     root = kernel.roots[statement]
     if not is_regular(statement, root) or len(root.rows) != 1:
         return None
-    if root.visit is not None and any(
-        index.variable == root.element for index in statement.access.data
-    ):
+    if root.visit is not None and element_level(statement, root):
         return _element_kind(kernel, statement, root)
+    if rows_in_lanes(kernel):
+        return _lanes_kind(kernel, statement, kernel.machine.row_lanes)
     if _crosses_wide(kernel):
         return None
     rest = [
@@ -232,6 +271,8 @@ def _element_kind(kernel: Kernel, statement: StatementOp, root: Root) -> str | N
         if isinstance(owner := _statement_of(use.operation), StatementOp)
     }
     phase = kernel.phases[place]
+    if readers <= {place} and kernel.machine.is_gpu and in_lanes(kernel, phase):
+        return _lanes_kind(kernel, statement, kernel.machine.visit_lanes) or "element"
     if (
         readers <= {place}
         and fits_locally(statement.type.element, rest, kernel.machine)
@@ -239,6 +280,13 @@ def _element_kind(kernel: Kernel, statement: StatementOp, root: Root) -> str | N
     ):
         return "local"
     return "element"
+
+
+def _lanes_kind(kernel: Kernel, statement: StatementOp, width: int) -> str | None:
+    position = row_position(statement, kernel.roots[statement])
+    dims = [dim for i, dim in enumerate(statement.type.dims) if i != position]
+    fits = fits_locally(statement.type.element, [width, *dims], kernel.machine)
+    return "lanes" if fits and position is not None else None
 
 
 def overwritten(

@@ -18,6 +18,7 @@ from hectorite.ir.schema import Schema
 from hectorite.lowering.choose_roots import Roots, choose_roots
 from hectorite.lowering.kernel_plan import Kernel, Phase, Product, Root
 from hectorite.lowering.machine import Machine
+from hectorite.lowering.place_tensors import is_narrow
 
 
 def plan_kernels(function: FuncOp, schema: Schema, machine: Machine) -> list[Kernel]:
@@ -68,12 +69,19 @@ def _join(kernel: Kernel, statement: StatementOp, choice: Roots) -> bool:
         return False
     kernel.groups = kernel.groups or groups
     kernel.roots[statement] = root
+    narrow = is_narrow(statement, root, kernel.machine)
     for phase in kernel.phases[first:]:
         if product is None and phase.product is None and phase.visit == root.visit:
+            if kernel.machine.is_gpu and root.visit and narrow != _all_narrow(kernel, phase):
+                continue
             phase.statements.append(statement)
             return True
     kernel.phases.append(Phase([statement], root.visit, product))
     return True
+
+
+def _all_narrow(kernel: Kernel, phase: Phase) -> bool:
+    return all(is_narrow(s, kernel.roots[s], kernel.machine) for s in phase.statements)
 
 
 def _row_paths(product: Product) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@
     cuts      task t does rows [cuts[t], cuts[t + 1])            a CPU, with visits
     runs      task t does places [runs[t], runs[t + 1])          grouped rows
     rows      task t does row t                                  a GPU, without a product
+    lanes     task t does rows [128 t, 128 t + 128)              a GPU, where rows are short
     blocks    task t does block t / strips, strip t % strips     a GPU, with a product
 
 Enters: a planned kernel, its builder and the host program. Leaves: a `Share`, with what it takes
@@ -21,6 +22,7 @@ from hectorite.ir.index import IndexExpr
 from hectorite.lowering.host_program import HostProgram
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout
 from hectorite.lowering.kernel_plan import Kernel
+from hectorite.lowering.place_tensors import rows_in_lanes
 from hectorite.lowering.row_order import RowOrder
 
 USUAL_SIZE = 1024
@@ -125,8 +127,17 @@ def _strips_of(plan: Kernel) -> int:
 
 
 def _row(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Share:
-    """One row."""
-    order = RowOrder(builder.task, builder.code.plus(builder.task, 1), plan.owner)
+    """One row, or as many as there are lanes."""
+    code = builder.code
+    if rows_in_lanes(plan):
+        width = plan.machine.row_lanes
+        count = builder.size(plan.rows[0])
+        for dim in plan.rows[1:]:
+            count = code.scalar("mul", count, builder.size(dim))
+        lower = code.scalar("mul", builder.task, code.constant(width))
+        order = RowOrder(lower, count, plan.owner)
+        return Share(order, host.parts(host.count(plan.rows), width))
+    order = RowOrder(builder.task, code.plus(builder.task, 1), plan.owner)
     return Share(order, host.count(plan.rows))
 
 
