@@ -187,7 +187,10 @@ def _from_float(
         if mode not in WHOLE:
             raise step.wrong(instruction, "no rounding to a whole number")
         whole = rounding.to_integral(code, source, mode)
-        return rounding.to_integer(code, whole, width(STORAGE[wanted]), wanted in SIGNED)
+        bits = width(STORAGE[wanted])
+        # NaN gives 0 where everything is narrow, else the highest bit alone.
+        after_nan = 1 << (bits - 1) if given == "f64" or bits == 64 else 0
+        return rounding.to_integer(code, whole, bits, wanted in SIGNED, after_nan)
     if mode in WHOLE:
         source = rounding.to_integral(code, source, mode)
         mode = None

@@ -10,7 +10,7 @@ first called.
 
 from __future__ import annotations
 
-from hectorite.backends.ptx_jit_text import Code, V, f32, f64, helper, i32
+from hectorite.backends.ptx_jit_text import Code, V, f32, f64, helper, i32, integer
 
 SMALLEST_NORMAL = 1.1754943508222875e-38
 
@@ -255,8 +255,11 @@ def to_integral(code: Code, value: V, mode: str) -> V:
     return code.call(value.type, f"llvm.{name}.{'f32' if value.type == 'float' else 'f64'}", value)
 
 
-def to_integer(code: Code, value: V, bits: int, signed: bool) -> V:
-    """A whole float as an integer, held within its type; NaN becomes 0."""
+def to_integer(code: Code, value: V, bits: int, signed: bool, after_nan: int = 0) -> V:
+    """A whole float as an integer, held within its type; NaN becomes `after_nan`."""
     kind = "f32" if value.type == "float" else "f64"
     intrinsic = f"llvm.fpto{'s' if signed else 'u'}i.sat.i{bits}.{kind}"
-    return code.call(f"i{bits}", intrinsic, value)
+    result = code.call(f"i{bits}", intrinsic, value)
+    if not after_nan:
+        return result
+    return code.select(is_nan(code, value), integer(bits, after_nan), result)
