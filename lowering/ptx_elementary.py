@@ -84,6 +84,14 @@ class SingleElementary(Elementary):
         lost = x.fma(LOG2_E_LOW, x.fma(LOG2_E_HIGH, -exponent))
         return x.emit("ex2.approx.f32", exponent) * lost.fma(math.log(2), 1.0), None
 
+    def sigmoid(self, x: PtxNumber) -> PtxNumber:
+        power = self.exp(-x.magnitude())
+        divisor = 1.0 + power
+        inverse = x.splat(1.0).over(divisor)
+        # A step of Newton's: with the error of the power there is no room for one of the inverse.
+        inverse = inverse.fma((-divisor).fma(inverse, 1.0), inverse)
+        return (x < 0.0).choose(power, x.splat(1.0)) * inverse
+
     def subtracted_turns(self, x: PtxNumber) -> list[PtxNumber]:
         n, count = (x * (2 / math.pi)).nearest()
         r = x

@@ -12,7 +12,9 @@ from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.ir import SSAValue
 
 from hectorite.backends.ptx_jit import Allocation, Geometry, compile_kernel
+from hectorite.backends.ptx_machine import Launch, execute
 from hectorite.backends.ptx_print import module_to_text
+from hectorite.backends.ptx_watch import Checks
 from hectorite.dialects.ptx_legality import TARGET
 from hectorite.ir.element import ELEMENTS, INDEX, ElementType
 from hectorite.ir.ptx_parse import parse_ptx
@@ -253,6 +255,19 @@ def test_elementary_functions(element: str):
             allowed = allowed + 2 + 3 * np.minimum(np.abs(x), 40) ** 2
         wrong = np.flatnonzero(error > allowed)[:5]
         assert not wrong.size, (name, x[wrong], actual[wrong], exact[wrong])
+
+
+def test_the_lockstep_executor_finds_the_same():
+    x = np.concatenate([SPECIAL, EXTREME, np.linspace(-20, 20, 300)]).astype(np.float32)
+    names = list(BOUNDS)
+    compiled = evaluate(names, [x], F32)
+    arrays = [aligned(x), *(aligned(np.zeros_like(x)) for _ in names)]
+    text = module_to_text(module_of(applied(names, F32), [F32], [F32] * len(names)))
+    arguments = [*arrays, np.int32(len(x))]
+    launch = Launch(parse_ptx(text), "all", (-(-len(x) // BLOCK),), (BLOCK,), arguments)
+    assert execute(launch, checks=Checks()).is_clean
+    for name, actual in zip(names, arrays[1:], strict=True):
+        assert same(actual, compiled[name]).all(), name
 
 
 @pytest.mark.parametrize("element", ["f32", "f64"])
