@@ -143,9 +143,13 @@ def _from_hopper(sm_90: int, sm_100: int, sm_120: int | None = None) -> Mapping[
 
 
 _MEMORY = "ld st atom red"
-_INTEGERS = tuple(f"bf16 {sign}{bits}" for sign in "su" for bits in (8, 16, 32, 64))
+_INTEGERS = tuple(f"bf16 {sign}{bits}" for sign in "su" for bits in (16, 32, 64))
 _WIDE = ("v8 f32", "v8 b32", "v8 s32", "v8 u32", "v4 b64", "v4 s64", "v4 u64", "v4 f64")
-_VECTORS = tuple(f"v{n} {t}" for n in (2, 4, 8) for t in ("f32", "f16", "bf16", "f16x2", "bf16x2"))
+_VECTORS = (
+    *(f"v{n} {t}" for n in (2, 4) for t in ("f32", "f16", "bf16", "f16x2", "bf16x2")),
+    "v8 f16",
+    "v8 bf16",
+)
 _FP8 = ("e4m3", "e5m2")
 
 
@@ -251,8 +255,10 @@ LIMITS: tuple[Limit, ...] = (
     *_limits("mma", "sp f16 m16n8k16", emulated={"sm_100": 35, "sm_120": 35}),
     *_limits("mma", ("sp s8 m16n8k32", "sp u8 m16n8k32"), emulated={"sm_100": 50, "sm_120": 50}),
     *_limits("mma", ("sp s8", "sp u8"), emulated={"sm_100": 73, "sm_120": 73}),
-    *_limits("mma", _sparse("m16n8k128 s4", "m16n8k128 u4"), emulated=_from_hopper(249, 343)),
-    *_limits("mma", _sparse("m16n8k64 s4", "m16n8k64 u4"), emulated=_from_hopper(130, 192)),
+    *_limits("mma", _sparse("m16n8k128 s4"), emulated=_from_hopper(249, 343)),
+    *_limits("mma", _sparse("m16n8k64 s4"), emulated=_from_hopper(130, 192)),
+    *_limits("mma", _sparse("m16n8k128 u4"), emulated=_from_hopper(33, 129)),
+    *_limits("mma", _sparse("m16n8k64 u4"), emulated=_from_hopper(22, 86)),
     *_limits("mma", _sparse(*_FP8), emulated={"sm_90": 90, "sm_90a": 90, "sm_100": 156}),
     *_limits("wgmma", "", (8, 0), only=("sm_90a",)),
     *_limits("wgmma", "sp", (8, 2), only=("sm_90a",)),
@@ -265,13 +271,15 @@ LIMITS: tuple[Limit, ...] = (
     *_limits("barrier", "cluster", (7, 8), 90),
     *_limits("barrier", ("cluster release", "cluster relaxed", "cluster acquire"), (8, 0), 90),
     *_limits("fence", "proxy alias", (7, 5)),
-    *_limits("fence", ("proxy async", "proxy async::", "mbarrier_init"), (8, 0), 90),
+    *_limits("fence", ("proxy async", "mbarrier_init"), (8, 0), 90),
     *_limits("fence", "tensormap::", (8, 3), 90),
     *_limits("mbarrier", "", (7, 0), 80),
     *_limits("mbarrier", "arrive", (7, 8), 90, operands=2, without="noComplete"),
     *_limits("mbarrier", "test_wait parity", (7, 1), 80),
     *_limits("mbarrier", "shared::cta", (7, 8), 80),
-    *_limits("mbarrier", ("release", "acquire", "relaxed"), (8, 0), 80),
+    *_limits("mbarrier", ("release", "acquire"), (8, 0), 80),
+    *_limits("mbarrier", "relaxed", (8, 0), 90),
+    *_limits("mbarrier", ("arrive relaxed", "test_wait relaxed", "try_wait relaxed"), (8, 6), 90),
     *_limits("mbarrier", "try_wait", (7, 8), 90),
     *_limits("mbarrier", ("expect_tx", "shared::cluster", "cluster"), (8, 0), 90),
     *_limits("griddepcontrol", "", (7, 8), 90),
