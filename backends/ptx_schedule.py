@@ -172,7 +172,7 @@ class Schedule:
         """Bring threads together for a block; true if just these lanes go on with it now."""
         watch = self.code.watch
         if lanes.pure is ALL and block.count is None:
-            watch.met(str(block.meeting), lanes)
+            watch.met(block.instructions[0], lanes)
             return True
         self.pc[lanes.exact] = block.number
         self.parked[lanes.exact] = True
@@ -188,7 +188,7 @@ class Schedule:
             return False
         if len(ready) == lanes.count and (self.pc[ready] == block.number).all():
             self.unpark(ready, block)
-            watch.met(str(block.meeting), lanes)
+            watch.met(block.instructions[0], lanes)
             return True
         self.pass_on(ready, block)
         return False
@@ -237,6 +237,7 @@ class Schedule:
 
     def arrive(self, lanes: Lanes, number: Array) -> None:
         """Threads that come to a barrier and go on."""
+        self.code.watch.arrived(lanes)
         index = lanes.indices()
         np.add.at(self.arrived, (self.code.block_of[index], number[index]), 1)
 
@@ -252,7 +253,7 @@ class Schedule:
         barrier may stand at several places of the text."""
         self.unpark(ready, block)
         together = Lanes.of(ready, self.code.lanes)
-        self.code.watch.met(str(block.meeting), together)
+        self.code.watch.met(block.instructions[0], together)
         for place in np.unique(self.pc[ready]):
             lanes = Lanes.of(ready[self.pc[ready] == place], self.code.lanes)
             for step in self.blocks[place].steps:

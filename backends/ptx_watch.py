@@ -143,8 +143,11 @@ class Watch:
     def begin(self) -> None:
         """A new batch of blocks starts."""
 
-    def met(self, meeting: str, lanes: Lanes) -> None:
-        """Threads came together."""
+    def met(self, at: Instruction, lanes: Lanes) -> None:
+        """Threads came together for an instruction."""
+
+    def arrived(self, lanes: Lanes) -> None:
+        """Threads came to a barrier and go on."""
 
     def released(self, index: Any, offsets: Array) -> None:
         """Lanes arrive at barrier objects."""

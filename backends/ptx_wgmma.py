@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hectorite.backends.ptx_access import items_of
+from hectorite.backends.ptx_access import Bytes, Places, items_of
 from hectorite.backends.ptx_code import Code, Step
 from hectorite.backends.ptx_fragments import (
     ELEMENT_BITS,
@@ -157,6 +157,7 @@ def _from_memory(
     descriptors = code.operand(operand, "u64")
     each = _PIECE * 8 // ELEMENT_BITS[type]
     words = code.shared.view(np.uint32).reshape(-1, _PIECE // 4)
+    buffer = Bytes(code.shared)
     layouts = {width: _offsets(rows, k, each, flips, width) for width in _SWIZZLES.values()}
 
     def load(groups: Array) -> Array:
@@ -173,6 +174,10 @@ def _from_memory(
                 code.watch.out_of_bounds(at, "shared", beyond, _PIECE, "read")
                 address = np.minimum(address, last)
             flat = address + (code.block_of[first[chosen]] * code.shared_bytes)[:, None, None]
+            if code.watch.is_watching:
+                reader = np.broadcast_to(first[chosen][:, None, None], flat.shape).ravel()
+                places = Places(reader, buffer, flat.ravel(), "shared")
+                code.watch.access(at, places, _PIECE, "read")
             pieces[chosen] = words[flat >> 4]
         matrix = elements(pieces.reshape(len(groups), -1, _PIECE // 4), type)
         matrix = matrix.reshape(len(groups), -1, rows if flips else k)
