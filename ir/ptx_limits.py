@@ -262,7 +262,7 @@ LIMITS: tuple[Limit, ...] = (
     *_limits("mma", _sparse(*_FP8), emulated={"sm_90": 90, "sm_90a": 90, "sm_100": 156}),
     *_limits("wgmma", "", (8, 0), only=("sm_90a",)),
     *_limits("wgmma", "sp", (8, 2), only=("sm_90a",)),
-    *_limits("wgmma", "u8", (8, 4), only=("sm_90a",)),
+    *_limits("wgmma", ("u8.s8", "s8.u8"), (8, 4), only=("sm_90a",)),
     # Threads of a warp, of a block, of a cluster
     *_limits("redux", "", (7, 0), 80),
     *_limits("redux", "f32", (8, 6), only=("sm_100a",)),
