@@ -22,6 +22,7 @@ from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
 from hectorite.lowering.kernel_plan import Product, Root, Visit
+from hectorite.lowering.lane_choice import left_lanes
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_product import match_product
 
@@ -44,8 +45,8 @@ def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
     roots: dict[StatementOp, Root] = {}
     products: dict[StatementOp, Product] = {}
     for statement in statements:
-        product = _product(statement, machine)
-        if product is not None:
+        product = product_of(statement, machine)
+        if product is not None and (product[1].direct or not machine.is_gpu):
             roots[statement], products[statement] = product
         else:
             roots[statement] = _root(statement, schema, machine)
@@ -58,7 +59,9 @@ def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
     return Roots(roots, products)
 
 
-def _product(statement: StatementOp, machine: Machine) -> tuple[Root, Product] | None:
+def product_of(statement: StatementOp, machine: Machine) -> tuple[Root, Product] | None:
+    """A statement as a block product, with its root; the rows are the first left variable that
+    serves."""
     dims = dict(statement.variables.data)
     for index in statement.access.data:
         row = index.variable
@@ -81,7 +84,27 @@ def _root(statement: StatementOp, schema: Schema, machine: Machine) -> Root:
     if statement.kind.data == "assign":
         plain = [name for name, _ in statement.variables.data]
     variables = _leading(list(dict.fromkeys(plain)), dims, machine)
+    if machine.is_gpu and statement.kind.data != "assign" and len(dims) > len(set(plain)):
+        variables = _spread(variables, list(dict.fromkeys(plain)), statement, schema, machine)
     return Root(tuple(dims[name] for name in variables), variables)
+
+
+def _spread(
+    leading: tuple[str, ...],
+    variables: list[str],
+    statement: StatementOp,
+    schema: Schema,
+    machine: Machine,
+) -> tuple[str, ...]:
+    """Rows of a reduction on a GPU: all its left variables but that in lanes. The elements of a
+    set that has maps stay rows of their own, which visits can take."""
+    dims = dict(statement.variables.data)
+    owners = [dim for dim in map(dims.get, leading) if isinstance(dim, str)]
+    if any(owner in schema.sets and schema.fields_of(owner) for owner in owners):
+        return leading
+    lanes = left_lanes(statement, (), dims, machine)
+    rest = tuple(name for name in variables if name != lanes)
+    return rest or tuple(variables)
 
 
 def _leading(variables: list[str], dims: dict[str, Dim], machine: Machine) -> tuple[str, ...]:

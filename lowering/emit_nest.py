@@ -21,10 +21,9 @@ from xdsl.ir import Attribute, SSAValue
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import ReduceOp
 from hectorite.ir.element import element_of
-from hectorite.ir.index import IndexExpr
 from hectorite.lowering.emit_values import Lanes, Scope
 from hectorite.lowering.kernel_builder import Storage
-from hectorite.lowering.match_product import runs_along
+from hectorite.lowering.lane_choice import left_lanes, reduced_lanes
 from hectorite.lowering.product_shape import powers_of_two, vector_lanes
 from hectorite.lowering.tile_code import Code
 
@@ -110,9 +109,7 @@ def emit_nest(scope: Scope, statement: StatementOp, start: Storage | None, targe
     access = statement.access.data
     outer = [n for n in names if any(n in index.variables for index in access)]
     inner = [n for n in names if n not in outer]
-    lanes = _left_lanes(outer, access)
-    if lanes is not None and _lanes_are_few(scope, statement, inner, lanes):
-        lanes = None
+    lanes = left_lanes(statement, scope.root.bound, scope.dims, scope.kernel.machine)
     loops = [name for name in outer if name != lanes]
 
     def point(at: Scope) -> None:
@@ -125,24 +122,6 @@ def emit_nest(scope: Scope, statement: StatementOp, start: Storage | None, targe
             strips(at, lanes, vector_lanes(statement.value.type, scope.kernel.machine), point)
 
     over(scope, loops, row)
-
-
-def _left_lanes(outer: list[str], access: Sequence[IndexExpr]) -> str | None:
-    """The last left variable, if it stands alone there and nowhere else on the left."""
-    for index in reversed(access):
-        name = index.variable
-        if name in outer and sum(name in other.variables for other in access) == 1:
-            return name
-    return None
-
-
-def _lanes_are_few(scope: Scope, statement: StatementOp, inner: list[str], lanes: str) -> bool:
-    """Whether a left variable is so short that a reduced one makes better vectors."""
-    extent, across = scope.dims[lanes], _reduced_lanes(statement, inner, scope)
-    if not isinstance(extent, int) or extent >= scope.kernel.machine.few_lanes or across is None:
-        return False
-    width = scope.dims[across]
-    return isinstance(width, int) and width > extent
 
 
 def emit_point(
@@ -159,7 +138,7 @@ def emit_point(
         scope.store(scope.evaluate(statement.value), target, access, pad)
         return
     first = _first(scope, statement, start)
-    if inner and scope.lanes is None and (lanes := _reduced_lanes(statement, inner, scope)):
+    if inner and scope.lanes is None and (lanes := reduced_lanes(statement, inner, scope.dims)):
         total = _reduce_across(scope, statement, [n for n in inner if n != lanes], lanes, first)
     else:
         if scope.lanes is not None:
@@ -198,18 +177,6 @@ def emit_reduction(
 
     upper = scope.kernel.size(extent)
     return scope.code.loop(scope.code.constant(0), upper, 1, (total,), iteration)[0]
-
-
-def _reduced_lanes(statement: StatementOp, inner: list[str], scope: Scope) -> str | None:
-    """A reduced variable of fixed extent that moves along the last dimension of some read."""
-    for name in reversed(inner):
-        extent = scope.dims[name]
-        if not isinstance(extent, int) or extent < 2:
-            continue
-        for read in statement.reads:
-            if read.access.data and runs_along(read, name) == len(read.access.data) - 1:
-                return name
-    return None
 
 
 def _reduce_across(

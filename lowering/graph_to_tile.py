@@ -35,6 +35,7 @@ from hectorite.lowering.host_program import HostProgram
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout
 from hectorite.lowering.kernel_plan import Kernel
 from hectorite.lowering.machine import Machine
+from hectorite.lowering.materialise_operands import materialise_operands
 from hectorite.lowering.pack_weights import Panels, emit_pack
 from hectorite.lowering.place_tensors import Placement, overwritten, private_tensors
 from hectorite.lowering.plan_kernels import plan_kernels
@@ -50,6 +51,7 @@ def graph_to_tile(module: ModuleOp, name: str, machine: Machine | None = None) -
         op.clone() for op in module.ops if isinstance(op, SetOp | DeriveOp | DimOp)
     ]
     schema, function = schema_of(module), function.clone()
+    materialise_operands(function, machine)
     make_starts_explicit(function, schema, machine)
     writer = _ProgramWriter(function, schema, machine)
     return ModuleOp([*declarations, *writer.write()])
