@@ -259,7 +259,14 @@ def _add_start(step: Step) -> None:
             for offset, value in ((Record.X, x), (Record.Y, y), (Record.Z, z)):
                 code.store(value, field_at(code, record, offset), 4)
 
-    helper(step.pieces, "hec.start", "void", [("ptr", "launch"), ("ptr", "records")], body, "noinline optsize")
+    helper(
+        step.pieces,
+        "hec.start",
+        "void",
+        [("ptr", "launch"), ("ptr", "records")],
+        body,
+        "noinline optsize",
+    )
 
     def stuck(code: Code, given: list[V]) -> None:
         launch, block, records, threads, kind = given

@@ -91,7 +91,14 @@ def _shared_code(name: str, body: Callable[[Code, list[V]], None]) -> Callable[[
         def write(inner: Code, given: list[V]) -> None:
             body(inner, given)
 
-        helper(code.pieces, name, "void", [("ptr", "mail"), ("i32", "taking")], write, "nounwind optsize")
+        helper(
+            code.pieces,
+            name,
+            "void",
+            [("ptr", "mail"), ("i32", "taking")],
+            write,
+            "nounwind optsize",
+        )
         code.call_void(name, mail, taking)
 
     return perform

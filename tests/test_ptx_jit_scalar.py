@@ -88,12 +88,12 @@ FLOATS = {"f32": np.float32, "f64": np.float64, "f16": np.float16}
 
 
 def is_same(text, type, one, other):
-    """Equal bits, or both NaN; the sign of a zero that is a minimum or maximum is not compared."""
+    """Equal bits, or both NaN; the sign of a zero that is a limit is not compared."""
     size = {"pred": 4}.get(type) or WIDTH[storage(type)]
     a, b = (np.ascontiguousarray(x[:, :size]) for x in (one, other))
     if type in FLOATS:
         a, b = (x.view(FLOATS[type])[:, 0] for x in (a, b))
-        signs = (np.signbit(a) == np.signbit(b)) | text.startswith(("min", "max"))
+        signs = (np.signbit(a) == np.signbit(b)) | text.startswith(("min", "max")) | (".sat." in text)
         equal = (a == b) & signs | (np.isnan(a) & np.isnan(b))
     else:
         equal = (a == b).all(axis=1)
