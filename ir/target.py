@@ -143,7 +143,7 @@ _SM_80 = Target(
     l2=40 * MIB,
     bandwidth=1.555e12,
     lanes=_lanes(64, 32, 128, 64, 64, 64, 64, 16, 16, 32),
-    tensor=_tensor(2048, s4=8192, b1=32768),
+    tensor=_tensor(2048, f64=128, s4=8192, b1=32768),
     wgmma=_NONE,
     features=AMPERE | _LOW_BIT,
 )
@@ -160,7 +160,7 @@ _SM_86 = Target(
     l2=6 * MIB,
     bandwidth=0.768e12,
     lanes=_lanes(128, 2, 64, 64, 64, 64, 64, 16, 16, 32),
-    tensor=_tensor(1024, s4=4096, b1=16384),
+    tensor=_tensor(1024, f64=4, s4=4096, b1=16384),
     wgmma=_NONE,
     features=AMPERE | _LOW_BIT,
 )
@@ -177,7 +177,7 @@ _SM_89 = Target(
     l2=96 * MIB,
     bandwidth=0.864e12,
     lanes=_lanes(128, 2, 64, 64, 64, 64, 64, 16, 16, 32),
-    tensor=_tensor(1024, s4=4096, b1=16384, fp8=2048),
+    tensor=_tensor(1024, f64=4, s4=4096, b1=16384, fp8=2048),
     wgmma=_NONE,
     features=AMPERE | _LOW_BIT | {"fp8_mma"},
 )
@@ -195,7 +195,7 @@ _SM_90 = Target(
     bandwidth=4.8e12,
     lanes=_lanes(128, 64, 128, 128, 64, 64, 64, 16, 16, 32),
     # mma.sync reaches about five eighths of what the SM does through wgmma.
-    tensor=_tensor(2560, b1=32768),
+    tensor=_tensor(2560, f64=256, b1=32768),
     wgmma=_NONE,
     features=AMPERE | HOPPER | {"b1_and_mma"},
 )
@@ -220,7 +220,7 @@ _SM_100 = Target(
     l2=126 * MIB,
     bandwidth=8.0e12,
     lanes=_lanes(128, 64, 128, 128, 64, 64, 64, 16, 16, 32),
-    tensor=_tensor(2048),
+    tensor=_tensor(2048, f64=128),
     wgmma=_NONE,
     features=AMPERE | HOPPER | {"f32x2"},
 )
@@ -237,7 +237,7 @@ _SM_120 = Target(
     l2=96 * MIB,
     bandwidth=1.792e12,
     lanes=_lanes(128, 2, 64, 64, 128, 64, 64, 16, 16, 32),
-    tensor=_tensor(512, fp8=1024),
+    tensor=_tensor(512, f64=4, fp8=1024),
     wgmma=_NONE,
     features=AMPERE | HOPPER | {"fp8_mma"},
 )
