@@ -34,7 +34,7 @@ from hectorite.backends.cuda_memory import (
     upload,
 )
 from hectorite.backends.cuda_module import CudaModule, load
-from hectorite.backends.device_call import DeviceProgram
+from hectorite.backends.device_call import DeviceProgram, numbers
 from hectorite.backends.memory import POOL
 from hectorite.backends.plan import Plan, plan_from_text
 from hectorite.backends.plan_values import Allocation
@@ -163,7 +163,7 @@ class CudaExecutable:
         with self.device.active():
             call = self.program.call_on(binding, sizes or {}, queue)
             given = queue.place(self.tensors(arguments))
-            results = call(queue, given | self.program.numbers(arguments))
+            results = call(queue, given | numbers(self.plan, arguments))
             if out is not None:
                 return _delivered(results, out, queue.stream)
             if is_on_device:

@@ -14,6 +14,7 @@ from hectorite.backends.binding import Binding
 from hectorite.backends.cuda import ALIGNMENT, CudaExecutable, CudaQueue, move, owner
 from hectorite.backends.cuda_driver import check, driver, stream_handle
 from hectorite.backends.cuda_memory import Span
+from hectorite.backends.device_call import numbers
 from hectorite.ir.diagnostics import fail
 
 
@@ -36,7 +37,7 @@ class CudaGraph:
         self._device = executable.device
         queue, _ = executable.queue(arguments, stream)
         self._stream = queue.stream
-        given = tensors | executable.program.numbers(arguments)
+        given = tensors | numbers(executable.plan, arguments)
         with self._device.active():
             call = executable.program.call_on(binding, sizes, queue)
             outputs = queue.results(call.made)

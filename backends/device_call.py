@@ -205,13 +205,12 @@ class DeviceProgram(Generic[M]):
             call = DeviceCall(self.plan, binding, sizes, queue)
             return self._calls.setdefault(binding, {}).setdefault(key, call)
 
-    def numbers(self, arguments: Mapping[str, Any]) -> dict[str, np.generic]:
-        """The numbers among arguments by name, each in the type in which kernels take it."""
-        return {
-            p.name: as_number(arguments[p.name], p.element)
-            for p in self.plan.parameters
-            if p.dims is None
-        }
+
+def numbers(plan: Plan, arguments: Mapping[str, Any]) -> dict[str, np.generic]:
+    """The numbers among the arguments of a program by name, as kernels take them."""
+    return {
+        p.name: as_number(arguments[p.name], p.element) for p in plan.parameters if p.dims is None
+    }
 
 
 def as_number(value: Any, element: str) -> np.generic:

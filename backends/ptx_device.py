@@ -19,7 +19,7 @@ import numpy as np
 
 from hectorite.backends.arrays import Array
 from hectorite.backends.binding import Binding
-from hectorite.backends.device_call import DeviceProgram
+from hectorite.backends.device_call import DeviceProgram, numbers
 from hectorite.backends.memory import POOL
 from hectorite.backends.plan import plan_from_text
 from hectorite.backends.plan_values import Allocation
@@ -116,7 +116,7 @@ class PtxExecutable:
         tensors = {
             p.name: aligned(arguments[p.name]) for p in self.plan.parameters if p.dims is not None
         }
-        return call(queue, tensors | self.program.numbers(arguments))
+        return call(queue, tensors | numbers(self.plan, arguments))
 
     def _kernel(self, name: str) -> CompiledKernel:
         if name not in self._kernels:

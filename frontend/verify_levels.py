@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hectorite.backends.binding import Binding
+from hectorite.frontend.gpu_targets import EXECUTED
 from hectorite.frontend.levels import level_text
 from hectorite.frontend.program import Facts, Sizes
 from hectorite.frontend.program_text import ProgramText, parse_ir
@@ -53,9 +54,13 @@ def levels_of(text: ProgramText, facts: Facts, function: str, sizes: Sizes) -> l
         levels.append(Level("graph-opt", lambda: ladder.run_text("graph-opt", "reference"), True))
     if text.form in ("source", "graph", "tile"):
         levels.append(Level("tile", lambda: ladder.run_text("tile", "tile"), True))
-    if text.form != "asm":
+    if text.form in ("source", "graph", "tile", "llvm"):
         levels.append(Level("llvm", lambda: ladder.run_text("llvm", "cpu")))
-    levels.append(Level("asm", lambda: ladder.run_text("asm", "cpu")))
+    if text.form != "ptx":
+        levels.append(Level("asm", lambda: ladder.run_text("asm", "cpu")))
+    if text.form in ("source", "graph", "ptx"):
+        levels.append(Level("ptx", lambda: ladder.run_text("ptx", "ptx")))
+        levels.append(Level("ptx checked", ladder.run_checked, True))
     return levels
 
 
@@ -96,6 +101,13 @@ class _Ladder:
     def llvm(self) -> ProgramText:
         return self._printed(self.tile, "llvm", {})
 
+    @cached_property
+    def ptx(self) -> ProgramText:
+        if self.text.form == "ptx":
+            return self.text
+        shown = level_text(self.text, self.facts, "ptx", self.sizes, self.function, target=EXECUTED)
+        return ProgramText("<ptx>", shown, "ptx")
+
     def run_text(self, level: str, target: str) -> Run:
         """What the text of a level does on a target."""
         if level == "graph-opt" or self.text.form == level:
@@ -103,12 +115,21 @@ class _Ladder:
         elif level == "asm":
             above = self.text if self.text.form == "llvm" else self.llvm
             again = self._printed(above, level, {})
+        elif level == "ptx":
+            again = self.ptx
         else:
             again = self.tile if level == "tile" else self.llvm
         if level in ("graph-opt", "tile"):
             _parsed_again(again.text, level)
         code = build(target, Request(again, self.facts, self.function, {}))
         return lambda binding, arguments, known: code(binding, arguments, known, None)
+
+    def run_checked(self) -> Run:
+        """What the PTX does step by step, with every check of the executor; what these find is an
+        error."""
+        from hectorite.backends.ptx_checked import run_checked
+
+        return run_checked(self.ptx.text, self.ptx.name)
 
     def _printed(self, text: ProgramText, level: str, sizes: Sizes) -> ProgramText:
         facts = self.facts if text is self.text else _without_sizes(self.facts, self.sizes)
