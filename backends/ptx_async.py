@@ -26,6 +26,9 @@ from hectorite.ir.ptx_syntax import Immediate, Instruction, Operand
 Array = npt.NDArray[Any]
 
 
+_SEVERAL = -1
+
+
 @dataclass
 class _Copy:
     """Bytes under way: for each lane the row of data and where it goes; `group` is the number of
@@ -38,15 +41,29 @@ class _Copy:
 
 
 class AsyncCopies:
-    """The copies of all threads of a batch."""
+    """The copies of all threads of a batch, those of one thread of each block (as it runs in a
+    sequential schedule) under the number of the thread, others together."""
 
     def __init__(self, code: Code):
         self.code = code
         self.committed = np.zeros(code.lanes, np.int64)
-        self.copies: list[_Copy] = []
+        self.copies: dict[int, list[_Copy]] = {}
+
+    def clear(self) -> None:
+        self.committed[:] = 0
+        self.copies.clear()
 
     def add(self, lanes: Array, offsets: Array, data: Array) -> None:
-        self.copies.append(_Copy(lanes, offsets, data, self.committed[lanes]))
+        threads = self.threads(lanes)
+        key = threads.pop() if len(threads) == 1 else _SEVERAL
+        copy = _Copy(lanes, offsets, data, self.committed[lanes])
+        self.copies.setdefault(key, []).append(copy)
+
+    def threads(self, lanes: Array) -> set[int]:
+        """The numbers of threads of few lanes; of many, `_SEVERAL`."""
+        if len(lanes) > self.code.blocks:
+            return {_SEVERAL}
+        return set(np.unique(lanes % self.code.width).tolist())
 
     def commit(self, lanes: Lanes) -> None:
         """What each lane copied since its last commit is a group."""
@@ -54,10 +71,21 @@ class AsyncCopies:
 
     def land(self, lanes: Lanes, left: int | None) -> None:
         """Finish all groups of some lanes but the last `left`; of None, whatever they copied."""
-        waits = np.zeros(self.code.lanes, bool)
-        waits[lanes.exact] = True
+        threads = self.threads(lanes.indices())
+        keys = list(self.copies) if _SEVERAL in threads else [_SEVERAL, *sorted(threads)]
+        waits = None
+        for key in keys:
+            if not self.copies.get(key):
+                continue
+            if waits is None:
+                waits = np.zeros(self.code.lanes, bool)
+                waits[lanes.exact] = True
+            self.copies[key] = self.landed(self.copies[key], waits, left)
+
+    def landed(self, copies: list[_Copy], waits: Array, left: int | None) -> list[_Copy]:
+        """What is left of copies when lanes have waited."""
         kept: list[_Copy] = []
-        for copy in self.copies:
+        for copy in copies:
             done = waits[copy.lanes]
             if left is not None:
                 done = done & (copy.group < self.committed[copy.lanes] - left)
@@ -68,7 +96,7 @@ class AsyncCopies:
                 self.write(_part(copy, done))
                 copy = _part(copy, ~done)
             kept.append(copy)
-        self.copies = kept
+        return kept
 
     def write(self, copy: _Copy) -> None:
         size = copy.data.shape[1]

@@ -361,7 +361,7 @@ class Code:
         if self.barriers is not None:
             self.barriers.under_way.clear()
         if self.copies is not None:
-            self.copies.copies.clear()
+            self.copies.clear()
         return min(self.blocks, gx * gy * gz - first_block)
 
 
