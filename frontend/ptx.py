@@ -42,7 +42,7 @@ Array = np.ndarray[Any, Any]
 MODES = ("auto", "compiled", "lockstep", "sequential")
 """How a kernel can run; "auto" is compiled, or lockstep where an instruction has no code."""
 
-ORDERS = ("lockstep", "sequential", "reversed")
+ORDERS = ("lockstep", "sequential")
 """The orders of threads that `check` compares."""
 
 
