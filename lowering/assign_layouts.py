@@ -31,11 +31,13 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from hectorite.dialects.tile import KernelOp, LanesOp, ProductOp, SplatOp
+from hectorite.dialects.tile_async import CopyOp
 from hectorite.dialects.tile_layout import LAYOUT, ConvertOp, LayoutAttr
 from hectorite.dialects.tile_memory import ElementAccess, LoadOp, StoreOp, shape_of
 from hectorite.ir.layout import Layout
 from hectorite.ir.scalar import ConstantOp
 from hectorite.ir.space import TensorType
+from hectorite.lowering.copy_layout import rows_layout
 from hectorite.lowering.layouts import ACCESS_BYTES, blocked
 from hectorite.lowering.product_layouts import product_layouts
 from hectorite.lowering.tile_layouts import (
@@ -143,7 +145,12 @@ class _Kernel:
             yield from self.rows_of_copies(op)
 
     def rows_of_copies(self, op: Operation) -> Iterator[tuple[int, Layout]]:
-        """Vectors of indices of other operations lie as usual."""
+        """Vectors of indices of copies lie as the copies want them, other operations' as usual."""
+        if isinstance(op, CopyOp):
+            for number, operand in enumerate(op.operands):
+                if is_tile(operand):
+                    yield number, rows_layout(op, self.threads)
+            return
         if op.name.startswith("tile.") and not isinstance(op, ConvertOp):
             for number, operand in enumerate(op.operands):
                 if is_tile(operand) and shape_of(operand.type) and op.name != "tile.reduce":

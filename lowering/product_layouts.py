@@ -12,6 +12,7 @@ from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.layout import Layout
 from hectorite.lowering.layouts import blocked
+from hectorite.lowering.product_plan import product_plan
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ProductLayouts:
 
 
 def product_layouts(op: ProductOp, threads: int) -> ProductLayouts:
-    """The layouts of a product that each thread computes alone for its own elements."""
-    result = blocked(shape_of(op.result.type), threads)
+    """The layouts of a product of blocks, or of one where each thread is on its own."""
+    plan = product_plan(op, threads)
+    result = blocked(shape_of(op.result.type), threads) if plan is None else plan.layout
     return ProductLayouts(result, result.slice(0))

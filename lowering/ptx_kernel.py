@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from xdsl.ir import Attribute, Operation, SSAValue
 
@@ -75,7 +75,8 @@ def block_threads(threads: int) -> int:
 
 class PtxKernel:
     """One kernel being written. `thread` is the number of the thread in its task, a b32, `task`
-    the number of the task; `dynamic` puts all shared memory where the launch gives it."""
+    the number of the task; `dynamic` puts all shared memory where the launch gives it. `prepared` is
+    what copies and products have computed where the kernel starts."""
 
     def __init__(self, kernel: KernelOp, target: Target, dynamic: bool = False):
         self.kernel = kernel
@@ -89,6 +90,7 @@ class PtxKernel:
         self.memories: dict[SSAValue, Memory] = {}
         self.sizes: dict[str, SSAValue] = {}
         self.pointers: dict[Operation, At] = {}
+        self.prepared: dict[Operation, Any] = {}
         self._scratch: tuple[int, SSAValue] | None = None
         self._first: SSAValue | None = None
         self._places: dict[Layout, tuple[SSAValue | None, ...]] = {}

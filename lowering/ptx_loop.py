@@ -19,6 +19,7 @@ from hectorite.dialects.tile_memory import ElementAccess, StoreOp
 from hectorite.ir.scalar import OPERATIONS
 from hectorite.lowering.ptx_access import Access
 from hectorite.lowering.ptx_code import At
+from hectorite.lowering.ptx_copy import prepare_sources
 from hectorite.lowering.ptx_kernel import PtxKernel
 from hectorite.lowering.tile_layouts import is_tile, known_index
 
@@ -54,6 +55,7 @@ def loop(kernel: PtxKernel, op: ForOp, lower_block: LowerBlock) -> Sequence[SSAV
     code = kernel.code
     counter, *carried = op.body.block.args
     lower, upper, step = (kernel.value(bound) for bound in (op.lb, op.ub, op.step))
+    prepare_sources(kernel, op)
     pointers = _pointers(kernel, op)
     starts = [pointer.access.start(pointer.axis, lower) for pointer in pointers]
     steps = [pointer.step(kernel, step, known_index(op.step)) for pointer in pointers]

@@ -1,8 +1,10 @@
-"""A product that every thread computes alone for its own elements of the result: right for every
-element type, every access and every target, and fast for none.
+"""Products of the `tile` dialect as PTX.
 
-Enters: a `tile.product`. Leaves: the registers of its result. Step k loads one element of each row
-and of each column that the thread has, and multiplies them all.
+Enters: a `tile.product`. Leaves: the registers of its result. Blocks in shared memory are multiplied
+as their `product_plan` says (`ptx_product_mma.py`, `ptx_product_fma.py`). Of other operands every
+thread multiplies alone what its own elements of the result need, which is right for every element
+type and every access and fast for none: step k loads one element of each row and of each column
+that the thread has, and multiplies them all.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from hectorite.dialects.tile import ProductOp
 from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.layout import Layout
 from hectorite.ir.scalar import scalar_type
+from hectorite.lowering import ptx_product_fma, ptx_product_mma
+from hectorite.lowering.product_plan import MmaPlan, product_plan
 from hectorite.lowering.ptx_access import both, scaled_sum
 from hectorite.lowering.ptx_code import At
 from hectorite.lowering.ptx_convert import constant, convert
@@ -51,8 +55,25 @@ class Factor:
         return values
 
 
+def prepare(kernel: PtxKernel, op: ProductOp) -> None:
+    """Compute, where the kernel starts, what a product of blocks in shared memory needs."""
+    plan = product_plan(op, kernel.threads)
+    if isinstance(plan, MmaPlan):
+        ptx_product_mma.prepare(kernel, op, plan)
+    elif plan is not None:
+        ptx_product_fma.prepare(kernel, op, plan)
+
+
 def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
     """The registers of the initial tile, each plus the sum of its products."""
+    plan = product_plan(op, kernel.threads)
+    if plan is None:
+        return _alone(kernel, op)
+    together = ptx_product_mma if isinstance(plan, MmaPlan) else ptx_product_fma
+    return together.product(kernel, op)
+
+
+def _alone(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
     code, layout = kernel.code, kernel.layout(op.result)
     element = element_of(scalar_type(op.result.type))
     rows = {layout.slice_register(r, 0): r for r in range(layout.register_count)}
@@ -67,9 +88,10 @@ def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
         left, right = a.at(k, element), b.at(k, element)
         new: list[SSAValue] = []
         for register, total in enumerate(sums):
-            factors = left[layout.slice_register(register, 0)], right[
-                layout.slice_register(register, 1)
-            ]
+            factors = (
+                left[layout.slice_register(register, 0)],
+                right[layout.slice_register(register, 1)],
+            )
             new.append(multiply_add(code, *factors, total, element))
         return new
 

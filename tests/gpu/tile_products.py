@@ -10,14 +10,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 
 from hectorite.backends.binding import Binding
+from hectorite.backends.ptx_machine import Launch, Report, execute
+from hectorite.backends.ptx_print import module_to_text
+from hectorite.backends.ptx_watch import Checks
 from hectorite.backends.tile_interpreter import run_tile
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph_sets import schema_of
+from hectorite.dialects.tile import KernelOp
+from hectorite.ir.diagnostics import Source
 from hectorite.ir.element import ELEMENTS
+from hectorite.ir.ptx_parse import parse_ptx
+from hectorite.ir.target import target as target_named
+from hectorite.lowering.assign_layouts import AssignLayouts
+from hectorite.lowering.insert_barriers import InsertBarriers
+from hectorite.lowering.kernel_sizes import kernel_sizes
+from hectorite.lowering.pipeline_copies import PipelineCopies
+from hectorite.lowering.stage_products import StageProducts
+from hectorite.lowering.tile_to_ptx import LaunchShape, tile_to_ptx
 
 Array = np.ndarray[Any, Any]
 
@@ -155,3 +169,42 @@ tile.kernel @k(%task: index, %x: {x}, %w: {w}, %picks: {picks}, %y: {y}) {thread
         binding = Binding(schema_of(module), {})
         (result,) = run_tile(module, binding, arguments, self.sizes())
         return result
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """PTX of a case's kernel and how it is launched."""
+
+    case: Case
+    text: str
+    shape: LaunchShape
+    sizes: tuple[str, ...]
+
+    def run(self, arguments: dict[str, Array], schedule: str = "lockstep") -> tuple[Array, Report]:
+        """What the executor gives, and what its checks saw."""
+        case = self.case
+        y = np.zeros((case.m, case.n), ELEMENTS[case.c].storage)
+        tasks = -(-case.m // case.rows) * -(-case.n // case.columns)
+        given = case.sizes()
+        numbers = [np.int32(given[size]) for size in self.sizes]
+        values = [arguments["x"], arguments["w"], arguments["picks"], y, *numbers, np.int32(tasks)]
+        grid = (-(-tasks // self.shape.per_block),)
+        launch = Launch(
+            parse_ptx(self.text), "k", grid, (self.shape.block,), values, self.shape.shared,
+            Source("k.ptx", self.text),
+        )  # fmt: skip
+        return y, execute(launch, schedule, Checks(), unwritten=(y,))
+
+
+def compiled(case: Case, target: str = "sm_80", stages: int = 0) -> Compiled:
+    """A case as PTX, staged and pipelined."""
+    module = case.module()
+    StageProducts().apply(Context(), module)
+    PipelineCopies(target, stages).apply(Context(), module)
+    AssignLayouts().apply(Context(), module)
+    InsertBarriers().apply(Context(), module)
+    (kernel,) = [op for op in module.ops if isinstance(op, KernelOp)]
+    sizes = tuple(kernel_sizes(kernel))
+    lowered, shapes = tile_to_ptx(module, target_named(target))
+    lowered.verify()
+    return Compiled(case, module_to_text(lowered), shapes["k"], sizes)

@@ -1,0 +1,238 @@
+"""Products of blocks in shared memory by tensor instructions.
+
+Enters: a `tile.product` with an `MmaPlan`. Leaves: for each step of k the parts of both operands,
+loaded from shared memory as the instruction wants them, and one instruction for each tile of the
+warp. The parts of a step are loaded before the instructions of the step before.
+
+Thread t + 4 g of a warp holds, for elements of 32 / e bits, of an instruction's operands
+
+    a  register r: row g + 8 (r % 2), k = e t + i + 4 e (r / 2)        ldmatrix gives just these;
+    b  register r: k = e t + i + 4 e r, column g                       transposed for two bytes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.ir import SSAValue
+
+from hectorite.dialects.tile import ProductOp
+from hectorite.dialects.tile_async import SharedOp
+from hectorite.lowering.product_plan import COLUMNS, ROWS, STEP_BYTES, WARP, MmaPlan
+from hectorite.lowering.ptx_convert import constant
+from hectorite.lowering.ptx_kernel import PtxKernel
+from hectorite.lowering.shared_layout import InStage, SharedPlace, shared_layout
+from hectorite.lowering.tile_layouts import known_index
+
+Parts = list[list[SSAValue]]
+
+LDMATRIX = "ldmatrix.sync.aligned.m8n8.x{}{}.shared.b16"
+
+
+@dataclass
+class Prepared:
+    """Where each thread reads the operands of a product."""
+
+    plan: MmaPlan
+    a: SharedPlace
+    b: SharedPlace
+
+
+def prepare(kernel: PtxKernel, op: ProductOp, plan: MmaPlan) -> None:
+    """Compute, where the kernel starts, what the threads' addresses are made of."""
+    a, b = _a_place(kernel, op, plan), _b_place(kernel, op, plan)
+    prepared = Prepared(plan, a, b)
+    for step in range(_steps(plan)):
+        for at in _a_offsets(plan, step):
+            a.at(*at)
+        for at in _b_offsets(plan, step):
+            b.at(*at)
+    kernel.prepared[op] = prepared
+
+
+def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
+    """The registers of the result."""
+    prepared: Prepared = kernel.prepared[op]
+    plan, code = prepared.plan, kernel.code
+    if op.init is not None:
+        sums = list(kernel.registers[op.init])
+    else:
+        zero = constant(code, 0, plan.operands.result)
+        sums = [zero] * plan.layout.register_count
+    a = prepared.a.in_stage(stage_of(kernel, op.a_indices))
+    b = prepared.b.in_stage(stage_of(kernel, op.b_indices))
+    following = _a_parts(kernel, plan, a, 0), _b_parts(kernel, plan, b, 0)
+    for step in range(_steps(plan)):
+        a_parts, b_parts = following
+        if step + 1 < _steps(plan):
+            following = _a_parts(kernel, plan, a, step + 1), _b_parts(kernel, plan, b, step + 1)
+        for down in range(plan.tiles[0]):
+            for across in range(plan.tiles[1]):
+                places = [plan.register(down, across, i) for i in range(4)]
+                before = [sums[place] for place in places]
+                after = code.op(plan.mnemonic, a_parts[down], b_parts[across], before)
+                for place, value in zip(places, after, strict=True):
+                    sums[place] = value
+    return sums
+
+
+def stage_of(kernel: PtxKernel, indices: Sequence[SSAValue]) -> SSAValue | None:
+    """The stage that a block is in, None for the first."""
+    if len(indices) == 2 or known_index(indices[0]) == 0:
+        return None
+    return kernel.value(indices[0])
+
+
+def _steps(plan: MmaPlan) -> int:
+    return plan.operands.depth // plan.step
+
+
+# Where threads read ------------------------------------------------------------------------------
+
+
+def _bits(kernel: PtxKernel, value: SSAValue, shift: int, count: int) -> SSAValue | None:
+    """`count` values from a bit on, a power of two; None if there is one value."""
+    if count == 1:
+        return None
+    if shift:
+        value = kernel.code.op("shr.u32", value, shift)
+    return kernel.code.op("and.b32", value, count - 1)
+
+
+def _sum(kernel: PtxKernel, *terms: tuple[SSAValue | None, int]) -> SSAValue | None:
+    """The sum of registers times numbers."""
+    total = None
+    for value, factor in terms:
+        if value is None:
+            continue
+        if total is None:
+            total = value if factor == 1 else kernel.code.op("mul.lo.s32", value, factor)
+        elif factor == 1:
+            total = kernel.code.op("add.s32", total, value)
+        else:
+            total = kernel.code.op("mad.lo.s32", value, factor, total)
+    return total
+
+
+def _warp(kernel: PtxKernel, plan: MmaPlan, axis: int) -> SSAValue | None:
+    """The number of the thread's warp, down or across; across comes first."""
+    shift = WARP.bit_length() - 1
+    if axis == 0:
+        shift += plan.warps[1].bit_length() - 1
+    return _bits(kernel, kernel.thread, shift, plan.warps[axis])
+
+
+def _place(
+    kernel: PtxKernel, tensor: SSAValue, row: SSAValue | None, column: SSAValue | None
+) -> SharedPlace:
+    owner = tensor.owner
+    assert isinstance(owner, SharedOp)
+    base = kernel.memories[tensor].base
+    return SharedPlace(kernel.code, shared_layout(owner, kernel.threads), base, row, column)
+
+
+def _a_place(kernel: PtxKernel, op: ProductOp, plan: MmaPlan) -> SharedPlace:
+    lane, warp = kernel.thread, _warp(kernel, plan, 0)
+    height = ROWS * plan.tiles[0]
+    if not plan.operands.a_transposed:
+        row = _sum(kernel, (_bits(kernel, lane, 0, 16), 1), (warp, height))
+        column = _sum(kernel, (_bits(kernel, lane, 4, 2), 16))
+        return _place(kernel, op.a, row, column)
+    row = _sum(kernel, (_bits(kernel, lane, 0, 8), 1), (_bits(kernel, lane, 4, 2), 8))
+    column = _sum(kernel, (_bits(kernel, lane, 3, 2), 16), (warp, 2 * height))
+    return _place(kernel, op.a, row, column)
+
+
+def _a_offsets(plan: MmaPlan, step: int) -> list[tuple[int, int]]:
+    """Rows and bytes from a thread's place to what it reads for each tile down."""
+    if plan.operands.a_transposed:
+        return [(plan.step * step, 2 * ROWS * down) for down in range(plan.tiles[0])]
+    return [(ROWS * down, STEP_BYTES * step) for down in range(plan.tiles[0])]
+
+
+def _a_parts(kernel: PtxKernel, plan: MmaPlan, place: InStage, step: int) -> Parts:
+    mnemonic = LDMATRIX.format(4, ".trans" if plan.operands.a_transposed else "")
+    return [list(kernel.code.op(mnemonic, place.at(*at))) for at in _a_offsets(plan, step)]
+
+
+def _b_place(kernel: PtxKernel, op: ProductOp, plan: MmaPlan) -> SharedPlace:
+    lane, warp, size = kernel.thread, _warp(kernel, plan, 1), plan.operands.b.storage.itemsize
+    width = COLUMNS * plan.tiles[1] * size
+    if size == 2:
+        row = _sum(kernel, (_bits(kernel, lane, 0, 16), 1))
+        column = _sum(kernel, (_bits(kernel, lane, 4, 2), 16), (warp, width))
+        return _place(kernel, op.b, row, column)
+    row = _sum(kernel, (_bits(kernel, lane, 0, 4), 4 // size))
+    column = _sum(kernel, (_bits(kernel, lane, 2, 8), plan.interleave * size), (warp, width))
+    return _place(kernel, op.b, row, column)
+
+
+def _b_offsets(plan: MmaPlan, step: int) -> list[tuple[int, int]]:
+    """Rows and bytes from a thread's place to everything that it reads of `b`."""
+    size, v = plan.operands.b.storage.itemsize, plan.interleave
+    first = plan.step * step
+    if size == 2:
+        return [(first, 2 * COLUMNS * across) for across in range(0, plan.tiles[1], 2)]
+    rows = (
+        [4 * r for r in range(2)] if size == 4 else [16 * r + i for r in range(2) for i in range(4)]
+    )
+    return [
+        (first + row, COLUMNS * v * outer * size)
+        for outer in range(plan.tiles[1] // v)
+        for row in rows
+    ]
+
+
+def _b_parts(kernel: PtxKernel, plan: MmaPlan, place: InStage, step: int) -> Parts:
+    offsets = _b_offsets(plan, step)
+    size, v = plan.operands.b.storage.itemsize, plan.interleave
+    if size == 2:
+        return _matrices(kernel, plan, place, offsets)
+    parts: Parts = []
+    each = len(offsets) // (plan.tiles[1] // v)
+    for first in range(0, len(offsets), each):
+        group = [place.at(*at) for at in offsets[first : first + each]]
+        if size == 4:
+            rows = [_words(kernel, at, v) for at in group]
+        else:
+            loads = [kernel.code.op(f"ld.shared.u{8 * v}", at, results=["b32"]) for at in group]
+            rows = [_byte_columns(kernel, loads[i : i + 4], v) for i in (0, 4)]
+        parts += [list(pair) for pair in zip(*rows, strict=True)]
+    return parts
+
+
+def _matrices(
+    kernel: PtxKernel, plan: MmaPlan, place: InStage, offsets: Sequence[tuple[int, int]]
+) -> Parts:
+    """Two tiles across from each load; the last alone if they are odd."""
+    parts: Parts = []
+    for at in offsets:
+        if len(parts) + 1 < plan.tiles[1]:
+            four = kernel.code.op(LDMATRIX.format(4, ".trans"), place.at(*at))
+            parts += [list(four[:2]), list(four[2:])]
+        else:
+            parts.append(list(kernel.code.op(LDMATRIX.format(2, ".trans"), place.at(*at))))
+    return parts
+
+
+def _words(kernel: PtxKernel, at: object, count: int) -> list[SSAValue]:
+    vector = f".v{count}" if count > 1 else ""
+    loaded = kernel.code.op(f"ld.shared{vector}.b32", at)
+    return list(loaded) if isinstance(loaded, tuple) else [loaded]
+
+
+def _byte_columns(kernel: PtxKernel, rows: Sequence[SSAValue], count: int) -> list[SSAValue]:
+    """Four rows of up to four bytes, transposed: a word for each column."""
+
+    def mix(a: SSAValue, b: SSAValue, selector: int) -> SSAValue:
+        return kernel.code.op("prmt.b32", a, b, selector)
+
+    low = mix(rows[0], rows[1], 0x5140), mix(rows[2], rows[3], 0x5140)
+    columns = [mix(*low, 0x5410)]
+    if count > 1:
+        columns.append(mix(*low, 0x7632))
+    if count > 2:
+        high = mix(rows[0], rows[1], 0x7362), mix(rows[2], rows[3], 0x7362)
+        columns += [mix(*high, 0x5410), mix(*high, 0x7632)]
+    return columns

@@ -1,0 +1,212 @@
+"""Where the elements of a block lie in shared memory, so that no two threads meet in one bank.
+
+Enters: a `tile.shared` and the number of threads of a task. Leaves: its `SharedLayout`, and with a
+builder of PTX the addresses of its elements.
+
+Rows are whole chunks of 16 bytes. In a block that only copies fill and only products of blocks
+read, chunk c of row r lies at place c xor f(r) of its row:
+
+    f(r) = factor * (r >> shift), modulo the chunks of a row, or 8 if it has more
+
+A load of matrices takes one chunk of each of 8 rows; with f(r) = r (rows of 128 bytes or more)
+these are 8 different places, so all 32 banks. The other loads of tensor instructions take two
+chunks of each of four rows, which f(r) = 2 r tells apart. Rows whose chunks are no power of two are
+an odd number of chunks long instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import cast
+
+from xdsl.ir import SSAValue
+
+from hectorite.dialects.tile import ProductOp
+from hectorite.dialects.tile_async import CopyOp, SharedOp
+from hectorite.ir.space import TensorType
+from hectorite.lowering.product_plan import MmaPlan, Plan, product_plan
+from hectorite.lowering.ptx_code import At, PtxCode
+
+CHUNK = 16
+LINE = 128
+"""Bytes that all banks together have side by side."""
+
+
+@dataclass(frozen=True)
+class SharedLayout:
+    """`stages` blocks of `rows` rows, each `pitch` bytes from the next."""
+
+    stages: int
+    rows: int
+    item: int
+    pitch: int
+    mask: int = 0
+    factor: int = 0
+    shift: int = 0
+
+    @property
+    def stage_bytes(self) -> int:
+        return self.rows * self.pitch
+
+    @property
+    def bytes(self) -> int:
+        return self.stages * self.stage_bytes
+
+    @property
+    def period(self) -> int:
+        """After so many rows f takes the same values again."""
+        return max(1, (self.mask + 1) // max(1, self.factor)) << self.shift
+
+    def chunk(self, row: int, chunk: int) -> int:
+        """The place of a chunk in its row."""
+        return chunk ^ (self.factor * (row >> self.shift) & self.mask)
+
+    def offset(self, row: int, column: int) -> int:
+        """Bytes from the start of a stage to an element."""
+        chunk, rest = divmod(column * self.item, CHUNK)
+        return row * self.pitch + self.chunk(row, chunk) * CHUNK + rest
+
+
+def is_swizzled(op: SharedOp, threads: int) -> bool:
+    """Whether only copies and products of blocks use it, which know where its elements are."""
+    users = [use.operation for use in op.result.uses]
+    return all(
+        isinstance(user, CopyOp)
+        or isinstance(user, ProductOp)
+        and product_plan(user, threads) is not None
+        for user in users
+    )
+
+
+def shared_layout(op: SharedOp, threads: int) -> SharedLayout:
+    """How a block lies."""
+    type = cast(TensorType, op.result.type)
+    *stages, rows, columns = cast(tuple[int, ...], (1, *type.dims))
+    item = type.element_type.storage.itemsize
+    if not is_swizzled(op, threads):
+        return SharedLayout(prod(stages), rows, item, columns * item)
+    pitch = -(-columns * item // CHUNK) * CHUNK
+    chunks = pitch // CHUNK
+    if chunks & (chunks - 1):
+        return SharedLayout(prod(stages), rows, item, pitch + CHUNK * (1 - chunks % 2))
+    factor, shift = _spread(op, threads)
+    mask = min(chunks, LINE // CHUNK) - 1 if factor else 0
+    if shift is None:
+        shift = max(0, (LINE // pitch).bit_length() - 1)
+    return SharedLayout(prod(stages), rows, item, pitch, mask, factor, shift)
+
+
+def _spread(op: SharedOp, threads: int) -> tuple[int, int | None]:
+    """Factor and shift of f; no shift: by the rows in a line."""
+    for use in op.result.uses:
+        user = use.operation
+        if isinstance(user, ProductOp):
+            plan = product_plan(user, threads)
+            return _spread_for(cast(Plan, plan), user.b is op.result)
+    return 0, None
+
+
+def _spread_for(plan: Plan, is_b: bool) -> tuple[int, int | None]:
+    size = plan.operands.b.storage.itemsize
+    if isinstance(plan, MmaPlan):
+        if not is_b or size == 2:
+            return 1, None
+        return (2, None) if size == 4 else (2, 2)
+    # Threads side by side read a row side by side, whatever the row.
+    return (0, None) if is_b or plan.operands.a_transposed else (1, None)
+
+
+class SharedPlace:
+    """Addresses of elements of a block, from the element (`row`, `column` bytes) of each thread on.
+
+    Both are registers, None for 0. Moving along a row must not carry into bits that the thread's
+    own place has. What `at` gives is computed where it is first asked for, so ask where the kernel
+    starts; `in_stage` then moves addresses to another stage.
+    """
+
+    def __init__(
+        self,
+        code: PtxCode,
+        layout: SharedLayout,
+        base: SSAValue,
+        row: SSAValue | None,
+        column: SSAValue | None,
+    ):
+        self.code, self.layout, self.row = code, layout, row
+        self.start = base
+        if row is not None:
+            self.start = code.op("mad.lo.s32", row, layout.pitch, base)
+        self.chunk = None
+        if column is not None and layout.mask:
+            self.chunk = code.op("shr.u32", column, CHUNK.bit_length() - 1)
+            column = code.op("and.b32", column, CHUNK - 1)
+        if column is not None:
+            self.start = code.op("add.s32", self.start, column)
+        self.made: dict[tuple[int, int], SSAValue] = {}
+
+    def at(self, rows: int, columns: int) -> At:
+        """The address so many rows and bytes of a row further on, in stage 0."""
+        key, far = self.split(rows, columns)
+        if key not in self.made:
+            self.made[key] = self._address(*key)
+        return At(self.made[key], far)
+
+    def split(self, rows: int, columns: int) -> tuple[tuple[int, int], int]:
+        """What an address is computed from, and how far it is from there."""
+        layout = self.layout
+        chunk, rest = divmod(columns, CHUNK)
+        near = chunk & layout.mask
+        return (rows % layout.period, near), rows * layout.pitch + (chunk - near) * CHUNK + rest
+
+    def in_stage(self, stage: SSAValue | None) -> InStage:
+        """The same places in the stage of that number."""
+        return InStage(self, stage)
+
+    def _address(self, rows: int, near: int) -> SSAValue:
+        code, layout = self.code, self.layout
+        if not layout.mask:
+            return self.start
+        spread, place = self._spread(rows), self.chunk
+        if isinstance(spread, int):
+            near ^= spread
+        else:
+            place = spread if place is None else code.op("xor.b32", place, spread)
+        if place is None:
+            return code.op("add.s32", self.start, near * CHUNK) if near else self.start
+        if near:
+            place = code.op("xor.b32", place, near)
+        return code.op("mad.lo.s32", place, CHUNK, self.start)
+
+    def _spread(self, rows: int) -> SSAValue | int:
+        """f of the thread's row and so many more."""
+        code, layout = self.code, self.layout
+        if self.row is None:
+            return layout.factor * (rows >> layout.shift) & layout.mask
+        row = code.op("add.s32", self.row, rows) if rows else self.row
+        if layout.shift:
+            row = code.op("shr.u32", row, layout.shift)
+        if layout.factor != 1:
+            row = code.op("mul.lo.s32", row, layout.factor)
+        return code.op("and.b32", row, layout.mask)
+
+
+class InStage:
+    """Addresses of a `SharedPlace` in one stage, each computed once. `place.at` must have been
+    asked for them before."""
+
+    def __init__(self, place: SharedPlace, stage: SSAValue | None):
+        self.place = place
+        self.offset = None
+        if stage is not None:
+            self.offset = place.code.op("mul.lo.s32", stage, place.layout.stage_bytes)
+        self.made: dict[tuple[int, int], SSAValue] = {}
+
+    def at(self, rows: int, columns: int) -> At:
+        """As `SharedPlace.at`."""
+        key, far = self.place.split(rows, columns)
+        if key not in self.made:
+            start = self.place.made[key]
+            moved = start if self.offset is None else None
+            self.made[key] = moved or self.place.code.op("add.s32", start, self.offset)
+        return At(self.made[key], far)
