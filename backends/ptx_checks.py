@@ -168,7 +168,9 @@ class Checker(Watch):
         self.readers[0, cells] = lanes
         self.read_at[0, cells] = epoch
         second = self.readers[1, cells]
-        other = (before >= 0) & (before // WARP != lanes // WARP) & (second // WARP == lanes // WARP)
+        other = (
+            (before >= 0) & (before // WARP != lanes // WARP) & (second // WARP == lanes // WARP)
+        )
         chosen = cells[other]
         self.readers[1, chosen] = before[other]
         self.read_at[1, chosen] = before_at[other]

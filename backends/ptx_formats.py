@@ -185,5 +185,7 @@ def two_product(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _halves(value: Array) -> tuple[Array, Array]:
-    upper = (value.view(np.int64) & np.int64(-1 << 27)).view(np.float64)
+    """A float64 as the sum of two whose products are exact."""
+    scaled = value * 134217729.0
+    upper = scaled - (scaled - value)
     return upper, value - upper

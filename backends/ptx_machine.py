@@ -211,8 +211,18 @@ def execute(
     machine = Machine()
     with _Arrays(machine.memory, launch.arguments, unwritten) as arrays:
         arguments = [arrays.argument(argument) for argument in launch.arguments]
-        return machine.launch(launch.module, launch.kernel, launch.grid, launch.block, arguments,
-                              launch.shared, schedule, checks, launch.source, step_limit)  # fmt: skip
+        return machine.launch(
+            launch.module,
+            launch.kernel,
+            launch.grid,
+            launch.block,
+            arguments,
+            launch.shared,
+            schedule,
+            checks,
+            launch.source,
+            step_limit,
+        )
 
 
 class _Arrays:
@@ -337,9 +347,11 @@ def _argument_bytes(variable: Variable, argument: Argument) -> bytes:
             raise fail(f"`{variable.name}` takes {size} bytes, got {len(argument)}")
         return bytes(argument)
     dtype = np.dtype(DTYPES[variable.type][0])
-    if isinstance(argument, np.generic) and argument.dtype.itemsize == size:
-        if dtype.kind != "f" or argument.dtype.kind == "f":
-            return argument.tobytes()
+    same_kind = isinstance(argument, np.generic) and (
+        dtype.kind != "f" or argument.dtype.kind == "f"
+    )
+    if same_kind and argument.dtype.itemsize == size:
+        return argument.tobytes()
     if not isinstance(argument, int | float | np.generic) or variable.count is not None:
         raise fail(f"`{variable.name}` takes a .{variable.type}, got {type(argument).__name__}")
     number = argument.item() if isinstance(argument, np.generic) else argument
