@@ -64,7 +64,7 @@ def level_text(
     if text.form == "ptx":
         return text_of_ptx(text, level, target)
     gpu = _gpu(level, target)
-    if level == "sass":
+    if level in ("cubin", "sass"):
         ptx = level_text(text, facts, "ptx", sizes, function, reassociate=reassociate, target=gpu)
         return text_of_ptx(ProgramText(text.name, ptx, "ptx"), level, gpu)
     if text.form == level and text.form in CODE:
