@@ -147,6 +147,8 @@ class KernelText:
         )
         threads = self.kernel.threads
         limit = "" if threads is None else f"\n.maxntid {threads.value.data}, 1, 1"
+        if (resident := self.kernel.resident) is not None:
+            limit += f"\n.minnctapersm {resident.value.data}"
         return f".visible .entry {name}(\n{parameters}\n){limit}\n"
 
     def _with_registers(self, lines: list[str]) -> list[str]:

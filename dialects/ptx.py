@@ -1,6 +1,6 @@
 """The `ptx` dialect: PTX as SSA, one operation for each instruction.
 
-    kernel      ::= "ptx.kernel" @name "(" (%arg ":" register)* ")" ("threads" n)? region
+    kernel      ::= "ptx.kernel" @name "(" (%arg ":" register)* ")" ("threads" n ("resident" m)?)? region
     instruction ::= ...                                      see ptx_instruction.py
     constant    ::= "ptx.constant" number ":" kind           written where it is used
     special     ::= "ptx.special" string ":" kind            %tid.x, %laneid, ...
@@ -72,20 +72,25 @@ SPACES = ("shared", "local", "global", "const")
 @irdl_op_definition
 class KernelOp(IRDLOperation):
     """A kernel. The arguments of the first block are its parameters; `threads` is the greatest
-    number of threads in a block, if that is known."""
+    number of threads in a block, if that is known, and `resident` the number of blocks that an SM
+    must be able to hold at once, which bounds their registers."""
 
     name = "ptx.kernel"
 
     sym_name = prop_def(StringAttr)
     threads = opt_prop_def(IntegerAttr)
+    resident = opt_prop_def(IntegerAttr)
     body = region_def()
     traits = traits_def(SymbolOpInterface(), IsolatedFromAbove())
 
-    def __init__(self, name: str, body: Region, threads: int | None = None):
+    def __init__(
+        self, name: str, body: Region, threads: int | None = None, resident: int | None = None
+    ):
         super().__init__(
             properties={
                 "sym_name": StringAttr(name),
                 "threads": None if threads is None else IntegerAttr(threads, 64),
+                "resident": None if resident is None else IntegerAttr(resident, 64),
             },
             regions=[body],
         )
@@ -102,7 +107,8 @@ class KernelOp(IRDLOperation):
         name = parser.parse_symbol_name().data
         arguments = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_argument)
         threads = parser.parse_integer() if parser.parse_optional_keyword("threads") else None
-        return cls(name, parser.parse_region(arguments), threads)
+        resident = parser.parse_integer() if parser.parse_optional_keyword("resident") else None
+        return cls(name, parser.parse_region(arguments), threads, resident)
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
@@ -111,6 +117,8 @@ class KernelOp(IRDLOperation):
             printer.print_list(self.body.blocks[0].args, printer.print_block_argument)
         if self.threads is not None:
             printer.print_string(f" threads {self.threads.value.data}")
+        if self.resident is not None:
+            printer.print_string(f" resident {self.resident.value.data}")
         printer.print_string(" ")
         printer.print_region(self.body, print_entry_block_args=False)
 

@@ -1,7 +1,7 @@
 """How a product of two blocks in shared memory is shared out among the threads of a task.
 
-Enters: a `tile.product` and a number of threads. Leaves: an `MmaPlan` where a tensor instruction has
-its element types, else an `FmaPlan`, or nothing where the operands are not blocks in shared memory.
+Enters: a `tile.product` and a number of threads. Leaves: an `MmaPlan` where a tensor instruction
+has its element types, else an `FmaPlan`; nothing where operands are not blocks in shared memory.
 
     f16 x f16 -> f32, 128 x 128, 256 threads     2 x 4 warps of 4 x 4 instructions m16n8k16
     f32 x f32 -> f32, 128 x 128, 256 threads     16 x 16 threads of 8 x 8 elements

@@ -1,8 +1,8 @@
 """Copies to shared memory as PTX.
 
-Enters: a `tile.copy` and the layout of its block. Leaves: for each run of a thread one `cp.async` of
-4, 8 or 16 bytes, which fills with zeros what is not valid; runs of 1 or 2 bytes, which it does not
-copy, are loaded and stored.
+Enters: a `tile.copy` and the layout of its block. Leaves: for each run of a thread one `cp.async`
+of 4, 8 or 16 bytes, which fills with zeros what is not valid; runs of 1 or 2 bytes, which it does
+not copy, are loaded and stored.
 
     source = base + place of the thread + indices known before the loop (computed there)
              + indices of the loop + place of the register (a number, if the stride is one)

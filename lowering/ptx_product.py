@@ -1,6 +1,6 @@
 """Products of the `tile` dialect as PTX.
 
-Enters: a `tile.product`. Leaves: the registers of its result. Blocks in shared memory are multiplied
+Enters: a `tile.product`. Leaves: the registers of its result. Blocks in shared memory are done
 as their `product_plan` says (`ptx_product_mma.py`, `ptx_product_fma.py`). Of other operands every
 thread multiplies alone what its own elements of the result need, which is right for every element
 type and every access and fast for none: step k loads one element of each row and of each column
@@ -24,8 +24,11 @@ from hectorite.lowering.ptx_code import At
 from hectorite.lowering.ptx_convert import constant, convert
 from hectorite.lowering.ptx_elements import load_element
 from hectorite.lowering.ptx_fuse import multiply_add
-from hectorite.lowering.ptx_kernel import Memory, PtxKernel
+from hectorite.lowering.ptx_kernel import Memory, PtxKernel, block_threads
 from hectorite.lowering.tile_layouts import is_tile
+
+FEW_ACCUMULATORS = 64
+"""Accumulators of a thread with which half of 128 registers are left."""
 
 
 class Factor:
@@ -62,6 +65,21 @@ def prepare(kernel: PtxKernel, op: ProductOp) -> None:
         ptx_product_mma.prepare(kernel, op, plan)
     elif plan is not None:
         ptx_product_fma.prepare(kernel, op, plan)
+
+
+def resident(kernel: PtxKernel) -> int | None:
+    """How many blocks an SM should hold at once, if that needs saying: where accumulators of
+    tensor instructions leave as many registers again, the assembler shall do with those."""
+    plans = [
+        plan
+        for op in kernel.kernel.walk()
+        if isinstance(op, ProductOp)
+        and isinstance(plan := product_plan(op, kernel.threads), MmaPlan)
+    ]
+    most = max((plan.layout.register_count for plan in plans), default=0)
+    if not FEW_ACCUMULATORS // 2 < most <= FEW_ACCUMULATORS:
+        return None
+    return kernel.target.registers_per_sm // (2 * FEW_ACCUMULATORS * block_threads(kernel.threads))
 
 
 def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:

@@ -1,6 +1,6 @@
 """Products of blocks in shared memory by multiply-adds of each thread, for any element types.
 
-Enters: a `tile.product` with an `FmaPlan`. Leaves: for each step of k the elements that a thread has
+Enters: a `tile.product` with an `FmaPlan`. Leaves: for each step of k the elements a thread has
 of one column of `a` and one row of `b`, loaded several at a time, and a multiply-add for each pair.
 Threads side by side read a row of `b` side by side; rows of `a` are read along k if they lie so.
 """

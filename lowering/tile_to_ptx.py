@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from xdsl.dialects import scf
-from xdsl.dialects.builtin import ModuleOp, StringAttr
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr
 from xdsl.ir import Block, Operation, Region, SSAValue
 
 from hectorite.dialects.ptx import KernelOp as PtxKernelOp
@@ -92,7 +92,10 @@ def lower_kernel(op: KernelOp, target: Target) -> tuple[PtxKernelOp, LaunchShape
             hint="smaller tiles or fewer stages need less",
         )
     shape = LaunchShape(block_threads(state.threads), state.per_block, dynamic)
-    return state.code.finish(), shape
+    kernel = state.code.finish()
+    if (resident := ptx_product.resident(state)) is not None:
+        kernel.properties["resident"] = IntegerAttr(resident, 64)
+    return kernel, shape
 
 
 def _lowered(op: KernelOp, target: Target, dynamic: bool) -> PtxKernel:

@@ -53,23 +53,16 @@ class Case:
     threads: int = 32
     attributes: str = ""
     fixed: bool = False
-    """Whether k is a number in the kernel."""
+    """Whether all extents are numbers in the kernel; the columns then fill their blocks."""
 
     def text(self) -> str:
         """The module."""
         a, b, c = (ELEMENTS[name].xdsl for name in (self.a, self.b, self.c))
-        k = str(self.k) if self.fixed else "K"
-        x = (
-            f"!hec.tensor<{a}[{k}, M]>"
-            if self.kind == "transposed"
-            else f"!hec.tensor<{a}[M, {k}]>"
-        )
-        w = (
-            f"!hec.tensor<{b}[G, {k}, N]>"
-            if self.kind == "grouped"
-            else f"!hec.tensor<{b}[{k}, N]>"
-        )
-        y, picks = f"!hec.tensor<{c}[M, N]>", "!hec.tensor<i32[M]>"
+        m, n, k = ("M", "N", "K") if not self.fixed else (self.m, self.n, self.k)
+        shape = f"{k}, {m}" if self.kind == "transposed" else f"{m}, {k}"
+        x = f"!hec.tensor<{a}[{shape}]>"
+        w = f"!hec.tensor<{b}[{'G, ' if self.kind == 'grouped' else ''}{k}, {n}]>"
+        y, picks = f"!hec.tensor<{c}[{m}, {n}]>", f"!hec.tensor<i32[{m}]>"
         group = "%group, " if self.kind == "grouped" else ""
         zero = "%zero"
         at = f"[{zero}, %rows] k 0" if self.kind == "transposed" else f"[%rows, {zero}] k 1"
@@ -79,12 +72,17 @@ class Case:
         lanes = f"vector<{self.rows}xindex>"
         threads = "" if self.threads == 32 else f"threads {self.threads} "
         attributes = f" {{{self.attributes}}}" if self.attributes else ""
-        extent = f"scalar.constant {self.k} : index" if self.fixed else 'tile.size "K"'
+        extents = [
+            f"scalar.constant {number} : index" if self.fixed else f'tile.size "{size}"'
+            for size, number in (("M", self.m), ("N", self.n), ("K", self.k))
+        ]
+        columns = "" if self.fixed else " columns %right"
+        valid = "" if self.fixed else " valid %right"
         return f"""
 tile.program @p(%x: {x}, %w: {w}, %picks: {picks}) -> {y} {{
   %y = tile.allocate : {y}
-  %m = tile.size "M"
-  %n = tile.size "N"
+  %m = {extents[0]}
+  %n = {extents[1]}
   %rows = scalar.constant {self.rows} : index
   %more_rows = scalar.constant {self.rows - 1} : index
   %columns = scalar.constant {self.columns} : index
@@ -103,9 +101,9 @@ tile.kernel @k(%task: index, %x: {x}, %w: {w}, %picks: {picks}, %y: {y}) {thread
   %height = scalar.constant {self.rows} : index
   %width = scalar.constant {self.columns} : index
   %more = scalar.constant {self.columns - 1} : index
-  %m = tile.size "M"
-  %n = tile.size "N"
-  %k = {extent}
+  %m = {extents[0]}
+  %n = {extents[1]}
+  %k = {extents[2]}
   %0 = scalar.add %n, %more : index
   %strips = scalar.floordiv %0, %width : index
   %i = scalar.floordiv %task, %strips : index
@@ -123,9 +121,9 @@ tile.kernel @k(%task: index, %x: {x}, %w: {w}, %picks: {picks}, %y: {y}) {thread
   %rows = scalar.select %inside, %all, %starts : {lanes}
   %some = tile.load %picks[%rows] : {picks} -> vector<{self.rows}xi32>
   %picked = scalar.cast %some : vector<{self.rows}xi32> to {lanes}
-  %p = tile.product %x{at}, %w[{group}{zero}, %left] k {1 if group else 0} to %k columns %right : \
+  %p = tile.product %x{at}, %w[{group}{zero}, %left] k {1 if group else 0} to %k{columns} : \
 {x}, {w} -> {tile}{attributes}
-  tile.store %p, %y[%rows, %left] axis 1 valid %right : {y}, {tile}
+  tile.store %p, %y[%rows, %left] axis 1{valid} : {y}, {tile}
   tile.end
 }}
 """
