@@ -102,7 +102,7 @@ class CompiledKernel:
         blocks = geometry.grid[0] * geometry.grid[1] * geometry.grid[2]
         self._run(self._code.address(ENTRY), slots.ctypes.data, blocks)
         if fault[FaultSlot.KIND]:
-            raise self._told(fault, geometry)
+            raise self._told(fault, geometry, allocations)
 
     def _ranges(self, parameters: bytes, known: Sequence[Allocation]) -> list[int]:
         """For each parameter that points into an allocation where that starts, and its length."""
@@ -117,7 +117,12 @@ class CompiledKernel:
             ranges += [found.address, found.size]
         return ranges
 
-    def _told(self, fault: np.ndarray[Any, Any], geometry: Geometry) -> HectoriteError:
+    def _told(
+        self,
+        fault: np.ndarray[Any, Any],
+        geometry: Geometry,
+        allocations: Sequence[Allocation],
+    ) -> HectoriteError:
         """What the record of a fault says, as an error at the line of the PTX."""
         kind, line = Fault(int(fault[FaultSlot.KIND])), int(fault[FaultSlot.LINE])
         address, size = int(fault[FaultSlot.ADDRESS]), int(fault[FaultSlot.SIZE])
@@ -125,23 +130,40 @@ class CompiledKernel:
         if kind in (Fault.DEADLOCK, Fault.NO_PROGRESS):
             line = self.lines.get(address, 0)
         where = f"thread {_point(thread, geometry.block)} of block {_point(block, geometry.grid)}"
-        message = f"{_WHAT[kind].format(size=size, address=address & (1 << 64) - 1)}, by {where}"
+        address &= (1 << 64) - 1
+        where_in = nearest(address, size, allocations) if kind in _GLOBAL else f"at {address:#x}"
+        message = f"{_WHAT[kind].format(size=size, place=where_in)}, by {where}"
         span = place(self.source, line) if line else None
         return fail(message, span=span, source=self.source, hint=LOCKSTEP_HINT)
 
 
+_GLOBAL = (Fault.OUT_OF_BOUNDS, Fault.MISALIGNED)
 _WHAT = {
-    Fault.OUT_OF_BOUNDS: "an access of {size} bytes at {address:#x} is outside of every array",
-    Fault.MISALIGNED: "an access of {size} bytes at {address:#x} is misaligned",
-    Fault.SHARED_OUT_OF_BOUNDS: "an access of {size} bytes at {address:#x} of shared memory is "
-    "outside of it",
-    Fault.LOCAL_OUT_OF_BOUNDS: "an access of {size} bytes at {address:#x} of local memory is "
-    "outside of it",
+    Fault.OUT_OF_BOUNDS: "an access of {size} bytes {place} is outside of every array",
+    Fault.MISALIGNED: "an access of {size} bytes {place} is misaligned",
+    Fault.SHARED_OUT_OF_BOUNDS: "an access of {size} bytes {place} is outside of shared memory",
+    Fault.LOCAL_OUT_OF_BOUNDS: "an access of {size} bytes {place} is outside of local memory",
     Fault.TRAP: "the kernel stops itself (trap)",
     Fault.ASSERTION: "an assertion of the kernel fails",
     Fault.DEADLOCK: "threads wait for each other at barriers that others do not reach",
     Fault.NO_PROGRESS: "threads ask again and again for what nobody brings",
 }
+
+
+def nearest(address: int, size: int, allocations: Sequence[Allocation]) -> str:
+    """Where an address is, said from the array that it is nearest to."""
+
+    def distance(allocation: Allocation) -> int:
+        behind = address + size - allocation.address - allocation.size
+        return max(behind, allocation.address - address, 0)
+
+    if not allocations:
+        return f"at {address:#x}"
+    number = min(range(len(allocations)), key=lambda i: distance(allocations[i]))
+    found = allocations[number]
+    if distance(found) > max(found.size, 1 << 20):
+        return f"at {address:#x}"
+    return f"at byte {address - found.address} of array {number}, which has {found.size} bytes,"
 
 
 def _point(number: int, sizes: tuple[int, int, int]) -> str:
