@@ -156,6 +156,9 @@ class Access:
                 at = self._moved_by(at, number, self.memory.strides[axis])
             elif axis not in self.vectors:
                 at = self._moved(at, self.kernel.value(index), axis)
+        if self.memory.space == "shared" and self.op.lane_step < 0 and at.offset:
+            # The register alone would be below the start of the memory, which may wrap around.
+            at = At(self.code.op("add.s32", at.base, at.offset))
         return at
 
     def _moved(self, at: At, index: SSAValue, axis: int, step: int = 1) -> At:
@@ -220,9 +223,7 @@ class Access:
             found.append(self._once("lo", at, extent))
         return found
 
-    def _index_at(
-        self, axis: int, index: SSAValue, register: int, moves: bool
-    ) -> SSAValue:
+    def _index_at(self, axis: int, index: SSAValue, register: int, moves: bool) -> SSAValue:
         """The index along a dimension of one register's element."""
         number = known_index(index)
         base: SSAValue | None

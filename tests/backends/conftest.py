@@ -1,15 +1,22 @@
-"""What tests of several backends share: one kernel written as text, run on the CPU."""
+"""What tests of several backends share: one kernel written as text, run on the CPU and as PTX."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
 import pytest
+from xdsl.dialects.builtin import IntegerAttr
 from xdsl.parser import Parser
 
 from hectorite.backends.binding import Binding
 from hectorite.backends.cpu import CpuExecutable, build
+from hectorite.backends.ptx_device import PtxExecutable
+from hectorite.backends.ptx_device import build as build_ptx
+from hectorite.backends.ptx_module import to_ptx_text
 from hectorite.dialects.context import make_context
+from hectorite.dialects.graph_sets import schema_of
+from hectorite.dialects.tile import KernelOp
+from hectorite.ir.target import target
 
 
 @pytest.fixture
@@ -55,20 +62,74 @@ def compiled(text: str) -> CpuExecutable:
     return build(module)
 
 
+@cache
+def ptx_of(text: str, threads: int) -> str:
+    """The PTX of a tile module whose tasks take so many threads."""
+    module = Parser(make_context(), text).parse_module()
+    for op in module.ops:
+        if isinstance(op, KernelOp):
+            op.threads = IntegerAttr(threads, 64)
+    module.verify()
+    return to_ptx_text(module, target("sm_80"))
+
+
+@cache
+def executed(text: str, threads: int) -> PtxExecutable:
+    """The same as an executable."""
+    return build_ptx(ptx_of(text, threads))
+
+
+ON_PTX = {"test_llvm_memory": 32, "test_llvm_kernel": 128}
+"""Modules whose kernels run also as PTX, and the threads of a task."""
+
+CPU_ALONE = {"test_pad", "test_type_without_code", "test_offsets_beyond_31_bits"}
+"""Tests of messages of the CPU, and of indices that do not fit in 32 bits."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "run_kernel" in metafunc.fixturenames:
+        threads = ON_PTX.get(metafunc.module.__name__.rpartition(".")[2])
+        machines = [None, threads] if threads else [None]
+        if metafunc.function.__name__ in CPU_ALONE:
+            machines = [None]
+        names = ["cpu" if machine is None else "ptx" for machine in machines]
+        metafunc.parametrize("run_kernel", machines, ids=names, indirect=True)
+
+
 @pytest.fixture
-def run_kernel() -> Callable[..., tuple[Any, ...]]:
+def run_kernel(request: pytest.FixtureRequest) -> Callable[..., tuple[Any, ...]]:
     """`run_kernel(body, inputs, outputs, arguments, tasks=1, **sets)` gives the outputs."""
+    return lambda *given, **more: run_on(request.param, *given, **more)
 
-    def run(
-        body: str,
-        inputs: Mapping[str, str],
-        outputs: Mapping[str, str],
-        arguments: Mapping[str, Any],
-        tasks: int = 1,
-        **sets: int,
-    ) -> tuple[Any, ...]:
+
+@pytest.fixture
+def run_ptx() -> Callable[..., tuple[Any, ...]]:
+    """The same as PTX; what comes first is the number of threads of a task."""
+    return run_on
+
+
+@pytest.fixture
+def kernel_ptx() -> Callable[..., str]:
+    """`kernel_ptx(threads, body, inputs, outputs, *sets)` is the PTX of one kernel."""
+
+    def emitted(threads: int, body: str, inputs: Any, outputs: Any, *sets: str) -> str:
         declarations = "".join(f"graph.set @{name}\n" for name in sets)
-        executable = compiled(declarations + one_kernel(body, inputs, outputs, tasks))
-        return executable.run(Binding(executable.schema, sets), arguments)
+        return ptx_of(declarations + one_kernel(body, inputs, outputs), threads)
 
-    return run
+    return emitted
+
+
+def run_on(
+    threads: int | None,
+    body: str,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    arguments: Mapping[str, Any],
+    tasks: int = 1,
+    **sets: int,
+) -> tuple[Any, ...]:
+    declarations = "".join(f"graph.set @{name}\n" for name in sets)
+    text = declarations + one_kernel(body, inputs, outputs, tasks)
+    executable = compiled(text) if threads is None else executed(text, threads)
+    schema = schema_of(Parser(make_context(), text).parse_module())
+    return executable.run(Binding(schema, sets), arguments)

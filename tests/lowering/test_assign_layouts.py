@@ -44,7 +44,7 @@ def example(path: Path) -> ModuleOp:
     text = read_program(str(path))
     facts = facts_of(text, None)
     name = list(facts.signatures)[-1]
-    sizes = {size: 48 for size in facts.signatures[name].sizes}
+    sizes = dict.fromkeys(facts.signatures[name].sizes, 48)
     graph = optimise(only(text.module, name), sizes)
     return to_tile(graph, name, Machine.gpu(target("sm_90")))
 
