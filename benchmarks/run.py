@@ -1,8 +1,8 @@
 """Races hectorite against other runtimes on this machine: `python benchmarks/run.py SUITE`.
 
-Enters: a suite (rgnn, sparse, dense, compile, or all) and a folder of real graphs. Leaves: tables
-on the terminal and, with --json, the rows in a file. Exit code 1 when our own result was wrong or
-missing, 2 when the command line was.
+Enters: a suite (rgnn, sparse, dense, compile, static, or all) and a folder of real graphs. Leaves:
+tables on the terminal and, with --json, the rows in a file. Exit code 1 when our own result was
+wrong or missing, 2 when the command line was.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ from benchmarks.peers.table import OURS, Peer, all_peers  # noqa: E402
 from benchmarks.race import Arena, Entry  # noqa: E402
 from benchmarks.reference import expected  # noqa: E402
 from benchmarks.report import Row, rows_of, show_case, show_summary  # noqa: E402
+from benchmarks.static import compare  # noqa: E402
 
 
 def arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__.split("\n")[0])
-    parser.add_argument("suite", choices=[*SUITES, "compile", "all"])
+    parser.add_argument("suite", choices=[*SUITES, "compile", "static", "all"])
     parser.add_argument("--quick", action="store_true", help="small cases, few rounds: 1 to 2 min")
     parser.add_argument("--data-dir", type=Path, help="folder of real graphs, NAME.npz")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     parser.add_argument("--target", default="cpu", choices=["cpu"])
     parser.add_argument("--only", default="", help="cases with one of these in their name")
     parser.add_argument("--peers", default="", help="peers with one of these in their name")
+    parser.add_argument("--triton", metavar="PYTHON", help="static: a Python that has Triton")
     parser.add_argument("--rounds", type=int, help="turns of each peer (default 5, quick 2)")
     parser.add_argument("--threads", type=int, default=available_cores(), help="of every peer")
     parser.add_argument(
@@ -94,6 +96,8 @@ def physical_memory() -> int:
 
 def main(command_line: Sequence[str] | None = None) -> int:
     chosen = arguments(command_line)
+    if chosen.suite == "static":
+        return compare(chosen.triton, chosen.json)
     # A file or a pipe has no width of its own; the tables need about this much.
     screen = Console(width=None if sys.stdout.isatty() else 120)
     progress = Console(stderr=True)
