@@ -1,4 +1,4 @@
-"""Kernels as PTX, executed here: threads that pass values to each other, and how memory is accessed.
+"""Kernels as PTX, executed here: threads that pass values on, and how memory is accessed.
 
 What kernels compute is tested where the CPU's are, in `test_llvm_kernel` and `test_llvm_memory`.
 """
