@@ -15,7 +15,9 @@ from xdsl.passes import ModulePass
 from hectorite.ir.target import Target
 from hectorite.lowering.assign_layouts import AssignLayouts
 from hectorite.lowering.insert_barriers import InsertBarriers
+from hectorite.lowering.pipeline_copies import PipelineCopies
 from hectorite.lowering.promote_locals import PromoteLocals
+from hectorite.lowering.stage_products import StageProducts
 from hectorite.lowering.tile_to_ptx import LaunchShape, tile_to_ptx
 
 Observe = Callable[[str, ModuleOp], None]  # called after each pass with its name and the module
@@ -26,6 +28,9 @@ def tile_passes(target: Target) -> tuple[ModulePass, ...]:
     return (
         # Sums that live in values, not in memory, need neither layouts proven alike nor barriers.
         PromoteLocals(),
+        # Whole products become loops over blocks, which the next pass can pipeline.
+        StageProducts(),
+        PipelineCopies(target.name),
         # Layouts are chosen once for all values, when none is added any more.
         AssignLayouts(),
         # Layouts prove where no barrier is needed.

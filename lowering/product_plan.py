@@ -6,8 +6,8 @@ has its element types, else an `FmaPlan`; nothing where operands are not blocks 
     f16 x f16 -> f32, 128 x 128, 256 threads     2 x 4 warps of 4 x 4 instructions m16n8k16
     f32 x f32 -> f32, 128 x 128, 256 threads     16 x 16 threads of 8 x 8 elements
 
-A thread has `interleave` neighbouring columns of as many instructions, so that one load brings the
-parts of all of them: column g of instruction i is column g * interleave + i of the tile.
+With elements of one byte a thread has `interleave` neighbouring columns of as many instructions, so
+that one load brings parts of them all: column g of instruction i is column g * interleave + i.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def _mma_plan(operands: Operands, threads: int) -> MmaPlan | None:
     warps = _warps(operands, threads // WARP)
     tiles = operands.rows // ROWS // warps[0], operands.columns // COLUMNS // warps[1]
     interleave = 1
-    if size != 2:
+    if size == 1:
         interleave = next(v for v in (4, 2, 1) if tiles[1] % v == 0)
     mnemonic = f"mma.sync.aligned.m16n8k{step}.row.col.{'.'.join(types)}"
     repeats = threads // WARP // (warps[0] * warps[1])

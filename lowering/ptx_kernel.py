@@ -75,8 +75,8 @@ def block_threads(threads: int) -> int:
 
 class PtxKernel:
     """One kernel being written. `thread` is the number of the thread in its task, a b32, `task`
-    the number of the task; `dynamic` puts all shared memory where the launch gives it. `prepared` is
-    what copies and products have computed where the kernel starts."""
+    the number of the task; `dynamic` puts all shared memory where the launch gives it. `prepared`
+    is what copies and products have computed where the kernel starts."""
 
     def __init__(self, kernel: KernelOp, target: Target, dynamic: bool = False):
         self.kernel = kernel

@@ -68,17 +68,18 @@ def prepare(kernel: PtxKernel, op: ProductOp) -> None:
 
 
 def resident(kernel: PtxKernel) -> int | None:
-    """How many blocks an SM should hold at once, if that needs saying: where accumulators of
-    tensor instructions leave as many registers again, the assembler shall do with those."""
-    plans = [
-        plan
-        for op in kernel.kernel.walk()
-        if isinstance(op, ProductOp)
-        and isinstance(plan := product_plan(op, kernel.threads), MmaPlan)
-    ]
-    most = max((plan.layout.register_count for plan in plans), default=0)
-    if not FEW_ACCUMULATORS // 2 < most <= FEW_ACCUMULATORS:
+    """How many blocks of a kernel with products an SM shall hold at once; None for others.
+
+    Where tensor instructions leave half of 128 registers, the assembler shall do with those. Of
+    other products it must not spill to have one block more, so one is enough.
+    """
+    products = [op for op in kernel.kernel.walk() if isinstance(op, ProductOp)]
+    if not products:
         return None
+    plans = [product_plan(op, kernel.threads) for op in products]
+    counts = [p.layout.register_count for p in plans if isinstance(p, MmaPlan)]
+    if len(counts) < len(plans) or max(counts) > FEW_ACCUMULATORS:
+        return 1
     return kernel.target.registers_per_sm // (2 * FEW_ACCUMULATORS * block_threads(kernel.threads))
 
 

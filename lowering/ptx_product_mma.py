@@ -194,7 +194,7 @@ def _b_parts(kernel: PtxKernel, plan: MmaPlan, place: InStage, step: int) -> Par
     for first in range(0, len(offsets), each):
         group = [place.at(*at) for at in offsets[first : first + each]]
         if size == 4:
-            rows = [_words(kernel, at, v) for at in group]
+            rows = [[kernel.code.op("ld.shared.b32", at)] for at in group]
         else:
             loads = [kernel.code.op(f"ld.shared.u{8 * v}", at, results=["b32"]) for at in group]
             rows = [_byte_columns(kernel, loads[i : i + 4], v) for i in (0, 4)]
@@ -214,12 +214,6 @@ def _matrices(
         else:
             parts.append(list(kernel.code.op(LDMATRIX.format(2, ".trans"), place.at(*at))))
     return parts
-
-
-def _words(kernel: PtxKernel, at: object, count: int) -> list[SSAValue]:
-    vector = f".v{count}" if count > 1 else ""
-    loaded = kernel.code.op(f"ld.shared{vector}.b32", at)
-    return list(loaded) if isinstance(loaded, tuple) else [loaded]
 
 
 def _byte_columns(kernel: PtxKernel, rows: Sequence[SSAValue], count: int) -> list[SSAValue]:
