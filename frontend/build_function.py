@@ -33,6 +33,7 @@ from hectorite.frontend.typing_rules import mean_type
 from hectorite.frontend.weak import BOOL, I32
 from hectorite.ir.diagnostics import Source, Span
 from hectorite.ir.index import IndexExpr
+from hectorite.ir.schedule import ATTRIBUTE, Schedule
 from hectorite.ir.space import TensorType
 
 KINDS = {"=": "assign", "+=": "add", "*=": "mul", "max=": "max", "min=": "min"}
@@ -88,16 +89,20 @@ class FunctionBuilder:
         self.functions = functions
         self.source = Source("", "")
         self.span = Span(1, 1, 1, 1)
+        self.schedule: Schedule | None = None
         self._temporaries = 0
 
     def body(self, function: CheckedFunction, environment: Environment) -> None:
         """The statements of a function, its own or one that is called."""
         for item in function.statements:
             self.source, self.span = function.source, item.span
+            self.schedule = None
             if isinstance(item, CheckedCall):
                 self._call(item, function, environment)
             else:
+                self.schedule = function.schedules.get(item.tensor)
                 self._statement(item, function.tensors[item.tensor], environment)
+        self.schedule = None
 
     def add(self, op: Operation) -> None:
         """Append an operation; it and all inside come from the statement at hand."""
@@ -134,6 +139,8 @@ class FunctionBuilder:
         block.add_op(YieldOp(result))
         op = StatementOp(kind, environment.access(access), variables, type, block, init)
         op.result.name_hint = name
+        if self.schedule is not None:
+            op.attributes[ATTRIBUTE] = self.schedule.attribute
         self.add(op)
         return op.result
 

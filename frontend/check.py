@@ -4,7 +4,7 @@ Enters: the programs of one compilation, as parsed. Leaves: a `CheckedProgram`, 
 `HectoriteError` with every independent error. The order: declarations (`check_declarations.py`);
 then for each function (`check_function.py`) its index expressions (`check_index.py`), what they
 range over (`infer.py`), types (`check_values.py`, `store.py`) and the rules of each statement
-(`check_statement.py`).
+(`check_statement.py`); last the schedules of functions (`check_schedule.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from hectorite.frontend import syntax
 from hectorite.frontend.check_declarations import declare
 from hectorite.frontend.check_function import check_function
+from hectorite.frontend.check_schedule import check_schedules
 from hectorite.frontend.scope import Place, Scope
 from hectorite.frontend.typed import CheckedCall, CheckedFunction, CheckedProgram
 from hectorite.ir.diagnostics import Report
@@ -35,6 +36,7 @@ def check_program(
         checked = check_function(signature, scope)
         if checked is not None:
             functions[name] = checked
+    check_schedules([*imports, program], functions, report)
     _reject_recursion(scope)
     if not report.has_errors:
         _reject_explosion(functions, scope)

@@ -17,7 +17,7 @@ from hectorite.frontend.function_state import count
 from hectorite.frontend.intrinsics import COMPARISONS, is_builtin_call
 from hectorite.frontend.scope import MAX_SIZE, UNKNOWN, Place, Scope, Signature
 from hectorite.frontend.typed import TensorSpec
-from hectorite.ir.diagnostics import Report, Source, Span
+from hectorite.ir.diagnostics import Report, Source
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Condition, Derivation, SetDecl
 
@@ -44,12 +44,6 @@ def declare(programs: Sequence[syntax.Program], report: Report) -> Scope:
         _check_scalar_function(node, scope, Place(source, report))
     for source, node in _each(programs, syntax.Function):
         scope.signatures[node.name.text] = _signature(node, scope, source)
-    for source, node in _each(programs, syntax.Schedule):
-        Place(source, report).error(
-            "schedules are not implemented yet",
-            Span(node.span.line, node.span.column, node.span.line, node.span.column + 8),
-            "none: the compiler chooses tiles, pipelining and work split",
-        )
     return scope
 
 

@@ -6,11 +6,13 @@ explicit here, index expressions are canonical, and every index variable has wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hectorite.ir.diagnostics import Diagnostic, Source, Span
 from hectorite.ir.element import ElementType
 from hectorite.ir.index import IndexExpr
+from hectorite.ir.schedule import Schedule
 from hectorite.ir.schema import Schema
 
 Dim = int | str
@@ -129,7 +131,8 @@ class CheckedCall:
 @dataclass(frozen=True, eq=False)
 class CheckedFunction:
     """One function. `tensors` holds parameters and locals by name; a returned one has the type
-    that its result declares. `sizes` are its size variables in order of appearance."""
+    that its result declares. `sizes` are its size variables in order of appearance, `schedules`
+    the orders for tensors by name."""
 
     name: str
     span: Span
@@ -141,6 +144,7 @@ class CheckedFunction:
     returned: tuple[str, ...]
     returned_at: Span
     sizes: tuple[str, ...]
+    schedules: Mapping[str, Schedule] = field(default_factory=dict[str, Schedule])
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from xdsl.passes import ModulePass
 
 from hectorite.dialects.graph import ReadOp, ReturnOp, StatementOp
 from hectorite.ir.index import IndexExpr, Path
+from hectorite.ir.schedule import ATTRIBUTE
 from hectorite.ir.space import AccessAttr
 
 
@@ -41,6 +42,8 @@ class ComposeGathers(ModulePass):
 def copied_read(op: StatementOp) -> ReadOp | None:
     """The read whose value a statement copies, if it does nothing else."""
     if op.kind.data != "assign" or op.init is not None or op.type.pad_value is not None:
+        return None
+    if ATTRIBUTE in op.attributes:
         return None
     if any(index.variable is None for index in op.access.data):
         return None

@@ -15,7 +15,7 @@ A product whose result is wide goes over all blocks of the task for each strip o
 strip of the weights stays near while rows pass by.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from xdsl.ir import SSAValue
@@ -27,6 +27,7 @@ from hectorite.lowering.kernel_builder import KernelBuilder
 from hectorite.lowering.kernel_plan import Kernel, Phase
 from hectorite.lowering.place_tensors import Placement, rows_in_lanes
 from hectorite.lowering.row_order import Place, RowOrder
+from hectorite.lowering.schedule_orders import work_of
 from hectorite.lowering.share_rows import Share
 from hectorite.lowering.tile_code import Code
 
@@ -41,16 +42,27 @@ class KernelEmitter:
         self.frame = Frame(builder.code, builder, placement.values)
         self.row = RowEmitter(kernel, builder, placement)
 
-    def emit(self, share: Share) -> None:
+    def emit_all(
+        self, share: Callable[[Code, SSAValue], Share], count: SSAValue, step: int
+    ) -> None:
+        """The shares of every `step`th task from this one on, up to `count`."""
+
+        def one(code: Code, number: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            self.emit(share(code, number), code)
+            return ()
+
+        self.builder.code.loop(self.builder.task, count, step, (), one)
+
+    def emit(self, share: Share, code: Code) -> None:
         """All phases; without rows, the kernel is one task that has a single, nameless row. With
         a strip, the task does that strip of lanes of the kernel's only phase, a product."""
-        code, rows = self.builder.code, share.rows
+        rows = share.rows
         if rows is None:
             for phase in self.kernel.phases:
-                self.row.phase(replace(self.frame, slot=code.constant(0)), phase)
+                self.row.phase(replace(self.frame, code=code, slot=code.constant(0)), phase)
             return
         if self.kernel.machine.is_gpu:
-            self._one_share(share, rows)
+            self._one_share(code, share, rows)
             return
         for group in self._groups():
             if len(group) == 1 and self._is_wide(group[0]):
@@ -73,15 +85,18 @@ class KernelEmitter:
             groups[-1].append(phase)
         return groups
 
-    def _one_share(self, share: Share, rows: RowOrder) -> None:
+    def _one_share(self, code: Code, share: Share, rows: RowOrder) -> None:
         """A task that is one row, or one block of a product."""
-        code, phase = self.builder.code, self.kernel.phases[0]
+        phase = self.kernel.phases[0]
         product = phase.product
         if rows_in_lanes(self.kernel):
-            self.row.lanes.rows(self.frame, rows)
+            self.row.lanes.rows(replace(self.frame, code=code), rows)
             return
         if product is None or share.strip is None:
-            self._one_row(code, rows, rows.lower, self.kernel.phases, code.constant(0))
+            if work_of(self.kernel) == "window":
+                self._row_loop(code, rows, rows.lower, rows.upper, self.kernel.phases, None)
+            else:
+                self._one_row(code, rows, rows.lower, self.kernel.phases, code.constant(0))
             return
         self.builder.threads = product.shape.threads
         block = self._block(code, rows, rows.lower, product.shape.rows)

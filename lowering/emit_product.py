@@ -15,12 +15,13 @@ computed into local memory first.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from xdsl.dialects.builtin import VectorType
+from xdsl.dialects.builtin import IntegerAttr, VectorType
 from xdsl.ir import Attribute, SSAValue
 
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, ProductOp, StoreOp
 from hectorite.ir.index import IndexExpr
+from hectorite.ir.schedule import Schedule
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit_nest import Body, over, strips
 from hectorite.lowering.emit_values import Frame, Lanes, Scope
@@ -28,6 +29,7 @@ from hectorite.lowering.kernel_builder import Storage
 from hectorite.lowering.kernel_plan import Product, Root
 from hectorite.lowering.match_product import factors, plain_read
 from hectorite.lowering.product_shape import vector_lanes
+from hectorite.lowering.stage_products import BLOCK_K, STAGES
 from hectorite.lowering.tile_code import Code
 
 
@@ -62,6 +64,7 @@ class ProductEmitter:
     def emit(self, block: Block) -> None:
         """All strips and loops of the product for one block."""
         scope = Scope.of(block.frame, self.statement, self.root)
+        scope.kernel.remark(scope.code, self.statement)
         self._prefetch(scope, block)
         self.over_strips(scope, lambda at: self.emit_strip(at, block))
 
@@ -194,7 +197,18 @@ class ProductEmitter:
         op = ProductOp(
             init, a, a_indices, a_axis, b, b_indices, b_axis, extent, type, columns, n_axis
         )
+        self._pin(scope, op)
         return scope.code.add(op)
+
+    def _pin(self, scope: Scope, op: ProductOp) -> None:
+        """Choices of the schedule that later passes make otherwise."""
+        schedule = Schedule.on(self.statement) if scope.kernel.machine.is_gpu else None
+        if schedule is None:
+            return
+        if self.product.inner in schedule.tile:
+            op.attributes[BLOCK_K] = IntegerAttr(schedule.tile[self.product.inner], 64)
+        if schedule.pipeline is not None:
+            op.attributes[STAGES] = IntegerAttr(schedule.pipeline, 64)
 
     def _weights(self, uniform: Scope) -> tuple[SSAValue, list[SSAValue], int, int | None]:
         """The weights or their panels, the indices of the strip, and the dimensions of k and n;

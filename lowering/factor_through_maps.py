@@ -36,6 +36,7 @@ from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.scalar import ScalarOp
+from hectorite.ir.schedule import ATTRIBUTE, Schedule
 from hectorite.ir.space import Dim
 from hectorite.lowering.derived_sets import (
     Factor,
@@ -232,6 +233,9 @@ def _onto(module: ModuleOp, op: StatementOp, variable: str, factor: Factor) -> S
             for index in op.access.data
         ],
     )
+    schedule = Schedule.on(moved)
+    if schedule is not None:
+        moved.attributes[ATTRIBUTE] = schedule.renamed(variable, new).attribute
     return moved
 
 

@@ -36,9 +36,11 @@ from hectorite.lowering.kernel_builder import KernelBuilder, Layout
 from hectorite.lowering.kernel_plan import Kernel
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.materialise_operands import materialise_operands
+from hectorite.lowering.notation import Notation
 from hectorite.lowering.pack_weights import Panels, emit_pack
 from hectorite.lowering.place_tensors import Placement, overwritten, private_tensors
 from hectorite.lowering.plan_kernels import plan_kernels
+from hectorite.lowering.schedule_orders import check_orders, work_of
 from hectorite.lowering.share_rows import share_rows
 from hectorite.lowering.tile_code import Code
 
@@ -78,10 +80,16 @@ class _ProgramWriter:
             zip(function.body.block.args, block.args, strict=True)
         )
         self.returned = set(function.return_op.operands)
+        notation = Notation(function)
+        statements = [op for op in function.body.block.ops if isinstance(op, StatementOp)]
+        # The assembler's messages name them; on a CPU nothing would read them.
+        known = statements if self.machine.is_gpu else []
+        self.lines = {op: notation.line(op) or "" for op in known}
 
     def write(self) -> list[Operation]:
         """The program and its kernels."""
         plans = plan_kernels(self.function, self.schema, self.machine)
+        check_orders(plans)
         for number, plan in enumerate(plans):
             self._kernel(plan, f"{self.function.sym_name.data}_{number}")
         results = [self.values[value] for value in self.function.return_op.operands]
@@ -93,12 +101,18 @@ class _ProgramWriter:
         for statement in plan.statements:
             if private.get(statement.result) != "local":
                 self._buffer(statement, overwritten(plan, statement, private))
-        builder = KernelBuilder(name, self.machine)
+        builder = KernelBuilder(name, self.machine, lines=self.lines)
         panels = self._pack(plan, name)
         emitter = KernelEmitter(plan, builder, Placement(plan, self.values, private, panels))
-        share = share_rows(plan, builder, self.host)
-        emitter.emit(share)
-        self._launch(builder, share.tasks)
+        tasks = share_rows(plan, builder, self.host)
+        most = plan.machine.resident_tasks
+        if plan.machine.is_gpu and work_of(plan) == "persistent":
+            emitter.emit_all(tasks.share, builder.parameter(tasks.count), most)
+            few = self.code.scalar("min", tasks.count, self.code.constant(most))
+            self._launch(builder, few)
+            return
+        emitter.emit(tasks.share(builder.code, builder.task), builder.code)
+        self._launch(builder, tasks.count)
 
     def _launch(self, builder: KernelBuilder, tasks: SSAValue) -> None:
         self.kernels.append(builder.finish())

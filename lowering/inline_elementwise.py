@@ -21,6 +21,7 @@ from xdsl.passes import ModulePass
 
 from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.ir.index import IndexExpr
+from hectorite.ir.schedule import ATTRIBUTE
 from hectorite.lowering.statement_body import Body, plain_left
 
 
@@ -37,7 +38,8 @@ class InlineElementwise(ModulePass):
 
 
 def _is_elementwise(op: StatementOp) -> bool:
-    return op.kind.data == "assign" and op.init is None and plain_left(op)
+    free = ATTRIBUTE not in op.attributes  # what has a schedule stays a statement of its own
+    return free and op.kind.data == "assign" and op.init is None and plain_left(op)
 
 
 def _inline(producer: StatementOp) -> None:

@@ -37,13 +37,15 @@ class Machine:
 
     # Tasks
     visit_tasks: int = 128
-    """CPU: tasks of a kernel with visits, parts with like numbers of elements."""
+    """Tasks of a kernel with visits, if those are parts with like numbers of elements."""
     group_rows: int = 192
     """CPU: the most rows of one task of a kernel whose rows are grouped."""
     task_points: int = 1 << 18
     """CPU: points of the statements' iteration spaces that a task of other kernels should have."""
     chunk_rows: tuple[int, int] = (96, 1024)
     """CPU: the least and the most rows of such a task."""
+    resident_tasks: int = 0
+    """GPU: tasks that run at the same time, for kernels whose tasks do many shares each."""
     enough_rows: int = 256
     """Rows that keep every core busy; more loops are made rows until there are as many."""
     visit_lanes: int = 16
@@ -87,6 +89,8 @@ class Machine:
             few_lanes=target.threads_per_warp // 2,
             unrolled_strips=8,
             local_bytes=32 << 10,
+            visit_tasks=16 * target.sms,
+            resident_tasks=8 * target.sms,
             enough_rows=1 << 16,
             visit_lanes=target.threads_per_warp,
             row_lanes=4 * target.threads_per_warp,

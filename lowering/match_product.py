@@ -17,6 +17,7 @@ from xdsl.ir import SSAValue
 from hectorite.dialects.graph import IndexOp, ReadOp, StatementOp
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.scalar import OPERATIONS, CastOp
+from hectorite.ir.schedule import Schedule
 from hectorite.lowering.kernel_plan import Product
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.product_shape import block_shape
@@ -149,7 +150,10 @@ def _with_weights(
     if not is_last and not packed and machine.packs:
         return None
     axes = lane_axis, inner_axis
-    shape = block_shape(rows, int(extent), statement.value.type, packed, machine)
+    schedule = Schedule.on(statement)
+    tile = {} if schedule is None else schedule.tile
+    wanted = tile.get(row), tile.get(lanes)
+    shape = block_shape(rows, int(extent), statement.value.type, packed, machine, wanted)
     return Product(weights, lanes, inner, outer, loops, direct, groups, *axes, packed, shape)
 
 

@@ -20,7 +20,14 @@ from hectorite.lowering.choose_roots import product_of
 from hectorite.lowering.kernel_plan import Product
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_product import factors, plain_read, variables_of
-from hectorite.lowering.statement_body import Body, hint, operations_of, plain, temporary
+from hectorite.lowering.statement_body import (
+    Body,
+    hint,
+    operations_of,
+    plain,
+    replace_statement,
+    temporary,
+)
 
 
 def materialise_operands(function: FuncOp, machine: Machine) -> None:
@@ -58,12 +65,7 @@ def _materialise(statement: StatementOp, product: Product) -> None:
         statement.init,
         statement.result.name_hint,
     )
-    block = statement.parent_block()
-    assert block is not None
-    block.insert_ops_before([left, new], statement)
-    statement.result.replace_all_uses_with(new.result)
-    statement.detach()
-    statement.erase()
+    replace_statement(statement, left, new)
 
 
 def _multiplied(body: Body, values: list[SSAValue]) -> SSAValue:

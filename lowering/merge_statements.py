@@ -27,6 +27,7 @@ from xdsl.traits import Commutative
 from xdsl.transforms.common_subexpression_elimination import cse
 
 from hectorite.dialects.graph import FuncOp, StatementOp
+from hectorite.ir.schedule import ATTRIBUTE
 from hectorite.ir.space import AccessAttr
 from hectorite.lowering.statement_body import inner_op, operations_of, statements
 
@@ -71,7 +72,8 @@ def spelling(op: StatementOp, numbers: dict[SSAValue, int]) -> str:
     over = dict(op.variables.data)
     extents = [over[name] for name in order]
     init = "" if op.init is None else value_spelling(op.init, names, numbers)
-    head = f"{op.kind.data} {init} {_attributes(op, names)} {extents} {op.type}"
+    schedule = op.attributes.get(ATTRIBUTE, "")
+    head = f"{op.kind.data} {init} {_attributes(op, names)} {extents} {op.type} {schedule}"
     return f"{head} {value_spelling(op.value, names, numbers)}"
 
 

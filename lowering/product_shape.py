@@ -30,6 +30,9 @@ class BlockShape:
 LEAST_ROWS, LEAST_LANES = 16, 8
 """The smallest block that tensor instructions do."""
 
+MOST_ACCUMULATORS = 256 * 128
+"""The largest block whose accumulators 256 threads hold in registers."""
+
 
 def powers_of_two(number: int) -> list[int]:
     """The powers of two that add up to a number, greatest first: vectors of other lengths are
@@ -43,11 +46,17 @@ def vector_lanes(type: Attribute, machine: Machine) -> int:
 
 
 def block_shape(
-    rows: Dim, extent: int, type: Attribute, packed: bool, machine: Machine
+    rows: Dim,
+    extent: int,
+    type: Attribute,
+    packed: bool,
+    machine: Machine,
+    wanted: tuple[int | None, int | None] = (None, None),
 ) -> BlockShape:
-    """The blocks of a product with these rows and `extent` lanes that is accumulated in `type`."""
+    """The blocks of a product with these rows and `extent` lanes that is accumulated in `type`.
+    `wanted` are rows and lanes that a schedule asks a GPU for."""
     if machine.is_gpu:
-        return _thread_block(rows, extent, type, machine)
+        return _thread_block(rows, extent, type, machine, wanted)
     size = element_of(type).storage.itemsize
     lanes = powers_of_two(extent)[0]
     if packed and lanes < extent:
@@ -58,10 +67,16 @@ def block_shape(
     return BlockShape(height, lanes, extent * size > 2 * machine.vector_bytes)
 
 
-def _thread_block(rows: Dim, extent: int, type: Attribute, machine: Machine) -> BlockShape:
+def _thread_block(
+    rows: Dim,
+    extent: int,
+    type: Attribute,
+    machine: Machine,
+    wanted: tuple[int | None, int | None],
+) -> BlockShape:
     """Rows are a multiple of 16 and lanes of 8, as tensor instructions have them."""
     most = max(LEAST_LANES, machine.most_block_lanes * 4 // element_of(type).storage.itemsize)
-    lanes = _strip_lanes(extent, most)
+    lanes = wanted[1] or _strip_lanes(extent, most)
     strips = -(-extent // lanes)
     height = machine.most_rows if isinstance(rows, int) else machine.most_rows // 2
     if isinstance(rows, int):
@@ -69,6 +84,7 @@ def _thread_block(rows: Dim, extent: int, type: Attribute, machine: Machine) -> 
             height >= 2 * rows or -(-rows // height) * strips < machine.enough_blocks
         ):
             height //= 2
+    height = wanted[0] or height
     return BlockShape(height, lanes, True, _threads(height * lanes))
 
 

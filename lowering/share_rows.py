@@ -7,11 +7,11 @@
     lanes     task t does rows [128 t, 128 t + 128)              a GPU, where rows are short
     blocks    task t does block t / strips, strip t % strips     a GPU, with a product
 
-Enters: a planned kernel, its builder and the host program. Leaves: a `Share`, with what it takes
-written into the kernel and the host program.
+Enters: a planned kernel, its builder and the host program. Leaves: `Tasks`, with what it takes
+written into the host program.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -19,11 +19,14 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import LoadOp
 from hectorite.ir.index import IndexExpr
+from hectorite.ir.space import Dim
 from hectorite.lowering.host_program import HostProgram
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout
-from hectorite.lowering.kernel_plan import Kernel
+from hectorite.lowering.kernel_plan import Kernel, Visit
 from hectorite.lowering.place_tensors import rows_in_lanes
 from hectorite.lowering.row_order import RowOrder
+from hectorite.lowering.schedule_orders import work_of
+from hectorite.lowering.tile_code import Code
 
 USUAL_SIZE = 1024
 """What the size of a set is taken for."""
@@ -32,73 +35,104 @@ USUAL_SIZE = 1024
 @dataclass(frozen=True)
 class Share:
     """What one task does: its `rows` (None: the kernel has no rows), the number of a `strip` of
-    lanes if strips are tasks of their own, and the values of a product's `loops` if those are.
-    `tasks`, a value of the host program, is how many there are."""
+    lanes if strips are tasks of their own, and the values of a product's `loops` if those are."""
 
     rows: RowOrder | None
-    tasks: SSAValue
     strip: SSAValue | None = None
     loops: Mapping[str, SSAValue] = field(default_factory=dict[str, SSAValue])
 
 
-def share_rows(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Share:
-    """The share of one task, and how many tasks there are."""
+@dataclass(frozen=True)
+class Tasks:
+    """All tasks of a kernel: how many, a value of the host program, and what writes the share of
+    one into the kernel, given its number."""
+
+    count: SSAValue
+    share: Callable[[Code, SSAValue], Share]
+
+
+def share_rows(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
+    """The tasks of a kernel."""
     if not plan.rows:
-        return Share(None, host.code.constant(1))
-    if plan.machine.is_gpu:
-        has_product = plan.phases[0].product is not None
-        return _block(plan, builder, host) if has_product else _row(plan, builder, host)
+        return Tasks(host.code.constant(1), lambda code, number: Share(None))
+    if plan.phases[0].product is not None and plan.machine.is_gpu:
+        return _blocks(plan, builder, host)
+    if rows_in_lanes(plan):
+        return _lanes(plan, builder, host)
     if plan.groups:
-        return _runs(plan, builder, host, plan.machine.group_rows)
+        return _runs(plan, builder, host)
     visit = next((phase.visit for phase in plan.phases if phase.visit is not None), None)
-    if visit is not None:
-        keys = (IndexExpr.of("e", *visit.key),)
-        cuts = Layout("cuts", visit.set, keys, None, plan.machine.visit_tasks)
-        bounds, tasks = _bounds(builder, host, cuts, builder.task)
-        return Share(RowOrder(*bounds, plan.owner), tasks)
-    return _chunks(plan, builder, host)
+    if visit is not None and (not plan.machine.is_gpu or work_of(plan) == "window"):
+        return _cuts(plan, visit, builder, host)
+    return _rows(plan, host) if plan.machine.is_gpu else _chunks(plan, builder, host)
 
 
 def _bounds(
-    builder: KernelBuilder, host: HostProgram, request: Layout, number: SSAValue
-) -> tuple[tuple[SSAValue, SSAValue], SSAValue]:
-    """Row bounds from a layout that has one entry more than there are parts, and their number."""
-    code, index = builder.code, builder.task.type
+    code: Code, builder: KernelBuilder, request: Layout, number: SSAValue
+) -> tuple[SSAValue, SSAValue]:
+    """Row bounds from a layout that has one entry more than there are parts."""
     array = builder.layout(request)
-    lower = code.cast(code.add(LoadOp(array, [number])), index)
-    upper = code.cast(code.add(LoadOp(array, [code.plus(number, 1)])), index)
-    return (lower, upper), host.code.plus(host.length(request), -1)
+    lower = code.cast(code.add(LoadOp(array, [number])), builder.task.type)
+    after = code.add(LoadOp(array, [code.plus(number, 1)]))
+    return lower, code.cast(after, builder.task.type)
 
 
-def _runs(plan: Kernel, builder: KernelBuilder, host: HostProgram, limit: int) -> Share:
+def _parts(host: HostProgram, request: Layout) -> SSAValue:
+    return host.code.plus(host.length(request), -1)
+
+
+def _runs(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
     """Rows of one group, at most so many."""
+    keys, runs = _grouping(plan, plan.machine.group_rows)
+
+    def share(code: Code, number: SSAValue) -> Share:
+        return Share(RowOrder(*_bounds(code, builder, runs, number), runs.of, keys))
+
+    return Tasks(_parts(host, runs), share)
+
+
+def _grouping(plan: Kernel, limit: int) -> tuple[tuple[IndexExpr, ...], Layout]:
     keys = tuple(IndexExpr.of("e", *path.fields) for path in plan.groups)
-    owner = str(plan.rows[0])
-    runs = Layout("runs", owner, keys, None, limit)
-    bounds, tasks = _bounds(builder, host, runs, builder.task)
-    return Share(RowOrder(*bounds, owner, keys), tasks)
+    return keys, Layout("runs", str(plan.rows[0]), keys, None, limit)
 
 
-def _chunks(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Share:
-    """Equal parts of the rows, and strips of the kernel's only product."""
-    code, strips = builder.code, _strips_of(plan)
+def _cuts(plan: Kernel, visit: Visit, builder: KernelBuilder, host: HostProgram) -> Tasks:
+    """Rows that have together as many elements as those of the other tasks."""
+    keys = (IndexExpr.of("e", *visit.key),)
+    cuts = Layout("cuts", visit.set, keys, None, plan.machine.visit_tasks)
+
+    def share(code: Code, number: SSAValue) -> Share:
+        return Share(RowOrder(*_bounds(code, builder, cuts, number), plan.owner))
+
+    return Tasks(_parts(host, cuts), share)
+
+
+def _count(code: Code, plan: Kernel, builder: KernelBuilder) -> SSAValue:
+    """The number of rows, inside the kernel."""
     count = builder.size(plan.rows[0])
-    rows = host.size(plan.rows[0])
     for dim in plan.rows[1:]:
         count = code.scalar("mul", count, builder.size(dim))
-        rows = host.code.scalar("mul", rows, host.size(dim))
-    chunk = _chunk(plan)
-    number = builder.task
+    return count
+
+
+def _chunks(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
+    """Equal parts of the rows, and strips of the kernel's only product."""
+    strips, chunk = _strips_of(plan), _chunk(plan)
+
+    def share(code: Code, task: SSAValue) -> Share:
+        count, number = _count(code, plan, builder), task
+        if strips > 1:
+            number = code.scalar("floordiv", number, code.constant(strips))
+        lower = code.scalar("mul", number, code.constant(chunk))
+        order = RowOrder(lower, code.scalar("min", code.plus(lower, chunk), count), plan.owner)
+        if strips == 1:
+            return Share(order)
+        return Share(order, code.scalar("mod", task, code.constant(strips)))
+
+    tasks = host.parts(host.count(plan.rows), chunk)
     if strips > 1:
-        number = code.scalar("floordiv", number, code.constant(strips))
-    lower = code.scalar("mul", number, code.constant(chunk))
-    upper = code.scalar("min", code.plus(lower, chunk), count)
-    tasks = host.parts(rows, chunk)
-    order = RowOrder(lower, upper, plan.owner)
-    if strips == 1:
-        return Share(order, tasks)
-    tasks = host.code.scalar("mul", tasks, host.code.constant(strips))
-    return Share(order, tasks, code.scalar("mod", builder.task, code.constant(strips)))
+        tasks = host.code.scalar("mul", tasks, host.code.constant(strips))
+    return Tasks(tasks, share)
 
 
 def _chunk(plan: Kernel) -> int:
@@ -126,51 +160,61 @@ def _strips_of(plan: Kernel) -> int:
     return -(-extent // width) if product.packed or extent % width == 0 else 1
 
 
-def _row(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Share:
-    """One row, or as many as there are lanes."""
-    code = builder.code
-    if rows_in_lanes(plan):
-        width = plan.machine.row_lanes
-        count = builder.size(plan.rows[0])
-        for dim in plan.rows[1:]:
-            count = code.scalar("mul", count, builder.size(dim))
-        lower = code.scalar("mul", builder.task, code.constant(width))
-        order = RowOrder(lower, count, plan.owner)
-        return Share(order, host.parts(host.count(plan.rows), width))
-    order = RowOrder(builder.task, code.plus(builder.task, 1), plan.owner)
-    return Share(order, host.count(plan.rows))
+def _rows(plan: Kernel, host: HostProgram) -> Tasks:
+    """One row for each task."""
+
+    def share(code: Code, number: SSAValue) -> Share:
+        return Share(RowOrder(number, code.plus(number, 1), plan.owner))
+
+    return Tasks(host.count(plan.rows), share)
 
 
-def _block(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Share:
-    """One block of rows, at one strip of lanes and one point of the product's loops."""
-    code, phase = builder.code, plan.phases[0]
+def _lanes(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
+    """As many rows as there are lanes."""
+    width = plan.machine.row_lanes
+
+    def share(code: Code, number: SSAValue) -> Share:
+        lower = code.scalar("mul", number, code.constant(width))
+        return Share(RowOrder(lower, _count(code, plan, builder), plan.owner))
+
+    return Tasks(host.parts(host.count(plan.rows), width), share)
+
+
+def _blocks(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
+    """A block of rows, at one strip of lanes and one point of the product's loops."""
+    phase = plan.phases[0]
     product, dims = phase.product, dict(phase.statements[0].variables.data)
     assert product is not None
-    extent, shape = dims[product.lanes], product.shape
-    assert isinstance(extent, int)
-    number, values, inner = builder.task, dict[str, SSAValue](), 1
-    places: list[tuple[str, int]] = [(product.lanes, -(-extent // shape.lanes))]
-    for name in reversed(product.loops):
-        size = dims[name]
-        assert isinstance(size, int)
-        places.append((name, size))
-    for name, count in places:
-        values[name] = code.constant(0)
-        if count > 1:
-            values[name] = code.scalar("mod", number, code.constant(count))
-            number = code.scalar("floordiv", number, code.constant(count))
-        inner *= count
-    strip = values.pop(product.lanes)
-    if plan.groups:
-        keys = tuple(IndexExpr.of("e", *path.fields) for path in plan.groups)
-        runs = Layout("runs", str(plan.rows[0]), keys, None, shape.rows)
-        bounds, blocks = _bounds(builder, host, runs, number)
-        order = RowOrder(*bounds, str(plan.rows[0]), keys)
-    else:
-        count = builder.size(plan.rows[0])
-        lower = code.scalar("mul", number, code.constant(shape.rows))
-        upper = code.scalar("min", code.plus(lower, shape.rows), count)
-        order = RowOrder(lower, upper, plan.owner)
-        blocks = host.parts(host.size(plan.rows[0]), shape.rows)
-    tasks = blocks if inner == 1 else host.code.scalar("mul", blocks, host.code.constant(inner))
-    return Share(order, tasks, strip, values)
+    height, counts = product.shape.rows, dict[str, int]()
+    counts[product.lanes] = -(-_fixed(dims[product.lanes]) // product.shape.lanes)
+    counts |= {name: _fixed(dims[name]) for name in reversed(product.loops)}
+    keys, runs = _grouping(plan, height)
+
+    def share(code: Code, number: SSAValue) -> Share:
+        values = dict[str, SSAValue]()
+        for name, count in counts.items():
+            values[name] = code.constant(0)
+            if count > 1:
+                values[name] = code.scalar("mod", number, code.constant(count))
+                number = code.scalar("floordiv", number, code.constant(count))
+        strip = values.pop(product.lanes)
+        if plan.groups:
+            order = RowOrder(*_bounds(code, builder, runs, number), runs.of, keys)
+        else:
+            lower = code.scalar("mul", number, code.constant(height))
+            upper = code.scalar("min", code.plus(lower, height), builder.size(plan.rows[0]))
+            order = RowOrder(lower, upper, plan.owner)
+        return Share(order, strip, values)
+
+    tasks = _parts(host, runs) if plan.groups else host.parts(host.size(plan.rows[0]), height)
+    inner = prod(counts.values())
+    return Tasks(_times(host, tasks, inner), share)
+
+
+def _times(host: HostProgram, count: SSAValue, factor: int) -> SSAValue:
+    return count if factor == 1 else host.code.scalar("mul", count, host.code.constant(factor))
+
+
+def _fixed(dim: Dim) -> int:
+    assert isinstance(dim, int)
+    return dim

@@ -12,6 +12,7 @@ from xdsl.ir import Attribute, Block, Operation, OpResult, SSAValue
 from hectorite.dialects.graph import FuncOp, IndexOp, ReadOp, StatementOp, YieldOp
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.scalar import OPERATIONS, CastOp, ConstantOp
+from hectorite.ir.schedule import ATTRIBUTE
 from hectorite.ir.space import AccessAttr, Dim, TensorType
 
 ChangeIndex = Callable[[IndexExpr], IndexExpr]
@@ -152,8 +153,13 @@ def plain(variables: Sequence[tuple[str, Dim]]) -> tuple[IndexExpr, ...]:
 
 
 def replace_statement(old: Operation, *new: Operation) -> None:
-    """Put operations in the place of one; the result of the last stands for its result."""
+    """Put operations in the place of one; the result of the last stands for its result. Those
+    that reduce follow its schedule, or the last if none does."""
     block = cast(Block, old.parent)
+    if ATTRIBUTE in old.attributes:
+        reducing = [op for op in new if isinstance(op, StatementOp) and op.kind.data != "assign"]
+        for op in reducing or new[-1:]:
+            op.attributes[ATTRIBUTE] = old.attributes[ATTRIBUTE]
     block.insert_ops_before(new, old)
     if new[-1].results[0].name_hint is None:
         new[-1].results[0].name_hint = old.results[0].name_hint

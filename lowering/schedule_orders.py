@@ -1,0 +1,126 @@
+"""Follow the orders of a program's `schedule { ... }` on a GPU, or refuse them with a reason.
+
+Enters: planned kernels, whose statements carry the orders. Leaves: how the work of a kernel is
+shared out, or a `HectoriteError` at the statement that an order is about. A CPU's tiles and tasks
+follow from its registers and cores, so there orders change nothing.
+
+A statement may have become several kernels. Each order has to fit one of them.
+"""
+
+from collections.abc import Sequence
+
+from xdsl.dialects.builtin import FileLineColLoc
+
+from hectorite.dialects.graph import StatementOp
+from hectorite.ir.diagnostics import HectoriteError, Source, Span, fail
+from hectorite.ir.schedule import Schedule
+from hectorite.lowering.kernel_plan import Kernel, Product
+from hectorite.lowering.product_shape import LEAST_LANES, LEAST_ROWS, MOST_ACCUMULATORS
+
+Found = list[tuple[StatementOp, Kernel]]
+
+
+def refuse(statement: StatementOp, message: str, expected: str | None = None) -> HectoriteError:
+    """An order that cannot be followed, at the statement."""
+    place = statement.location
+    if not isinstance(place, FileLineColLoc):
+        return fail(message, expected=expected)
+    line, column = place.line.data, place.column.data
+    source = Source(place.filename.data, "")
+    return fail(message, span=Span(line, column, line, column), source=source, expected=expected)
+
+
+def work_of(kernel: Kernel) -> str:
+    """How the rows of a kernel are shared out: `row`, if no order says otherwise."""
+    orders: dict[str, StatementOp] = {}
+    for statement in kernel.statements:
+        schedule = Schedule.on(statement)
+        if schedule is not None and schedule.work is not None:
+            orders[schedule.work] = statement
+    if len(orders) > 1:
+        names = " and ".join(f"`{Schedule.on(s).of}`" for s in orders.values())  # pyright: ignore
+        works = " and ".join(f"`work({work})`" for work in orders)
+        last = list(orders.values())[-1]
+        raise refuse(last, f"{names} are one kernel, which cannot have {works}", "one of them")
+    return next(iter(orders), "row")
+
+
+def check_orders(kernels: Sequence[Kernel]) -> None:
+    """Refuse orders that no kernel can follow."""
+    found: dict[str, Found] = {}
+    for kernel in kernels:
+        if not kernel.machine.is_gpu:
+            return
+        for statement in kernel.statements:
+            schedule = Schedule.on(statement)
+            if schedule is not None:
+                found.setdefault(schedule.of, []).append((statement, kernel))
+    for places in found.values():
+        _check_product(places)
+        _check_work(places)
+
+
+def _check_product(places: Found) -> None:
+    statement = places[-1][0]
+    schedule = Schedule.on(statement)
+    assert schedule is not None
+    products = [(s, p) for s, kernel in places if (p := _product(s, kernel)) is not None]
+    tiled = set[str]()
+    for own, product in products:
+        row = next(i.variable for i in own.access.data if i.variable in _rows(own, places))
+        tiled |= {str(row), product.lanes, product.inner}
+        _check_shape(own, product, schedule, str(row))
+    name = schedule.of
+    for variable in schedule.tile:
+        if variable not in tiled:
+            known = ", ".join(f"`{v}`" for v in sorted(tiled))
+            raise refuse(
+                statement,
+                f"`tile({variable} = {schedule.tile[variable]})` of `{name}` cannot be followed: "
+                + (f"its product has no tiles along `{variable}`" if tiled else _NO_PRODUCT),
+                f"tiles of {known}" if tiled else None,
+            )
+    if schedule.pipeline is not None and not products:
+        raise refuse(statement, f"`pipeline` of `{name}` cannot be followed: {_NO_PRODUCT}")
+
+
+def _check_shape(statement: StatementOp, product: Product, schedule: Schedule, row: str) -> None:
+    """Blocks have as many rows and lanes as tensor instructions do, and fit in registers."""
+    tile, (rows, lanes) = schedule.tile, (product.shape.rows, product.shape.lanes)
+    if row in tile and rows < LEAST_ROWS:
+        raise refuse(statement, f"`tile({row} = {rows})`: a GPU has blocks of 16 to 256 rows")
+    if product.lanes in tile and lanes < LEAST_LANES:
+        name = product.lanes
+        raise refuse(statement, f"`tile({name} = {lanes})`: a GPU has blocks of 8 to 256 lanes")
+    if rows * lanes > MOST_ACCUMULATORS:
+        raise refuse(
+            statement,
+            f"a block of {rows} x {lanes} does not fit in registers",
+            f"at most {MOST_ACCUMULATORS} accumulators",
+        )
+
+
+_NO_PRODUCT = "it is computed without a block product"
+
+
+def _product(statement: StatementOp, kernel: Kernel) -> Product | None:
+    return next((p.product for p in kernel.phases if statement in p.statements), None)
+
+
+def _rows(statement: StatementOp, places: Found) -> tuple[str, ...]:
+    return next(kernel for s, kernel in places if s is statement).roots[statement].row_variables
+
+
+def _check_work(places: Found) -> None:
+    statement = places[-1][0]
+    schedule = Schedule.on(statement)
+    assert schedule is not None
+    if schedule.work not in ("window", "split"):
+        return
+    if not any(phase.visit for _, kernel in places for phase in kernel.phases):
+        raise refuse(
+            statement,
+            f"`work({schedule.work})` of `{schedule.of}` cannot be followed: no row of it has a "
+            "number of elements of its own",
+            "`work(row)` or `work(persistent)`",
+        )
