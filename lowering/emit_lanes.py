@@ -102,6 +102,7 @@ class LaneEmitter:
     def _lane_statement(
         self, scope: Scope, statement: StatementOp, accumulators: Storage | None
     ) -> None:
+        self.builder.remark(scope.code, statement)
         left, inner = self._others(statement)
         if accumulators is not None:
             over(scope, left, lambda at: self._add(at, statement, inner, accumulators.tensor))
@@ -142,6 +143,7 @@ class LaneEmitter:
         """Combine the lanes with what the sum starts from, into the tensor."""
         root = self.kernel.roots[statement]
         scope = Scope.of(replace(frame, visit=root.visit), statement, root)
+        self.builder.remark(scope.code, statement)
         left, _ = self._others(statement)
         over(scope, left, lambda at: self._lane_point(at, statement, accumulators.tensor))
 

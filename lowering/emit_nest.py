@@ -104,6 +104,7 @@ def emit_nest(scope: Scope, statement: StatementOp, start: Storage | None, targe
     `target`. A left point that several assignments of loop variables reach needs `start` and
     `target` to be the same.
     """
+    scope.kernel.remark(scope.code, statement)
     bound = set(scope.root.bound)
     names = [name for name, _ in statement.variables.data if name not in bound]
     access = statement.access.data

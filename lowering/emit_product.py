@@ -64,7 +64,6 @@ class ProductEmitter:
     def emit(self, block: Block) -> None:
         """All strips and loops of the product for one block."""
         scope = Scope.of(block.frame, self.statement, self.root)
-        scope.kernel.remark(scope.code, self.statement)
         self._prefetch(scope, block)
         self.over_strips(scope, lambda at: self.emit_strip(at, block))
 
@@ -128,6 +127,7 @@ class ProductEmitter:
     def emit_strip(self, scope: Scope, block: Block) -> None:
         """One strip of lanes at one point of the loops, for one block."""
         assert scope.lanes is not None
+        scope.kernel.remark(scope.code, self.statement)
         shape = [block.rows, scope.lanes.count]
         total = self._first(scope, shape)
         total = self._outer(scope, block, self.product.outer, total, shape)

@@ -1,11 +1,14 @@
 """One kernel being written: its parameters as they are asked for, and where its tensors live."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from xdsl.dialects.builtin import IntegerType
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
 
+from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import WARP, EndOp, KernelOp, LocalOp, SizeOp, index
+from hectorite.dialects.tile_layout import AtOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim, TensorType
 from hectorite.lowering.machine import Machine
@@ -53,6 +56,7 @@ class KernelBuilder:
     sizes: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     storages: dict[SSAValue, Storage] = field(default_factory=dict[SSAValue, Storage])
     threads: int = WARP
+    lines: Mapping[StatementOp, str] = field(default_factory=dict[StatementOp, str])
 
     def __post_init__(self) -> None:
         self.code = Code(self.block)
@@ -79,6 +83,11 @@ class KernelBuilder:
             self._parameters[key] = argument
             self.passed.append(key)
         return self._parameters[key]
+
+    def remark(self, code: Code, statement: StatementOp) -> None:
+        """Say in the code which statement follows, where `lines` has its text."""
+        if statement in self.lines:
+            code.block.add_op(AtOp(self.lines[statement]))
 
     def size(self, dim: Dim) -> SSAValue:
         """The extent of a dimension."""

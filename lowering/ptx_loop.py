@@ -105,14 +105,14 @@ def _moved_index(op: ElementAccess, loop: ForOp) -> tuple[int, int] | None:
     if another one changes too, or none."""
     if _is_inside(op.tensor, loop):
         return None
-    found: tuple[int, int] | None = None
+    moved: list[tuple[int, int]] = []
     for number, index in enumerate(op.indices):
         ahead = _ahead(index, loop.body.block.args[0])
-        if ahead is not None and found is None:
-            found = number, ahead
-        elif ahead is not None or is_tile(index) or known_index(index) is None and _is_inside(index, loop):
+        if ahead is not None:
+            moved.append((number, ahead))
+        elif is_tile(index) or (known_index(index) is None and _is_inside(index, loop)):
             return None
-    return found
+    return moved[0] if len(moved) == 1 else None
 
 
 def _ahead(index: SSAValue, counter: SSAValue) -> int | None:
