@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from hectorite.backends.ptx_jit_frame import SIZES, Fault, Launch, Status
 from hectorite.backends.ptx_jit_text import Code, V, i32, i64
-from hectorite.backends.ptx_jit_values import INVARIANT, Values
+from hectorite.backends.ptx_jit_values import Values
 from hectorite.ir.diagnostics import Source
 from hectorite.ir.ptx_flow import Block
 from hectorite.ir.ptx_syntax import Address, Function, Module, Operand, Register, Symbol
@@ -58,7 +58,7 @@ class Addresses(Values):
         self.check_global(value, size, alignment, origin, space == "generic")
         if origin is not None:
             # An offset from a parameter is what LLVM can reason about.
-            base = self.parameter_value(origin)
+            base = self.parameter(origin)
             pointer = self.code.cast("inttoptr", base, "ptr")
             return self.code.at(pointer, self.code.op("sub", value, base))
         return self.code.cast("inttoptr", value, "ptr")
@@ -70,21 +70,21 @@ class Addresses(Values):
         found = self.origins.get(operand.base.name, frozenset())
         return next(iter(found)) if len(found) == 1 else None
 
-    def parameter_value(self, name: str) -> V:
-        """A parameter of 64 bits."""
-        at = self.code.cast("inttoptr", self.slot(Launch.PARAMETERS), "ptr")
-        at = self.code.at(at, self.parameters.offsets[name])
-        return self.code.load("i64", at, 8, INVARIANT)
-
     def _parameter(self, operand: Address) -> V:
         if isinstance(operand.base, Symbol) and operand.base.name in self.variables["frame"].sizes:
             offset = self.variables["frame"].offsets[operand.base.name]
             return self.code.at(V("ptr", "%frame"), offset + operand.base.offset + operand.offset)
         return self.code.cast("inttoptr", self.address(operand), "ptr")
 
-    def is_kernel_parameter(self, operand: Operand) -> bool:
+    def whole_parameter(self, operand: Operand, size: int) -> V | None:
+        """The kernel's parameter that an address names, if `size` bytes are all of it."""
         base = operand.base if isinstance(operand, Address) else None
-        return isinstance(base, Symbol) and base.name in self.parameters.offsets
+        if not isinstance(operand, Address) or not isinstance(base, Symbol):
+            return None
+        is_start = operand.offset == base.offset == 0 and size <= 8
+        if is_start and self.parameters.sizes.get(base.name) == size:
+            return self.parameter(base.name)
+        return None
 
     # Checks.
 

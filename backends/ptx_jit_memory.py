@@ -54,15 +54,18 @@ def load(step: Step, instruction: Instruction) -> None:
     ptx_type = type_of(instruction)
     type, size = STORAGE[ptx_type], SIZES[ptx_type]
     code, space = step.code, space_of(instruction)
+    known = step.whole_parameter(source, size) if space == "param" else None
+    if known is not None and len(items) == 1:
+        step.write(items[0], known, ptx_type in SIGNED)
+        return
     place = step.pointer(source, space, size * len(items), size * len(items))
-    fixed = space == "param" and step.is_kernel_parameter(source)
     for index, item in enumerate(items):
         at = code.at(place, size * index) if index else place
         if is_strong(instruction):
             order = "acquire" if "acquire" in instruction.suffix else "monotonic"
             value = code.let(type, f"load atomic volatile {type}, {at} {order}, align {size}")
         else:
-            value = code.load(type, at, size, ", !invariant.load !0" if fixed else "")
+            value = code.load(type, at, size)
         step.write(item, value, ptx_type in SIGNED)
     if is_strong(instruction):
         pause(step, instruction)

@@ -117,7 +117,7 @@ def block_function(step: Step) -> str:
     if step.suspends:
         _scheduled(code, step, block, coordinates, shared, behind)
     else:
-        _plain(code, block, coordinates, shared)
+        _plain(code, step, block, coordinates, shared)
     code.call_void("free", memory)
     code.do(f"br label %{out}")
     code.label(out)
@@ -170,12 +170,13 @@ def _mail_bytes(step: Step) -> int:
     return aligned(128 * step.mail_slots, 64)
 
 
-def _plain(code: Code, block: V, coordinates: list[V], shared: V) -> None:
+def _plain(code: Code, step: Step, block: V, coordinates: list[V], shared: V) -> None:
     """No thread waits for another: three loops."""
+    code.lines += step.preload_lines()
     sizes = [code.resized(slot(code, Launch.BLOCK_X + axis), "i32") for axis in range(3)]
     with code.loop(sizes[2]) as z, code.loop(sizes[1]) as y, code.loop(sizes[0]) as x:
         values = [LAUNCH, block, V("ptr", "null"), V("ptr", "null"), i32(0), x, y, z]
-        code.call("i32", "step", *values, *coordinates, shared)
+        code.call("i32", "step", *values, *coordinates, shared, *step.preloaded())
 
 
 def _scheduled(

@@ -135,13 +135,28 @@ class Step(Addresses):
             self._block(block)
         prologue = self._prologue()
         listed = ", ".join(f"{type} %{name}" for type, name in STEP_PARAMETERS)
+        if not self.suspends:
+            listed += "".join(f", {value}" for value in self.preloaded())
         self.code.lines[:0] = prologue
         # A thread that never waits is the body of a loop, which LLVM may turn into vectors.
-        inline = " noinline" if self.suspends else ""
-        return self.code.function(f"define internal i32 @step({listed}){inline}")
+        inline = "noinline" if self.suspends else "alwaysinline"
+        return self.code.function(f"define internal i32 @step({listed}) {inline}")
+
+    def preloaded(self) -> list[V]:
+        """What of the launch a thread reads. Where no thread waits, the block reads it once, ahead
+        of its loops, and passes it to `step`."""
+        return [self.preloads[name][0] for name in self._preload_order()]
+
+    def preload_lines(self) -> list[str]:
+        """The code that reads it."""
+        return [f"  {line}" for name in self._preload_order() for line in self.preloads[name][1]]
+
+    def _preload_order(self) -> list[str]:
+        # Slots first: parameters are loaded through one of them.
+        return sorted(self.preloads, key=lambda name: not name.startswith("%slot"))
 
     def _prologue(self) -> list[str]:
-        lines: list[str] = []
+        lines = self.preload_lines() if self.suspends else []
         for name, type in (*self.registers.items(), ("%cc", "i1")):
             lines.append(f'  %"r:{name}" = alloca {type}')
             zero = "0.0" if type in FLOATS else "0"

@@ -70,6 +70,7 @@ class Values:
         self.parameters = layout_of(kernel.parameters)
         self.parameter_order = [p.name for p in kernel.parameters]
         self.variables = self._layouts()
+        self.preloads: dict[str, tuple[V, list[str]]] = {}
         self.registers = {name: STORAGE[type] for name, type in kernel.registers.items()}
 
     @property
@@ -172,9 +173,27 @@ class Values:
         self.code.store(stored, self.place_of(operand.name))
 
     def slot(self, number: int) -> V:
-        """A slot of the launch."""
-        at = self.code.at(V("ptr", "%launch"), number, "i64")
-        return self.code.load("i64", at, 8, INVARIANT)
+        """A slot of the launch, loaded where the function begins: all threads have the same."""
+        name = f"%slot{number}"
+        at = f"getelementptr i64, ptr %launch, i64 {number}"
+        value = V("i64", name)
+        load = f"{name} = load i64, ptr {name}.at{INVARIANT}"
+        self.preloads[name] = (value, [f"{name}.at = {at}", load])
+        return value
+
+    def parameter(self, name: str) -> V:
+        """A parameter of at most 64 bits as an integer, loaded where the function begins."""
+        type = f"i{8 * self.parameters.sizes[name]}"
+        start = self.slot(Launch.PARAMETERS)
+        value, at = V(type, f'%"p:{name}"'), f'%"at:{name}"'
+        offset = self.parameters.offsets[name]
+        lines = [
+            f'%"base:{name}" = inttoptr {start} to ptr',
+            f'{at} = getelementptr i8, ptr %"base:{name}", i64 {offset}',
+            f"{value.name} = load {type}, ptr {at}{INVARIANT}",
+        ]
+        self.preloads[value.name] = (value, lines)
+        return value
 
     def word(self, number: int) -> V:
         return self.code.resized(self.slot(number), "i32")
