@@ -20,7 +20,7 @@ from hectorite.backends.intake import MOST
 from hectorite.frontend.facts import decode, encode
 from hectorite.frontend.program import Facts, Program, Sizes
 from hectorite.frontend.program_text import CODE, ProgramText, read_program
-from hectorite.frontend.targets import Request, build, check_target, intake_of
+from hectorite.frontend.targets import Request, build, check_target, default_target, intake_of
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, fail
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ ProgramLike = str | os.PathLike[str]
 
 def compile(
     path_or_source: ProgramLike,
-    target: str = "cpu",
+    target: str | None = None,
     sizes: Mapping[str, int] | None = None,
     function: str | None = None,
     cache: bool = True,
@@ -45,6 +45,7 @@ def compile(
     - `target`: "cpu" (machine code for all cores), "reference" (NumPy in float64, the definition),
       "tile" (an interpreter of the tile level that checks every access), "cuda" (the first GPU,
       "cuda:1" the second), or "ptx" (its code executed without a GPU, "ptx:sm_90" for that one).
+      By default what the environment variable HECTORITE_TARGET says, else "cpu".
     - `sizes` gives values to sizes; those that the shapes of arguments determine may be left out,
       and code is then built when a function is first called.
     - `function`: compile this one now, and only this one is callable. Otherwise all are callable,
@@ -55,6 +56,7 @@ def compile(
 
     Raises `HectoriteError` listing what is wrong in the program or in these arguments.
     """
+    target = default_target() if target is None else target
     check_target(target)
     text = read_program(path_or_source)
     store = default_cache() if cache else None

@@ -90,7 +90,7 @@ def _run_command(parser: argparse.ArgumentParser) -> None:
     _program_arguments(parser)
     parser.add_argument("--data", metavar="DATA", help=DATA)
     parser.add_argument(
-        "--target", default="cpu", help="cpu (default), reference, tile, ptx[:SM] or cuda[:N]"
+        "--target", help="cpu (default, or $HECTORITE_TARGET), reference, tile, ptx[:SM], cuda[:N]"
     )
     parser.add_argument("--seed", type=int, default=0, help="draws the tensors that data lacks")
     parser.add_argument("--out", metavar="FILE.npz", help="where to write the results")

@@ -23,7 +23,7 @@ from hectorite.frontend.data_file import load_data, write_npz
 from hectorite.frontend.inputs import Inputs, bound_sets, inputs_for, split_sizes
 from hectorite.frontend.program import Function
 from hectorite.frontend.program_text import read_program
-from hectorite.frontend.targets import Request, build, check_target
+from hectorite.frontend.targets import Request, build, check_target, default_target
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -34,7 +34,8 @@ TIMED_SECONDS = 1.0
 
 def run(chosen: Namespace) -> int:
     """Run one function."""
-    check_target(chosen.target)
+    target = default_target() if chosen.target is None else chosen.target
+    check_target(target)
     text = read_program(chosen.program)
     store = None if chosen.no_cache else default_cache()
     facts, to_check = _timed(lambda: facts_of(text, store))
@@ -53,7 +54,7 @@ def run(chosen: Namespace) -> int:
     inputs = inputs_for(signature, facts, binding, data, sizes, chosen.seed)
 
     def make(function: str, values: dict[str, int]) -> Any:
-        return build(chosen.target, Request(text, facts, function, values, cache=store))
+        return build(target, Request(text, facts, function, values, cache=store))
 
     function = Function(signature, facts, make, inputs.sizes)
     values, known = function.take(binding, inputs.arguments)
@@ -69,7 +70,7 @@ def run(chosen: Namespace) -> int:
     arrays = dict(zip((r.name for r in signature.results), _several(results), strict=True))
     types = {result.name: str(result) for result in signature.results}
     if chosen.json:
-        print(json.dumps(_facts(chosen, name, inputs, arrays, types, seconds), indent=1))
+        print(json.dumps(_facts(chosen, target, name, inputs, arrays, types, seconds), indent=1))
     else:
         _print(chosen, inputs, arrays, types, seconds)
     if chosen.out is not None:
@@ -102,6 +103,7 @@ def _print(
 
 def _facts(
     chosen: Namespace,
+    target: str,
     function: str,
     inputs: Inputs,
     arrays: dict[str, Array],
@@ -110,7 +112,7 @@ def _facts(
 ) -> dict[str, Any]:
     return {
         "function": function,
-        "target": chosen.target,
+        "target": target,
         "sizes": inputs.sizes,
         "assumed": inputs.assumed,
         "drawn": inputs.drawn,

@@ -8,6 +8,7 @@ checks every access; `ptx` and `cuda` run the PTX of a program, here or on a GPU
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ Array = np.ndarray[Any, Any]
 TARGETS = ("cpu", "reference", "tile", "ptx", "cuda")
 """What a target may be; for the last two a choice may follow after a colon."""
 
+VARIABLE = "HECTORITE_TARGET"
+"""The environment variable that names the default target."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -43,6 +47,11 @@ class Request:
     reassociate: bool = True
     cache: Cache | None = None
     gpu: str | None = None
+
+
+def default_target() -> str:
+    """What is meant where nobody names a target: `$HECTORITE_TARGET`, else `cpu`."""
+    return os.environ.get(VARIABLE) or "cpu"
 
 
 def check_target(target: str) -> None:

@@ -6,6 +6,8 @@ A file `tests/**/*.mlir` or `.hec` with lines such as
 
 is a test: each such command runs by calling `main`, and FileCheck reads what it prints. Lines that
 start with `not` must fail, `2>&1` joins the error stream. In `.hec` files the comment is `#`.
+
+`pytest --target cuda` runs the suite on a GPU, `--target ptx` on the executor of PTX.
 """
 
 import io
@@ -24,6 +26,23 @@ from filecheck.options import Options, parse_argv_options
 from filecheck.parser import Parser
 
 RUN = re.compile(r"^(?://|#|;) RUN: (.*)$", re.MULTILINE)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--target", help="what programs run on where a test names no target")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With `--target cuda` every program whose target is not the point of a test runs on a GPU."""
+    target = config.getoption("--target")
+    if target:
+        os.environ["HECTORITE_TARGET"] = target
+
+
+@pytest.fixture(scope="session")
+def target() -> str:
+    """The target that `--target` names, `cpu` without it."""
+    return os.environ.get("HECTORITE_TARGET", "cpu")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -70,7 +70,7 @@ def said(error):
     return str(error.value)
 
 
-@pytest.mark.parametrize("target", ["cpu", "reference", "tile"])
+@pytest.mark.parametrize("target", ["cpu", "reference", "tile", "ptx", None])
 def test_every_target_computes_the_same(target, data, tensors):
     program = hectorite.compile(PROGRAM, target=target)
     graph = program.bind(**data)

@@ -33,7 +33,7 @@ import pytest
 
 DOCUMENTS = Path(__file__).parents[2] / "docs"
 FENCE = re.compile(r"^```(\S[^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TARGETS = ("cpu", "reference")
+TARGETS = (os.environ.get("HECTORITE_TARGET", "cpu"), "reference")
 TOLERANCE = 1e-3
 """Results are shown with four digits."""
 

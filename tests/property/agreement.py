@@ -23,7 +23,14 @@ from hectorite.backends.reference import run_reference
 from hectorite.backends.tile_interpreter import run_tile
 from hectorite.frontend.api import facts_of
 from hectorite.frontend.program_text import ProgramText, parse_ir
-from hectorite.frontend.targets import Request, bound_sets, build, only, tile_module
+from hectorite.frontend.targets import (
+    Request,
+    bound_sets,
+    build,
+    default_target,
+    only,
+    tile_module,
+)
 from hectorite.frontend.verify_levels import Level, levels_of
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.target import target as target_named
@@ -121,7 +128,17 @@ def check_results(program: Program, small: Dataset, large: Dataset) -> int:
         ("tile", True, lambda *data: run_tile(tile, *data)),
         ("cpu", False, code.run),
     ]
+    if default_target() != "cpu":
+        runs.append((default_target(), False, _chosen(compiled)))
     return _compare(compiled, small, runs) + _compare(compiled, large, runs, large=True)
+
+
+def _chosen(compiled: Compiled) -> Any:
+    """The program on the target that `--target` names."""
+    program = compiled.program
+    request = Request(compiled.text, compiled.facts, program.function, program.sizes)
+    code = build(default_target(), request)
+    return lambda binding, arguments, sizes: code(binding, arguments, sizes, None)
 
 
 def check_gpu_tile(program: Program, dataset: Dataset, target: str = "sm_90") -> int:
@@ -181,7 +198,7 @@ def check_exactly(program: Program, dataset: Dataset) -> int:
         after = run_reference(optimised, name, known, maps, bound.arguments, own_types=True)
     results = {"graph-opt": after}
     request = Request(compiled.text, compiled.facts, name, program.sizes, reassociate=False)
-    for target in ("tile", "cpu"):
+    for target in ("tile", default_target()):
         code = build(target, request)
         results[target] = code(bound.binding, bound.arguments, bound.sizes, None)
     for level, values in results.items():
