@@ -370,7 +370,10 @@ class Pipeline:
                     (op.b, op.b_indices, op.b_axis),
                 )
             ]
-            new = ProductOp(op.init, *sides[0], *sides[1], op.extent, op.result.type, op.columns)
+            n_axis = op.column_axis + len(sides[1][1]) - len(op.b_indices)
+            new = ProductOp(
+                op.init, *sides[0], *sides[1], op.extent, op.result.type, op.columns, n_axis
+            )
         new.attributes |= op.attributes
         return new
 

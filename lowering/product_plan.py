@@ -36,7 +36,7 @@ VECTOR_BYTES = 16
 @dataclass(frozen=True)
 class Operands:
     """What a product on shared memory is: `depth` steps of k; `a_transposed` if rows of `a` are
-    along its last dimension, with k before them."""
+    along its last dimension, with k before them; `b_transposed` if columns of `b` come before k."""
 
     rows: int
     columns: int
@@ -45,6 +45,7 @@ class Operands:
     b: ElementType
     result: ElementType
     a_transposed: bool
+    b_transposed: bool
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,11 @@ def _operands(op: ProductOp) -> Operands | None:
     rows, columns = shape_of(op.result.type)
     a_axis = op.a_axis.value.data
     row_axis = 2 * rank - 3 - a_axis
+    b_axes = {len(b.dims) - 2, len(b.dims) - 1}
     if {rank, len(b.dims)} - {2, 3}:  # a stage, rows and columns
         return None
-    if a_axis < rank - 2 or op.b_axis.value.data != len(b.dims) - 2:
+    b_transposed = op.b_axis.value.data == len(b.dims) - 1
+    if a_axis < rank - 2 or {op.b_axis.value.data, op.column_axis} != b_axes:
         return None
     if not _are_lanes(op.a_indices[row_axis]) or constant_value(op.a_indices[a_axis]) != 0:
         return None
@@ -153,12 +156,12 @@ def _operands(op: ProductOp) -> Operands | None:
     if any(shape_of(i.type) for n, i in enumerate(op.a_indices) if n != row_axis):
         return None
     block = (depth, rows) if a_axis == rank - 2 else (rows, depth)
-    if a.dims[-2:] != block or b.dims[-2:] != (depth, columns):
+    b_block = (columns, depth) if b_transposed else (depth, columns)
+    if a.dims[-2:] != block or b.dims[-2:] != b_block:
         return None
     result = element_of(scalar_type(op.result.type))
-    return Operands(
-        rows, columns, depth, a.element_type, b.element_type, result, a_axis == rank - 2
-    )
+    elements = a.element_type, b.element_type, result
+    return Operands(rows, columns, depth, *elements, a_axis == rank - 2, b_transposed)
 
 
 def _are_lanes(value: SSAValue) -> bool:
@@ -190,7 +193,7 @@ def _mma_plan(operands: Operands, threads: int) -> MmaPlan | None:
     warps = _warps(operands, threads // WARP)
     tiles = operands.rows // ROWS // warps[0], operands.columns // COLUMNS // warps[1]
     interleave = 1
-    if size == 1:
+    if size == 1 and not operands.b_transposed:
         interleave = next(v for v in (4, 2, 1) if tiles[1] % v == 0)
     mnemonic = f"mma.sync.aligned.m16n8k{step}.row.col.{'.'.join(types)}"
     repeats = threads // WARP // (warps[0] * warps[1])
@@ -228,7 +231,7 @@ def _fma_plan(operands: Operands, threads: int) -> FmaPlan | None:
 
     grid = min(choices, key=cost)
     elements = rows // grid[0], columns // grid[1]
-    run = _run(elements[1], operands.b)
+    run = 1 if operands.b_transposed else _run(elements[1], operands.b)
     row_run = _run(elements[0], operands.a) if operands.a_transposed else 1
     return FmaPlan(operands, grid, threads // (grid[0] * grid[1]), elements, (row_run, run))
 

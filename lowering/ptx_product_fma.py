@@ -2,7 +2,7 @@
 
 Enters: a `tile.product` with an `FmaPlan`. Leaves: for each step of k the elements a thread has
 of one column of `a` and one row of `b`, loaded several at a time, and a multiply-add for each pair.
-Threads side by side read a row of `b` side by side; rows of `a` are read along k if they lie so.
+What has k along its rows is read some steps at a time, the rest as runs of neighbours.
 """
 
 from __future__ import annotations
@@ -36,14 +36,13 @@ def prepare(kernel: PtxKernel, op: ProductOp, plan: FmaPlan) -> None:
     """Compute, where the kernel starts, what the threads' addresses are made of."""
     kernel.prepare(plan.layout)
     row, column = kernel.place(plan.layout)
-    transposed = plan.operands.a_transposed
-    a = _place(kernel, op.a, None if transposed else row, row if transposed else None)
-    b = _place(kernel, op.b, None, column)
-    for k in range(0, plan.operands.depth, 1):
-        for at in _a_offsets(plan, k):
-            a.at(*at)
-        for at in _b_offsets(plan, k):
-            b.at(*at)
+    operands = plan.operands
+    a = _place(kernel, op.a, *((None, row) if operands.a_transposed else (row, None)))
+    b = _place(kernel, op.b, *((column, None) if operands.b_transposed else (None, column)))
+    for k in range(operands.depth):
+        for side, place in ((_a_side(plan), a), (_b_side(plan), b)):
+            for at in side.offsets(k):
+                place.at(*at)
     kernel.prepared[op] = Prepared(plan, a, b)
 
 
@@ -66,74 +65,82 @@ def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
         sums = list(kernel.registers[op.init])
     else:
         sums = [constant(code, 0, element)] * layout.register_count
-    a = _Rows(kernel, plan, prepared.a.in_stage(stage_of(kernel, op.a_indices)))
-    b = prepared.b.in_stage(stage_of(kernel, op.b_indices))
+    a = _Loader(kernel, _a_side(plan), prepared.a.in_stage(stage_of(kernel, op.a_indices)), element)
+    b = _Loader(kernel, _b_side(plan), prepared.b.in_stage(stage_of(kernel, op.b_indices)), element)
     for k in range(plan.operands.depth):
-        left, right = a.at(k), _columns(kernel, plan, b, k)
+        left, right = a.at(k), b.at(k)
         for register, total in enumerate(sums):
             row, column = (layout.slice_register(register, axis) for axis in (0, 1))
             sums[register] = multiply_add(code, left[row], right[column], total, element)
     return sums
 
 
-def _along(plan: FmaPlan) -> int:
-    """Elements of a row of `a` that one load brings."""
-    if plan.operands.a_transposed:
-        return 1
-    most = min(plan.operands.depth & -plan.operands.depth, 4)
-    return min(most, VECTOR_BYTES // plan.operands.a.storage.itemsize)
+@dataclass(frozen=True)
+class _Side:
+    """One operand as a thread reads it: `count` rows or columns, `threads` apart in runs of `run`.
+
+    With `along_k`, k goes along the rows of its block, and one load brings some steps of one row;
+    else one load brings a run of neighbours at one step.
+    """
+
+    element: ElementType
+    count: int
+    threads: int
+    run: int
+    along_k: bool
+    depth: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of k that one load brings."""
+        if not self.along_k:
+            return 1
+        return min(self.depth & -self.depth, 4, VECTOR_BYTES // self.element.storage.itemsize)
+
+    def offsets(self, k: int) -> list[tuple[int, int]]:
+        """Rows and bytes from a thread's place to what it loads at step k."""
+        size = self.element.storage.itemsize
+        if self.along_k:
+            return [(self.threads * i, k * size) for i in range(self.count)] * (not k % self.steps)
+        reach = self.run * self.threads * size
+        return [(k, reach * i) for i in range(self.count // self.run)]
 
 
-def _a_offsets(plan: FmaPlan, k: int) -> list[tuple[int, int]]:
-    """Rows and bytes from a thread's place to what it loads of `a` at step k."""
-    size, (down, _) = plan.operands.a.storage.itemsize, plan.threads
-    if not plan.operands.a_transposed:
-        return [] if k % _along(plan) else [(down * i, k * size) for i in range(plan.elements[0])]
-    run = plan.run[0]
-    return [(k, run * down * i * size) for i in range(plan.elements[0] // run)]
-
-
-def _b_offsets(plan: FmaPlan, k: int) -> list[tuple[int, int]]:
-    size, run = plan.operands.b.storage.itemsize, plan.run[1]
-    across = plan.threads[1]
-    return [(k, run * across * i * size) for i in range(plan.elements[1] // run)]
-
-
-def _load(
-    kernel: PtxKernel, at: InStage, place: tuple[int, int], count: int,
-    source: ElementType, target: ElementType,
-) -> list[SSAValue]:  # fmt: skip
-    values = load_element(
-        kernel.code, at.at(*place), source, count, count * source.storage.itemsize, "shared"
+def _a_side(plan: FmaPlan) -> _Side:
+    operands = plan.operands
+    along_k = not operands.a_transposed
+    return _Side(
+        operands.a, plan.elements[0], plan.threads[0], plan.run[0], along_k, operands.depth
     )
-    return [convert(kernel.code, value, source, target) for value in values]
 
 
-class _Rows:
-    """Elements of `a`, loaded for several steps at once where they lie side by side."""
+def _b_side(plan: FmaPlan) -> _Side:
+    operands = plan.operands
+    along_k = operands.b_transposed
+    return _Side(
+        operands.b, plan.elements[1], plan.threads[1], plan.run[1], along_k, operands.depth
+    )
 
-    def __init__(self, kernel: PtxKernel, plan: FmaPlan, place: InStage):
-        self.kernel, self.plan, self.place = kernel, plan, place
+
+class _Loader:
+    """Elements of an operand, converted to the type of the result; steps are asked for in order."""
+
+    def __init__(self, kernel: PtxKernel, side: _Side, place: InStage, target: ElementType):
+        self.kernel, self.side, self.place, self.target = kernel, side, place, target
         self.loaded: Sequence[Sequence[SSAValue]] = ()
 
     def at(self, k: int) -> list[SSAValue]:
-        """The elements of step k; steps are asked for in order."""
-        plan, along = self.plan, _along(self.plan)
-        types = plan.operands.a, plan.operands.result
-        count = plan.run[0] if plan.operands.a_transposed else along
-        if k % along == 0:
-            self.loaded = [
-                _load(self.kernel, self.place, at, count, *types) for at in _a_offsets(plan, k)
-            ]
-        if plan.operands.a_transposed:
-            return [value for values in self.loaded for value in values]
-        return [values[k % along] for values in self.loaded]
+        """The thread's elements at step k."""
+        side = self.side
+        if k % side.steps == 0:
+            self.loaded = [self._load(at) for at in side.offsets(k)]
+        if side.along_k:
+            return [values[k % side.steps] for values in self.loaded]
+        return [value for values in self.loaded for value in values]
 
-
-def _columns(kernel: PtxKernel, plan: FmaPlan, place: InStage, k: int) -> list[SSAValue]:
-    types = plan.operands.b, plan.operands.result
-    return [
-        value
-        for at in _b_offsets(plan, k)
-        for value in _load(kernel, place, at, plan.run[1], *types)
-    ]
+    def _load(self, at: tuple[int, int]) -> list[SSAValue]:
+        code, element = self.kernel.code, self.side.element
+        count = self.side.steps if self.side.along_k else self.side.run
+        bytes = count * element.storage.itemsize
+        values = load_element(code, self.place.at(*at), element, count, bytes, "shared")
+        return [convert(code, value, element, self.target) for value in values]

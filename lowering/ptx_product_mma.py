@@ -7,7 +7,8 @@ warp. The parts of a step are loaded before the instructions of the step before.
 Thread t + 4 g of a warp holds, for elements of 32 / e bits, of an instruction's operands
 
     a  register r: row g + 8 (r % 2), k = e t + i + 4 e (r / 2)        ldmatrix gives just these;
-    b  register r: k = e t + i + 4 e r, column g                       transposed for two bytes
+    b  register r: k = e t + i + 4 e r, column g                       if k goes along its rows,
+                                                                       or transposed for two bytes
 """
 
 from __future__ import annotations
@@ -159,6 +160,11 @@ def _a_parts(kernel: PtxKernel, plan: MmaPlan, place: InStage, step: int) -> Par
 def _b_place(kernel: PtxKernel, op: ProductOp, plan: MmaPlan) -> SharedPlace:
     lane, warp, size = kernel.thread, _warp(kernel, plan, 1), plan.operands.b.storage.itemsize
     width = COLUMNS * plan.tiles[1] * size
+    if plan.operands.b_transposed:
+        near = (_bits(kernel, lane, 0, 8), 1), (_bits(kernel, lane, 4, 2), 8)
+        row = _sum(kernel, *near, (warp, COLUMNS * plan.tiles[1]))
+        column = _sum(kernel, (_bits(kernel, lane, 3, 2), 16))
+        return _place(kernel, op.b, row, column)
     if size == 2:
         row = _sum(kernel, (_bits(kernel, lane, 0, 16), 1))
         column = _sum(kernel, (_bits(kernel, lane, 4, 2), 16), (warp, width))
@@ -172,6 +178,8 @@ def _b_offsets(plan: MmaPlan, step: int) -> list[tuple[int, int]]:
     """Rows and bytes from a thread's place to everything that it reads of `b`."""
     size, v = plan.operands.b.storage.itemsize, plan.interleave
     first = plan.step * step
+    if plan.operands.b_transposed:
+        return [(COLUMNS * i, STEP_BYTES * step) for i in range(0, plan.tiles[1], 2)]
     if size == 2:
         return [(first, 2 * COLUMNS * across) for across in range(0, plan.tiles[1], 2)]
     rows = (
@@ -187,7 +195,7 @@ def _b_offsets(plan: MmaPlan, step: int) -> list[tuple[int, int]]:
 def _b_parts(kernel: PtxKernel, plan: MmaPlan, place: InStage, step: int) -> Parts:
     offsets = _b_offsets(plan, step)
     size, v = plan.operands.b.storage.itemsize, plan.interleave
-    if size == 2:
+    if size == 2 or plan.operands.b_transposed:
         return _matrices(kernel, plan, place, offsets)
     parts: Parts = []
     each = len(offsets) // (plan.tiles[1] // v)
@@ -207,12 +215,13 @@ def _matrices(
 ) -> Parts:
     """Two tiles across from each load; the last alone if they are odd."""
     parts: Parts = []
+    form = "" if plan.operands.b_transposed else ".trans"
     for at in offsets:
         if len(parts) + 1 < plan.tiles[1]:
-            four = kernel.code.op(LDMATRIX.format(4, ".trans"), place.at(*at))
+            four = kernel.code.op(LDMATRIX.format(4, form), place.at(*at))
             parts += [list(four[:2]), list(four[2:])]
         else:
-            parts.append(list(kernel.code.op(LDMATRIX.format(2, ".trans"), place.at(*at))))
+            parts.append(list(kernel.code.op(LDMATRIX.format(2, form), place.at(*at))))
     return parts
 
 

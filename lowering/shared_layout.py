@@ -108,13 +108,15 @@ def _spread(op: SharedOp, threads: int) -> tuple[int, int | None]:
 
 
 def _spread_for(plan: Plan, is_b: bool) -> tuple[int, int | None]:
-    size = plan.operands.b.storage.itemsize
+    operands = plan.operands
+    size, along_k = operands.b.storage.itemsize, operands.b_transposed
     if isinstance(plan, MmaPlan):
-        if not is_b or size == 2:
+        if not is_b or size == 2 or along_k:
             return 1, None
         return (2, None) if size == 4 else (2, 2)
-    # Threads side by side read a row side by side, whatever the row.
-    return (0, None) if is_b or plan.operands.a_transposed else (1, None)
+    # Threads side by side read a row along k each, or one row side by side, whatever it is.
+    by_rows = along_k if is_b else not operands.a_transposed
+    return (1, None) if by_rows else (0, None)
 
 
 class SharedPlace:

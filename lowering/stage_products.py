@@ -142,7 +142,7 @@ class _Staging:
         if self.extent is None or self.extent % self.depth:
             left = code.scalar("sub", self.op.extent, k)
         a, a_indices, a_axis = self._copy_a(code, k, left)
-        b = self._copy_b(code, k, left)
+        b, b_axis, n_axis = self._copy_b(code, k, left)
         code.add(BarrierOp())
         product = ProductOp(
             carried[0],
@@ -151,9 +151,10 @@ class _Staging:
             a_axis,
             b,
             [self.zero, self.zero],
-            0,
+            b_axis,
             code.constant(self.depth),
             cast(VectorType, self.op.result.type),
+            n_axis=n_axis,
         )
         result = code.add(product)
         code.add(BarrierOp())
@@ -189,16 +190,26 @@ class _Staging:
         self._copy(code, op.a, indices, last, shared, (self.depth, self.rows), axis, valid)
         return shared, [self.zero, lanes], 0
 
-    def _copy_b(self, code: Code, k: SSAValue, left: SSAValue | None) -> SSAValue:
+    def _copy_b(self, code: Code, k: SSAValue, left: SSAValue | None) -> tuple[SSAValue, int, int]:
+        """The block of `b` in shared memory, and along which dimensions k and the columns are."""
         op, axis = self.op, self.op.b_axis.value.data
-        shape = (self.depth, self.columns)
-        shared = self._shared(op.b, shape)
-        valid = None
-        if left is not None or op.columns is not None:
-            valid = (left or code.constant(self.depth), op.columns or code.constant(self.columns))
         indices = _moved(code, op.b_indices, axis, k)
-        self._copy(code, op.b, indices, len(indices) - 1, shared, shape, axis, valid)
-        return shared
+        counts = left, op.columns
+        extents = self.depth, self.columns
+        axes = axis, op.column_axis
+        k_first = op.column_axis == len(indices) - 1
+        if not k_first:
+            counts, extents, axes = counts[::-1], extents[::-1], axes[::-1]
+        shared = self._shared(op.b, extents)
+        valid = None
+        if counts != (None, None):
+            first, second = (
+                code.constant(extent) if count is None else count
+                for count, extent in zip(counts, extents, strict=True)
+            )
+            valid = first, second
+        self._copy(code, op.b, indices, axes[1], shared, extents, axes[0], valid)
+        return (shared, 0, 1) if k_first else (shared, 1, 0)
 
     def _copy(
         self,

@@ -18,7 +18,7 @@ from hectorite.ir.diagnostics import HectoriteError
 from hectorite.lowering.pipeline_copies import PipelineCopies
 from hectorite.lowering.stage_products import StageProducts
 
-KINDS = ["rows", "gathered", "transposed", "grouped"]
+KINDS = ["rows", "gathered", "transposed", "flipped", "grouped"]
 
 
 def pipelined(case: Case, stages: int) -> ModuleOp:

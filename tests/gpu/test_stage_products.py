@@ -20,6 +20,7 @@ CASES = [
     Case(21, 17, 40, kind="gathered", rows=16, columns=16),
     Case(21, 17, 40, kind="transposed", rows=16, columns=16),
     Case(40, 9, 33, kind="grouped"),
+    Case(40, 9, 33, kind="flipped"),
     Case(20, 10, 64, a="f16", b="f16"),
     Case(20, 16, 70, a="i8", b="u8", c="i32", fixed=True),
     Case(20, 8, 64, a="bf16", b="f32", fixed=True),

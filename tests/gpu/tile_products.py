@@ -49,7 +49,7 @@ class Case:
     b: str = "f32"
     c: str = "f32"
     kind: str = "rows"
-    """rows, gathered, transposed or grouped"""
+    """rows, gathered, transposed (k before the rows of x), flipped (n before k) or grouped"""
     threads: int = 32
     attributes: str = ""
     fixed: bool = False
@@ -61,13 +61,17 @@ class Case:
         m, n, k = ("M", "N", "K") if not self.fixed else (self.m, self.n, self.k)
         shape = f"{k}, {m}" if self.kind == "transposed" else f"{m}, {k}"
         x = f"!hec.tensor<{a}[{shape}]>"
-        w = f"!hec.tensor<{b}[{'G, ' if self.kind == 'grouped' else ''}{k}, {n}]>"
+        second = f"{n}, {k}" if self.kind == "flipped" else f"{k}, {n}"
+        w = f"!hec.tensor<{b}[{'G, ' if self.kind == 'grouped' else ''}{second}]>"
         y, picks = f"!hec.tensor<{c}[{m}, {n}]>", f"!hec.tensor<i32[{m}]>"
         group = "%group, " if self.kind == "grouped" else ""
         zero = "%zero"
         at = f"[{zero}, %rows] k 0" if self.kind == "transposed" else f"[%rows, {zero}] k 1"
         if self.kind in ("gathered", "grouped"):
             at = "[%picked, %zero] k 1"
+        weights = f"[{group}%zero, %left] k {1 if group else 0}"
+        if self.kind == "flipped":
+            weights = "[%left, %zero] k 1 n 0"
         tile = f"vector<{self.rows}x{self.columns}x{c}>"
         lanes = f"vector<{self.rows}xindex>"
         threads = "" if self.threads == 32 else f"threads {self.threads} "
@@ -121,7 +125,7 @@ tile.kernel @k(%task: index, %x: {x}, %w: {w}, %picks: {picks}, %y: {y}) {thread
   %rows = scalar.select %inside, %all, %starts : {lanes}
   %some = tile.load %picks[%rows] : {picks} -> vector<{self.rows}xi32>
   %picked = scalar.cast %some : vector<{self.rows}xi32> to {lanes}
-  %p = tile.product %x{at}, %w[{group}{zero}, %left] k {1 if group else 0} to %k{columns} : \
+  %p = tile.product %x{at}, %w{weights} to %k{columns} : \
 {x}, {w} -> {tile}{attributes}
   tile.store %p, %y[%rows, %left] axis 1{valid} : {y}, {tile}
   tile.end
@@ -146,7 +150,9 @@ tile.kernel @k(%task: index, %x: {x}, %w: {w}, %picks: {picks}, %y: {y}) {thread
             return draw.integers(low, 4, shape).astype(element.storage)
 
         x = (self.k, self.m) if self.kind == "transposed" else (self.m, self.k)
-        w = (2, self.k, self.n) if self.kind == "grouped" else (self.k, self.n)
+        w = (self.n, self.k) if self.kind == "flipped" else (self.k, self.n)
+        if self.kind == "grouped":
+            w = 2, *w
         picks = draw.integers(0, max(self.m, 1), self.m).astype(np.int32)
         return {"x": numbers(self.a, *x), "w": numbers(self.b, *w), "picks": picks}
 
@@ -154,6 +160,8 @@ tile.kernel @k(%task: index, %x: {x}, %w: {w}, %picks: {picks}, %y: {y}) {thread
         x, w = (arguments[name].astype(np.float64) for name in ("x", "w"))
         if self.kind == "transposed":
             x = x.T
+        if self.kind == "flipped":
+            w = w.T
         if self.kind in ("gathered", "grouped"):
             x = x[arguments["picks"]]
         if self.kind == "grouped":
