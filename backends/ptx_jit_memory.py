@@ -14,6 +14,7 @@ from hectorite.backends.ptx_jit_integer import SIGNED, type_of
 from hectorite.backends.ptx_jit_step import Handler, Step
 from hectorite.backends.ptx_jit_text import Code, V, i32, i64
 from hectorite.backends.ptx_jit_values import STORAGE
+from hectorite.backends.ptx_jit_wgmma import ordered
 from hectorite.ir.ptx_syntax import Address, Braces, Immediate, Instruction, Operand
 
 SPACES = ("global", "shared", "local", "const", "param")
@@ -320,4 +321,5 @@ MEMORY: dict[str, Handler] = {
     "nanosleep": sleep,
     "mbarrier": memory_barrier,
     **dict.fromkeys(("bar", "barrier"), barrier),
+    "wgmma": ordered,
 }

@@ -88,7 +88,7 @@ def shape_of(step: Step, instruction: Instruction) -> Shape:
 def matrix_product(step: Step, instruction: Instruction) -> Collective:
     """mma.sync."""
     shape = shape_of(step, instruction)
-    operands = [_items(operand) for operand in instruction.operands]
+    operands = [items_of(operand) for operand in instruction.operands]
     counts = (shape.c_registers, shape.a_registers, shape.b_registers, shape.c_registers)
     if tuple(map(len, operands)) != counts:
         raise step.wrong(instruction, f"it takes {counts} registers")
@@ -104,7 +104,8 @@ def matrix_product(step: Step, instruction: Instruction) -> Collective:
     return Collective(inputs, [(item, "i32") for item in operands[0]], perform)
 
 
-def _items(operand: Operand) -> tuple[Operand, ...]:
+def items_of(operand: Operand) -> tuple[Operand, ...]:
+    """The registers in braces, or the one without."""
     return operand.items if isinstance(operand, Braces) else (operand,)
 
 
@@ -123,33 +124,34 @@ def _product(code: Code, mail: V, shape: Shape) -> None:
             row = code.op("add", g, i32(8 * (r & 1)))
             column = code.op("add", start, i32((r >> 1) * 4 * shape.per_register))
             at = code.op("add", code.op("mul", row, i32(depth)), column)
-            _spread(code, mail, a_slot + r, lane, shape.a, a, at, 1)
+            spread(code, mail, a_slot + r, lane, shape.a, a, at, 1)
         for r in range(shape.b_registers):
             row = code.op("add", start, i32(r * 4 * shape.per_register))
             at = code.op("add", code.op("mul", row, i32(8)), g)
-            _spread(code, mail, b_slot + r, lane, shape.b, b, at, 8)
+            spread(code, mail, b_slot + r, lane, shape.b, b, at, 8)
     _accumulators(code, mail, c_slot, c, shape, into=True)
-    _multiply(code, a, b, c, shape)
+    multiply(code, a, b, c, shape)
     _accumulators(code, mail, c_slot + shape.c_registers, c, shape, into=False)
 
 
-def _word(code: Code, mail: V, slot: int, lane: V) -> V:
+def word(code: Code, mail: V, slot: int, lane: V) -> V:
+    """The place of a word of a lane in the mail."""
     return code.at(code.at(mail, 32 * slot, "i32"), code.resized(lane, "i64"), "i32")
 
 
-def _spread(
+def spread(
     code: Code, mail: V, slot: int, lane: V, type: str, matrix: V, at: V, stride: int
 ) -> None:
     """The elements of a register into a matrix, from `at` on, `stride` apart."""
-    value = code.load("i32", _word(code, mail, slot, lane), 4)
+    value = code.load("i32", word(code, mail, slot, lane), 4)
     count = 1 if type == "b1" else 32 // BITS[type]
     for i in range(count):
-        element = _element(code, value, type, i)
+        number = element(code, value, type, i)
         index = code.resized(code.op("add", at, i32(i * stride)), "i64")
-        code.store(element, code.at(matrix, index, element.type), 4)
+        code.store(number, code.at(matrix, index, number.type), 4)
 
 
-def _element(code: Code, value: V, type: str, i: int) -> V:
+def element(code: Code, value: V, type: str, i: int) -> V:
     """Element i of a register, as f32 or i32."""
     if type == "b1":
         return value
@@ -176,7 +178,7 @@ def _accumulators(code: Code, mail: V, slot: int, c: V, shape: Shape, into: bool
         g, t = code.op("lshr", lane, i32(2)), code.op("and", lane, i32(3))
         start = code.op("add", code.op("mul", g, i32(8)), code.op("shl", t, i32(1)))
         for r in range(shape.c_registers):
-            place = _word(code, mail, slot + r, lane)
+            place = word(code, mail, slot + r, lane)
             shift = 64 * r if shape.accumulator == "f16" else 64 * (r >> 1) + (r & 1)
             index = code.resized(code.op("add", start, i32(shift)), "i64")
             at = code.at(c, index, kind)
@@ -186,7 +188,7 @@ def _accumulators(code: Code, mail: V, slot: int, c: V, shape: Shape, into: bool
             elif into:
                 value = code.load("i32", place, 4)
                 for i in (0, 1):
-                    code.store(_element(code, value, "f16", i), code.at(at, 4 * i), 4)
+                    code.store(element(code, value, "f16", i), code.at(at, 4 * i), 4)
             else:
                 halves = [
                     code.resized(
@@ -198,7 +200,7 @@ def _accumulators(code: Code, mail: V, slot: int, c: V, shape: Shape, into: bool
                 code.store(both, place, 4)
 
 
-def _multiply(code: Code, a: V, b: V, c: V, shape: Shape) -> None:
+def multiply(code: Code, a: V, b: V, c: V, shape: Shape) -> None:
     """c += a b, a row of eight at a time."""
     kind = "float" if shape.is_float else "i32"
     vector = f"<8 x {kind}>"

@@ -11,18 +11,14 @@ from collections.abc import Callable
 
 from hectorite.backends.ptx_jit_integer import SIGNED, pair_of, type_of
 from hectorite.backends.ptx_jit_memory import space_of
-from hectorite.backends.ptx_jit_mma import matrix_product
+from hectorite.backends.ptx_jit_mma import matrix_product, word
 from hectorite.backends.ptx_jit_step import Collective, Step
 from hectorite.backends.ptx_jit_text import Code, V, helper, i32, i64, width
 from hectorite.backends.ptx_jit_values import STORAGE
+from hectorite.backends.ptx_jit_wgmma import group_product
 from hectorite.ir.ptx_syntax import Braces, Instruction, Operand, Sink
 
 SHARED = V("ptr", "%shared")
-
-
-def word(code: Code, mail: V, slot: int, lane: V) -> V:
-    """The place of a word in the mail."""
-    return code.at(code.at(mail, 32 * slot, "i32"), code.resized(lane, "i64"), "i32")
 
 
 def taken(code: Code, taking: V, lane: V) -> V:
@@ -389,4 +385,5 @@ COLLECTIVES: dict[str, Callable[[Step, Instruction], Collective]] = {
     "stmatrix": store_matrix,
     "movmatrix": transpose,
     "mma": matrix_product,
+    "wgmma.mma_async": group_product,
 }
