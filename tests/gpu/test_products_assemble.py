@@ -1,0 +1,72 @@
+"""Products as machine code: no spills, native instructions, and loops with little beside them."""
+
+import pytest
+from tile_products import Case, compiled
+
+from hectorite.backends.assemble import assemble, installed
+from hectorite.backends.sass import disassemble, find_nvdisasm
+from hectorite.backends.sass_statistics import Statistics, statistics
+
+pytestmark = pytest.mark.skipif(not installed(), reason="no assembler is installed")
+disassembler = pytest.mark.skipif(find_nvdisasm() is None, reason="no disassembler is installed")
+
+TYPES = [
+    ("f16", "f16", "f32"),
+    ("bf16", "bf16", "f32"),
+    ("tf32", "tf32", "f32"),
+    ("i8", "u8", "i32"),
+    ("f32", "f32", "f32"),
+    ("f16", "f32", "f32"),
+    ("i16", "i16", "i64"),
+]
+
+
+def square(*types: str, kind: str = "rows", rows: int = 128) -> Case:
+    """A product of 4096 x 4096 x 4096 in square blocks."""
+    a, b, c = types
+    threads = 256 if rows == 128 else 128
+    return Case(4096, 4096, 4096, rows, rows, a, b, c, kind, threads, fixed=True)
+
+
+def machine_code(case: Case, target: str) -> tuple[int, Statistics]:
+    """Registers, and what the instructions are."""
+    assembled = assemble(compiled(case, target, stages=3).text, target)
+    assert assembled.kernels["k"].spill_bytes == 0
+    listing = disassemble(assembled.cubin)["k"]
+    return assembled.kernels["k"].registers, statistics(listing)
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_120"])
+@pytest.mark.parametrize("kind", ["rows", "gathered", "flipped"])
+@pytest.mark.parametrize("types", TYPES, ids="-".join)
+def test_no_spills(types: tuple[str, str, str], kind: str, target: str):
+    case = square(*types, kind=kind, rows=64)
+    assembled = assemble(compiled(case, target, stages=2).text, target)
+    assert assembled.kernels["k"].spill_bytes == 0
+
+
+@disassembler
+def test_f16_main_loop():
+    """At least what Triton 3.6 reaches: 1324 flops for each instruction, 128 registers."""
+    registers, found = machine_code(square("f16", "f16", "f32"), "sm_80")
+    assert found.main is not None
+    assert found.main.flops / found.main.instructions >= 1324
+    assert registers <= 128
+    assert found.main.mix["tensor"] == 32
+
+
+@disassembler
+@pytest.mark.parametrize(
+    ("types", "flops"),
+    [
+        (("bf16", "bf16", "f32"), 1324),
+        (("tf32", "tf32", "f32"), 600),
+        (("i8", "i8", "i32"), 1800),
+        (("f32", "f32", "f32"), 55),
+    ],
+    ids=lambda value: str(value),
+)
+def test_other_main_loops(types: tuple[str, str, str], flops: int):
+    _, found = machine_code(square(*types), "sm_80")
+    assert found.main is not None
+    assert found.main.flops / found.main.instructions >= flops
