@@ -14,6 +14,7 @@ Data by kind (float32 and int32; sizes are plain integers):
     sddmm  the same matrix, P Q [n, F]
     gat    the same matrix (row receives from col), x [n, 64], W [64, 4, 16], al ar [4, 16]
     gemm   A [M, K], B [K, N]
+    gemm16 the same in float16 (on GPUs)
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ PRODUCTS = (
     (20_000, 64, 64),
     (333, 4097, 61),
 )
+
+PRODUCTS_16 = ((4096, 4096, 4096), (8192, 1024, 1024), (1000, 1000, 1000))
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,21 @@ def dense_cases(data_dir: Path | None, quick: bool) -> list[Case]:
     return [Case("dense", "x".join(map(str, shape)), "gemm", shape=shape) for shape in shapes]
 
 
+def tensor_core_cases(quick: bool) -> list[Case]:
+    """Products of float16 matrices, for GPUs."""
+    shapes = ((512, 512, 512),) if quick else PRODUCTS_16
+    return [
+        Case("dense", "f16." + "x".join(map(str, s)), "gemm16", shape=s, tolerance=5e-3)
+        for s in shapes
+    ]
+
+
 SUITES = {"rgnn": rgnn_cases, "sparse": sparse_cases, "dense": dense_cases}
 
 
 def miniature(case: Case) -> Case:
     """The same computation on a few elements: starts a peer's libraries and its compiler."""
-    if case.kind == "gemm":
+    if case.kind in ("gemm", "gemm16"):
         return replace(case, shape=(64, 64, 64))
     small = "relations:64:256:4:2" if case.kind in ("rgcn", "rgat", "hgt") else "power:64:4"
     return replace(case, graph=small)
@@ -202,6 +214,9 @@ def build(case: Case, data_dir: Path | None) -> Data:
     if case.kind == "gemm":
         m, k, n = case.shape
         return {"A": normal(m, k), "B": normal(k, n)}
+    if case.kind == "gemm16":
+        m, k, n = case.shape
+        return {"A": normal(m, k).astype(np.float16), "B": normal(k, n).astype(np.float16)}
     data = load_graph(case, data_dir)
     n, f, scale = data["n"], case.width, FEATURES**-0.5
     if case.kind == "spmm":

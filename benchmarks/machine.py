@@ -154,9 +154,10 @@ class Cost:
 
 def cost(case: Case, data: Data) -> Cost:
     """The work of a case. Indices are 4 bytes, as are values."""
-    if case.kind == "gemm":
+    if case.kind in ("gemm", "gemm16"):
         m, k, n = case.shape
-        return Cost(2.0 * m * k * n, 4.0 * (m * k + k * n + m * n))
+        size = 4.0 if case.kind == "gemm" else 2.0
+        return Cost(2.0 * m * k * n, size * (m * k + k * n + m * n))
     n, f = data["n"], case.width
     if case.kind in ("spmm", "sddmm", "gat"):
         nz = len(data["row"])

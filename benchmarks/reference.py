@@ -121,4 +121,5 @@ REFERENCES = {
     "sddmm": sddmm,
     "gat": gat,
     "gemm": gemm,
+    "gemm16": gemm,
 }

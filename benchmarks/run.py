@@ -2,7 +2,8 @@
 
 Enters: a suite (rgnn, sparse, dense, compile, static, or all) and a folder of real graphs. Leaves:
 tables on the terminal and, with --json, the rows in a file. Exit code 1 when our own result was
-wrong or missing, 2 when the command line was.
+wrong or missing, 2 when the command line was. With `--target cuda` it races on a GPU (`gpu.py`),
+and writes `benchmarks/results/DEVICE-DATE.json`.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ if find_spec("scipy") is None:
 
 from rich.console import Console  # noqa: E402  (the line above makes `benchmarks` importable)
 
-from benchmarks.cases import SUITES, Case, build  # noqa: E402
+from benchmarks.cases import SUITES, Case, build, tensor_core_cases  # noqa: E402
 from benchmarks.compile_time import race_compilers  # noqa: E402
 from benchmarks.machine import Limits, bound, measure  # noqa: E402
-from benchmarks.peers.table import OURS, Peer, all_peers  # noqa: E402
+from benchmarks.peers.table import GPU_ONLY, OURS, Peer, all_peers  # noqa: E402
 from benchmarks.race import Arena, Entry  # noqa: E402
 from benchmarks.reference import expected  # noqa: E402
 from benchmarks.report import Row, rows_of, show_case, show_summary  # noqa: E402
@@ -40,7 +41,7 @@ def arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small cases, few rounds: 1 to 2 min")
     parser.add_argument("--data-dir", type=Path, help="folder of real graphs, NAME.npz")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--target", default="cpu", choices=["cpu"])
+    parser.add_argument("--target", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--only", default="", help="cases with one of these in their name")
     parser.add_argument("--peers", default="", help="peers with one of these in their name")
     parser.add_argument("--triton", metavar="PYTHON", help="static: a Python that has Triton")
@@ -69,12 +70,15 @@ def matches(name: str, parts: str) -> bool:
 def cases_of(chosen: argparse.Namespace) -> list[Case]:
     names = [*SUITES] if chosen.suite == "all" else [chosen.suite]
     listed = [c for n in names if n in SUITES for c in SUITES[n](chosen.data_dir, chosen.quick)]
+    if chosen.target == "cuda" and "dense" in names:
+        listed += tensor_core_cases(chosen.quick)
     return [replace(c, target=chosen.target) for c in listed if matches(c.name, chosen.only)]
 
 
 def competitors(case: Case, chosen: argparse.Namespace) -> tuple[list[Peer], list[Entry]]:
     """Who races, and who is left out before anything starts."""
-    able = [p for p in all_peers() if case.kind in p.kinds and matches(p.name, chosen.peers)]
+    here = [p for p in all_peers() if p.runtime not in GPU_ONLY]
+    able = [p for p in here if case.kind in p.kinds and matches(p.name, chosen.peers)]
     absent = [Entry(p, reason="left out by --quick") for p in able if p.slow_start and chosen.quick]
     return [p for p in able if not (p.slow_start and chosen.quick)], absent
 
@@ -98,6 +102,10 @@ def main(command_line: Sequence[str] | None = None) -> int:
     chosen = arguments(command_line)
     if chosen.suite == "static":
         return compare(chosen.triton, chosen.json)
+    if chosen.target == "cuda":
+        from benchmarks.gpu import race_on_gpu
+
+        return race_on_gpu(chosen, cases_of(chosen))
     # A file or a pipe has no width of its own; the tables need about this much.
     screen = Console(width=None if sys.stdout.isatty() else 120)
     progress = Console(stderr=True)

@@ -19,12 +19,14 @@ sys.path.insert(0, str(ROOT))  # `benchmarks` is run from the checkout, not inst
 
 from benchmarks import cases, machine, native, race, reference, report, run  # noqa: E402
 from benchmarks.peers.table import OURS, Peer, Skip, all_peers  # noqa: E402
+from tests.driver import stand_in  # noqa: E402
 
-KINDS = ("rgcn", "rgat", "hgt", "spmm", "sddmm", "gat", "gemm")
+KINDS = ("rgcn", "rgat", "hgt", "spmm", "sddmm", "gat", "gemm", "gemm16")
 
 
 def small_case(kind: str) -> cases.Case:
-    return cases.miniature(cases.Case("test", f"{kind}.small", kind))
+    tolerance = 5e-3 if kind == "gemm16" else 1e-4
+    return cases.miniature(cases.Case("test", f"{kind}.small", kind, tolerance=tolerance))
 
 
 def named(name: str, kind: str) -> Peer:
@@ -250,3 +252,43 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         run.main(["rgnn", "--data-dir", str(tmp_path / "absent")])
     assert stop.value.code == 2
+
+
+RACE = """
+import sys
+from benchmarks import run
+sys.exit(run.main(sys.argv[1:] + {arguments!r}))
+"""
+
+
+@pytest.mark.skipif(stand_in.COMPILER is None, reason="no C compiler")
+@pytest.mark.skipif(sys.platform != "linux", reason="the stand-in is for Linux")
+def test_a_race_on_a_gpu(tmp_path):
+    pytest.importorskip("cuda.bindings.driver")
+    folder = stand_in.build(tmp_path)
+    written = tmp_path / "rows.json"
+    for suite, only in (("sparse", "spmm64.10k"), ("dense", "f16.")):
+        arguments = [suite, "--quick", "--target", "cuda", "--only", only, "--rounds", "1"]
+        arguments += ["--peers", OURS, "--json", str(written)]
+        done = stand_in.run(folder, RACE.format(arguments=arguments))
+        assert done.returncode == 0, done.stdout + done.stderr
+        facts = json.loads(written.read_text())
+        assert facts["device"] == "stand-in"
+        assert facts["rates"]["copy"] > 0
+        assert {row["who"] for row in facts["rows"]} == {OURS, f"{OURS}, recorded"}
+        assert all(row["median_s"] > 0 for row in facts["rows"])
+
+
+def test_a_race_without_a_gpu_is_one_line(monkeypatch, capsys):
+    from hectorite.backends import cuda_driver
+    from hectorite.ir.diagnostics import fail
+
+    def absent(ordinal=0):
+        raise fail("no GPU: there is no NVIDIA driver on this machine; use `cpu`")
+
+    monkeypatch.setattr(cuda_driver, "device", absent)
+    monkeypatch.setattr("benchmarks.gpu.device", absent)
+    assert run.main(["sparse", "--quick", "--target", "cuda"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "no GPU: there is no NVIDIA driver on this machine; use `cpu`"
+    ]

@@ -23,7 +23,7 @@ def mkl_product(data: Data, case: Case) -> Call:
     return lambda: dot_product_mkl(a, b)
 
 
-@peer("torch", "torch", "gemm")
+@peer("torch", "torch", "gemm gemm16")
 def torch_product(data: Data, case: Case) -> Call:
     threaded_torch()
     a, b = tensor(data["A"]), tensor(data["B"])

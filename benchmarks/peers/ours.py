@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from benchmarks.cases import Case, Data
 from benchmarks.peers.table import OURS, Call, peer
@@ -10,7 +12,7 @@ from benchmarks.peers.table import OURS, Call, peer
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OWN = Path(__file__).parents[1] / "programs"
 PROGRAMS = {kind: EXAMPLES / f"{kind}.hec" for kind in ("rgcn", "rgat", "spmm", "sddmm", "gat")}
-PROGRAMS |= {kind: OWN / f"{kind}.hec" for kind in ("hgt", "gemm")}
+PROGRAMS |= {kind: OWN / f"{kind}.hec" for kind in ("hgt", "gemm", "gemm16")}
 
 TENSORS = {
     "rgcn": ("h", "W", "W0", "norm"),
@@ -20,6 +22,7 @@ TENSORS = {
     "sddmm": ("A", "P", "Q"),
     "gat": ("x", "W", "al", "ar"),
     "gemm": ("A", "B"),
+    "gemm16": ("A", "B"),
 }
 
 # Sizes are given when compiling, so that binding prepares the adjacency, as peers build their CSR.
@@ -31,12 +34,13 @@ SIZES = {
     "sddmm": {"K": ("P", 1)},
     "gat": {"I": ("x", 1), "K": ("W", 1), "O": ("W", 2)},
     "gemm": {"M": ("A", 0), "K": ("A", 1), "N": ("B", 1)},
+    "gemm16": {"M": ("A", 0), "K": ("A", 1), "N": ("B", 1)},
 }
 
 
 def sets(kind: str, data: Data) -> dict[str, object]:
     """The sets of a case as `bind` takes them: a size, or the maps of the set."""
-    if kind == "gemm":
+    if kind in ("gemm", "gemm16"):
         return {}
     if kind in ("spmm", "sddmm"):
         return {"nz": {"row": data["row"], "col": data["col"]}, "row": data["n"], "col": data["n"]}
@@ -49,13 +53,43 @@ def sets(kind: str, data: Data) -> dict[str, object]:
     return bound
 
 
-@peer(OURS, OURS, "rgcn rgat hgt spmm sddmm gat gemm")
+@peer(OURS, OURS, "rgcn rgat hgt spmm sddmm gat gemm gemm16")
 def compiled(data: Data, case: Case) -> Call:
+    function, graph, tensors = prepared(data, case)
+    return lambda: function(graph, **tensors)
+
+
+@peer(f"{OURS}, recorded", "cuda", "rgcn rgat hgt spmm sddmm gat gemm gemm16")
+def recorded(data: Data, case: Case) -> Call:
+    """The call as a CUDA graph."""
+    function, graph, tensors = prepared(data, case)
+    return function.graph(graph, **tensors).replay
+
+
+def prepared(data: Data, case: Case) -> tuple[Any, Any, dict[str, Any]]:
+    """The function compiled for the target of a case, its sets bound, and its tensors in place."""
     import hectorite
 
     tensors = {name: data[name] for name in TENSORS[case.kind]}
     sizes = {size: tensors[name].shape[axis] for size, (name, axis) in SIZES[case.kind].items()}
     program = hectorite.compile(PROGRAMS[case.kind], target=case.target, sizes=sizes)
     graph = program.bind(**sets(case.kind, data))
-    function = getattr(program, case.kind)
-    return lambda: function(graph, **tensors)
+    if case.target.startswith("cuda"):
+        tensors = {name: on_device(array) for name, array in tensors.items()}
+    return getattr(program, case.kind), graph, tensors
+
+
+def on_device(array: Any) -> Any:
+    """An array on the GPU: a torch tensor, or memory of our own where torch is not installed."""
+    if find_spec("torch") is not None:
+        from benchmarks.peers.torch_sparse_ops import tensor
+
+        return tensor(array)
+    from hectorite.backends.cuda_driver import device
+    from hectorite.backends.cuda_memory import pool, synchronise, upload
+
+    span = pool(0).empty(array.shape, array.dtype, 0)
+    with device().active():
+        upload(array, span, 0)
+        synchronise(0)
+    return span

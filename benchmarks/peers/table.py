@@ -20,6 +20,9 @@ Call = Callable[[], object]
 Prepare = Callable[[Data, Case], Call]
 
 OURS = "hectorite"
+GPU_ONLY = ("cuda", "triton")
+"""Runtimes that race on a GPU alone."""
+
 MODULES = (
     "ours",
     "handwritten",
@@ -32,6 +35,7 @@ MODULES = (
     "pyg_layers",
     "dgl_layers",
     "dense_libraries",
+    "triton_launches",
 )
 
 

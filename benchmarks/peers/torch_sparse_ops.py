@@ -19,12 +19,20 @@ def threaded_torch() -> ModuleType:
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.set_grad_enabled(False)
+    if on_gpu():
+        torch.set_default_device("cuda")
     return torch
 
 
+def on_gpu() -> bool:
+    """Whether this race is one of GPUs; then every tensor of torch lives there."""
+    return os.environ.get("BENCHMARK_DEVICE") == "cuda"
+
+
 def tensor(array: np.ndarray):
-    """The array as a torch tensor, without a copy where it is contiguous."""
-    return threaded_torch().from_numpy(np.ascontiguousarray(array))
+    """The array as a torch tensor, without a copy where it is contiguous and stays here."""
+    made = threaded_torch().from_numpy(np.ascontiguousarray(array))
+    return made.cuda() if on_gpu() else made
 
 
 def indices(array: np.ndarray):
@@ -89,7 +97,7 @@ def eager(data: Data, case: Case) -> Call:
 
 @peer("torch.compile gather/scatter", "inductor", "spmm sddmm gat", slow_start=True)
 def compiled(data: Data, case: Case) -> Call:
-    if case.kind == "spmm" and len(data["row"]) > 100_000:
+    if case.kind == "spmm" and len(data["row"]) > 100_000 and not on_gpu():
         raise Skip("compiled scatters are atomic additions: 100x slower than CSR at this size")
     torch = threaded_torch()
     torch._dynamo.reset()
