@@ -48,7 +48,8 @@ ALONE_FACTOR = 8
 """How many times more blocks run together where the threads of a block run one by one."""
 MOST_THREADS = 1024
 MOST_SHARED_BYTES = 232448
-DEFAULT_STEP_LIMIT = 100_000_000
+DEFAULT_STEP_LIMIT = 20_000_000
+"""Blocks of instructions that run for one batch before a kernel is taken to have no end."""
 
 
 @dataclass(frozen=True)

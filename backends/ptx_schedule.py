@@ -47,6 +47,7 @@ class Schedule:
         self.remaining = step_limit
         self.turns = 0
         self.fruitless = 0
+        self.is_busy = False
         code.schedule = self
 
     def run(self, live_blocks: int) -> None:
@@ -127,7 +128,7 @@ class Schedule:
                 return
             else:
                 to = block.following
-            if to >= end or to >= limit or (to <= at and self.yields(limit)):
+            if to >= end or to >= limit or (to <= at and self.yields(lanes)):
                 self.part(lanes, to)
                 return
             at = to
@@ -156,10 +157,15 @@ class Schedule:
             self.alive -= ended
             self.fruitless = 0
 
-    def yields(self, limit: int) -> bool:
+    def yields(self, lanes: Lanes) -> bool:
         """Whether lanes that jump back let others run first."""
+        if self.code.is_spinning:
+            return True
         self.turns += 1
-        return self.code.is_spinning or (self.turns > SLICE and limit < self.end)
+        if self.turns > SLICE and lanes.count < self.alive:
+            self.code.is_spinning = self.is_busy = True
+            return True
+        return False
 
     def sleep(self, lanes: Lanes) -> None:
         self.parked[lanes.exact] = True
@@ -296,7 +302,8 @@ class Schedule:
         if self.asleep.any():
             self.parked[self.asleep] = False
             self.asleep[:] = False
-            self.fruitless += not done
+            self.fruitless += not done and not self.is_busy
+            self.is_busy = False
             done = self.fruitless < MOST_FRUITLESS_ROUNDS
         return done
 
