@@ -5,6 +5,7 @@ Enters: LLVM values and the element types they stand for. Leaves: instructions t
 | element            | in memory       | in a kernel                               |
 |--------------------|-----------------|-------------------------------------------|
 | f64, f32           | double, float   | the same                                  |
+| tf32               | float           | float, rounded when loaded and stored     |
 | f16, bf16          | half, i16       | float                                     |
 | i64 i32 i16 i8, u8 | i64 i32 i16 i8  | the same                                  |
 | i7 ... i2, u7 ... u1 | i8            | i8, extended by sign or by zeros          |
@@ -61,18 +62,22 @@ def from_storage(builder: ir.IRBuilder, value: ir.Value, element: ElementType) -
         return x.convert("fpext", F32).value
     if element.name == "bf16":
         return (x.convert("zext", I32) << 16).convert("bitcast", F32).value
+    if element.name == "tf32":
+        return _tensor_float(x).value
     if element.kind == "bool":
         return x.differs(0).value
     return value
 
 
 def to_storage(builder: ir.IRBuilder, value: ir.Value, element: ElementType) -> ir.Value:
-    """What a kernel computed, as it is stored in memory; floats are rounded to nearest even."""
+    """What a kernel computed, as it is stored in memory, each float as the nearest of its type."""
     x = Lanes(builder, value)
     if element.name == "f16":
         return x.convert("fptrunc", HALF).value
     if element.name == "bf16":
         return _brain_float_bits(x).value
+    if element.name == "tf32":
+        return _tensor_float(x).value
     if element.kind == "bool":
         return x.convert("zext", I8).value
     return value
@@ -83,7 +88,7 @@ def cast(
 ) -> ir.Value:
     """One or several lanes of type `source` as lanes of type `target`, both as kernels have them.
 
-    A cast to a 16-bit float rounds to it, though a float register keeps the result.
+    A cast to a short float rounds to it, though a float register keeps the result.
     """
     x = Lanes(builder, value)
     if target.kind == "bool":
@@ -141,7 +146,7 @@ def _saturated(x: Lanes, target: ElementType) -> Lanes:
 
 def _to_float(x: Lanes, source: ElementType, target: ElementType) -> Lanes:
     if not source.is_float:
-        # Integers of 32 bits and more go through f64, so that a 16-bit float rounds them once.
+        # Integers of 32 bits and more go through f64, so that a short float rounds them once.
         narrow = source.bits <= 16 or target.name == "f32"
         lane = F64 if target.bits == 64 or not narrow else F32
         unsigned = source.kind in ("uint", "bool")
@@ -149,7 +154,7 @@ def _to_float(x: Lanes, source: ElementType, target: ElementType) -> Lanes:
     is_double = x.type == like(x.type, F64)
     if target.bits == 64:
         return x if is_double else x.convert("fpext", F64)
-    if target.bits == 32:
+    if not target.is_short:
         return x.convert("fptrunc", F32) if is_double else x
     if is_double:
         x = _rounded_to_odd(x)
@@ -158,8 +163,8 @@ def _to_float(x: Lanes, source: ElementType, target: ElementType) -> Lanes:
 
 
 def _rounded_to_odd(x: Lanes) -> Lanes:
-    """A double as a float that rounds to 16 bits as the double would: if it is not exact, it is
-    the one of its two neighbours whose last bit is set."""
+    """A double as a float that rounds to a short float as the double would: if it is not exact, it
+    is the one of its two neighbours whose last bit is set."""
     near = x.convert("fptrunc", F32)
     back = near.convert("fpext", F64)
     beyond = intrinsic("llvm.fabs", back) > intrinsic("llvm.fabs", x)
@@ -167,6 +172,14 @@ def _rounded_to_odd(x: Lanes) -> Lanes:
     bits = where(beyond, bits - 1, bits)
     inexact = (back < x) | (back > x)
     return where(inexact, bits | 1, bits).convert("bitcast", F32)
+
+
+def _tensor_float(x: Lanes) -> Lanes:
+    """A float without its lowest 13 bits, rounded to nearest, halves away from zero. NaN is made
+    quiet, so that a bit of it stays."""
+    bits = x.convert("bitcast", I32)
+    rounded = where(x.differs(x), bits | 0x400000, bits + 0x1000)
+    return (rounded & -0x2000).convert("bitcast", F32)
 
 
 def _brain_float_bits(x: Lanes) -> Lanes:

@@ -21,6 +21,7 @@ from hectorite.backends.memory import ALIGNMENT, POOL
 from hectorite.backends.plan import Parameter, Plan
 from hectorite.backends.plan_values import Allocation, Array, PlanValues, Value, pack
 from hectorite.ir.element import ELEMENTS, ElementType
+from hectorite.ir.rounding import stored
 
 
 class Call:
@@ -123,13 +124,13 @@ def _result(
 
 
 def _bits(element: ElementType) -> Callable[[Any], int]:
-    """How a number lies in its slot; 16-bit floats are passed as f32."""
+    """How a number lies in its slot; short floats are passed as f32."""
     if not element.is_float:
         return int
     form = "<d" if element.bits == 64 else "<f4x"
 
     def bits(number: Any) -> int:
-        rounded = float(np.asarray(number).astype(element.storage))
+        rounded = float(stored(number, element))
         return struct.unpack("<q", struct.pack(form, rounded))[0]
 
     return bits

@@ -22,6 +22,7 @@ from hectorite.backends.binding import Binding
 from hectorite.backends.plan import Parameter, Plan
 from hectorite.backends.plan_values import Allocation, PlanValues, Value, pack
 from hectorite.ir.element import ELEMENTS
+from hectorite.ir.rounding import stored
 from hectorite.ir.schema import Schema
 
 Array = np.ndarray[Any, Any]
@@ -217,9 +218,9 @@ def as_number(value: Any, element: str) -> np.generic:
     """A number as a kernel takes it: 32 or 64 bits of its own type. What is narrower becomes 32
     bits: signed integers extended by their sign, anything else by zeros before the bits that an
     array would hold."""
-    stored = np.asarray(value).astype(ELEMENTS[element].storage).reshape(1)
-    if stored.dtype.itemsize >= 4:
-        return stored[0]
-    if stored.dtype.kind == "i":
-        return np.int32(stored[0])
-    return np.uint32(stored.view(f"u{stored.dtype.itemsize}")[0])
+    number = stored(value, ELEMENTS[element]).reshape(1)
+    if number.dtype.itemsize >= 4:
+        return number[0]
+    if number.dtype.kind == "i":
+        return np.int32(number[0])
+    return np.uint32(number.view(f"u{number.dtype.itemsize}")[0])

@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
@@ -26,6 +25,7 @@ from hectorite.backends.error_rules import COMPARISONS, EXACT, RULES
 from hectorite.backends.reference import Evaluator, bind, find_function, value_element
 from hectorite.backends.reference_arithmetic import Arithmetic, Axes, Fold, Lanes, dot, identity
 from hectorite.ir.element import ElementType
+from hectorite.ir.rounding import greatest, holds, smallest
 from hectorite.ir.scalar import Array, apply, convert, wrap
 
 SAFETY = 2.0
@@ -194,14 +194,10 @@ def _least(element: ElementType) -> float:
     return float(np.finfo(element.compute.storage).tiny)
 
 
-def _greatest(element: ElementType) -> float:
-    return float(ml_dtypes.finfo(element.storage).max)
-
-
 def _checked(value: Array, error: Array, magnitude: Array, element: ElementType) -> Lanes:
     """Nothing is known about what may overflow."""
     reach = np.maximum(magnitude, np.abs(value) + error)
-    known = np.isfinite(value) & (reach <= _greatest(element.compute))
+    known = np.isfinite(value) & (reach <= greatest(element.compute))
     return value, np.where(known, error, np.inf), magnitude
 
 
@@ -209,18 +205,16 @@ def _rounded(
     value: Array, error: Array, magnitude: Array, source: ElementType, target: ElementType
 ) -> Lanes:
     """A cast between floats. A value that is exact rounds alike everywhere."""
-    if target.epsilon <= source.epsilon:
+    if holds(target, source):
         return value, error, magnitude
     reach = np.abs(value) + error
-    if target.bits < 32:
-        step = 2 * target.epsilon * reach + float(
-            ml_dtypes.finfo(target.storage).smallest_subnormal
-        )
+    if target.is_short:
+        step = 2 * target.epsilon * reach + smallest(target)
         rounded = np.where(error > 0, error + step, 0.0)
     else:
         # The reference does not round to f32.
         rounded = error + _unit(target) * reach + _least(target)
-    rounded = np.where(reach <= _greatest(target), rounded, np.inf)
+    rounded = np.where(reach <= greatest(target), rounded, np.inf)
     # Infinities and NaN are not rounded.
     return value, np.where(np.isfinite(value), rounded, error), magnitude
 

@@ -44,6 +44,7 @@ from hectorite.dialects.tile import (
 from hectorite.dialects.tile_memory import ElementAccess, LoadOp, StoreOp, shape_of
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.element import ElementType, element_of
+from hectorite.ir.rounding import nearest
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.space import TensorType
 from hectorite.lowering.kernel_sizes import kernel_sizes
@@ -181,7 +182,8 @@ class _Body:
         self.each(op.result, op.operands, make)
 
     def constant(self, op: ConstantOp) -> None:
-        self.tiles[op.result] = [constant(type, op.number) for type in _types(op.result.type)]
+        value = nearest(op.number, _element(op.result))
+        self.tiles[op.result] = [constant(type, value) for type in _types(op.result.type)]
 
     def cast(self, op: CastOp) -> None:
         source, target = _element(op.input), _element(op.result)

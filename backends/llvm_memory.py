@@ -26,6 +26,7 @@ from hectorite.backends.llvm_tiles import (
     splat,
 )
 from hectorite.ir.element import ElementType
+from hectorite.ir.rounding import nearest
 
 POINTER = ir.PointerType()
 LINE_BYTES = 64
@@ -83,7 +84,8 @@ def load(builder: ir.IRBuilder, memory: Memory, at: Positions, lanes: int | None
     pointer = address(builder, memory, at.indices, not at.is_conditional)
     type = ir.VectorType(memory.storage, lanes)
     kept = at.pad is not None and register_type(memory.element) == memory.storage
-    instead = constant(type, at.pad if kept and at.pad is not None else 0)
+    pad = _pad(memory, at)
+    instead = constant(type, pad if kept else 0)
     if not is_vector(pointer) and _is_contiguous(memory, at):
         if mask is None:
             stored = builder.load(pointer, align=memory.item_bytes, typ=type)
@@ -96,7 +98,7 @@ def load(builder: ir.IRBuilder, memory: Memory, at: Positions, lanes: int | None
     value = from_storage(builder, stored, memory.element)
     if mask is None or kept or not at.pad:
         return value
-    return builder.select(mask, value, constant(value.type, at.pad))
+    return builder.select(mask, value, constant(value.type, pad))
 
 
 def store(builder: ir.IRBuilder, memory: Memory, at: Positions, value: ir.Value) -> None:
@@ -246,7 +248,7 @@ def _load_one(builder: ir.IRBuilder, memory: Memory, at: Positions) -> ir.Value:
         inside = builder.block
     result = builder.phi(value.type)
     result.add_incoming(value, inside)
-    result.add_incoming(constant(value.type, at.pad or 0), before)
+    result.add_incoming(constant(value.type, _pad(memory, at)), before)
     return result
 
 
@@ -258,6 +260,11 @@ def _store_one(builder: ir.IRBuilder, memory: Memory, at: Positions, value: ir.V
         return
     pointer = address(builder, memory, at.indices, True)
     builder.store(to_storage(builder, value, memory.element), pointer, align=memory.item_bytes)
+
+
+def _pad(memory: Memory, at: Positions) -> float | int:
+    """What lanes outside the tensor are: the pad as a value of the element type, or 0."""
+    return nearest(at.pad or 0, memory.element)
 
 
 def _condition(builder: ir.IRBuilder, memory: Memory, at: Positions) -> ir.Value | None:

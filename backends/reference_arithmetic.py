@@ -5,7 +5,7 @@ that are indexed, broadcast and reduced alike. Plain arithmetic has one lane, th
 analysis (`error_bound.py`) has one for the value and others for what may be wrong with it.
 
 Integers are exact in int64 and wrap in their type. Floats are float64, so that rounding plays no
-part; or, with `own_types`, what the program itself computes in (f32, also for 16-bit floats), for
+part; or, with `own_types`, what the program itself computes in (f32 for short floats), for
 comparing where a rounding decides: non-finite values and comparisons at their threshold.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hectorite.ir.element import ElementType
+from hectorite.ir.rounding import loaded, stored
 from hectorite.ir.scalar import Array, apply, convert, wrap
 
 Lanes = tuple[Array, ...]
@@ -63,11 +64,11 @@ class Arithmetic:
 
     def load(self, array: Array, element: ElementType) -> Lanes:
         """The value of data in storage."""
-        return (np.asarray(array).astype(self.dtype(element)),)
+        return (loaded(array, element).astype(self.dtype(element)),)
 
     def constant(self, number: float | int, element: ElementType) -> Lanes:
         """A number of the program; a float constant is the nearest one of its type."""
-        return self.load(np.asarray(number).astype(element.storage), element)
+        return self.load(stored(number, element), element)
 
     def apply(self, name: str, arguments: Sequence[Lanes], element: ElementType) -> Lanes:
         """A scalar function; `element` is the type of its last operand."""
@@ -97,4 +98,4 @@ class Arithmetic:
         """What a function returns: exact types as stored, floats as they are carried."""
         if element.is_float and not self.own_types:
             return value[0]
-        return value[0].astype(element.storage)
+        return stored(value[0], element)

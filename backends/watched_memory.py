@@ -16,12 +16,16 @@ import numpy as np
 
 from hectorite.ir.diagnostics import HectoriteError, fail
 from hectorite.ir.element import ElementType
+from hectorite.ir.rounding import loaded, stored
 
 Array = np.ndarray[Any, Any]
 
 NOBODY = -1
 SEVERAL = -2
+COMBINED = -3
 """In place of the number of a task."""
+
+COMBINE = {"add": np.add, "max": np.maximum, "min": np.minimum}
 
 
 class Memory:
@@ -68,7 +72,7 @@ class Memory:
             place += index * stride
         if self.written is not None:
             self._check_read(place, task)
-        return self.flat[place].astype(self.carried)
+        return loaded(self.flat[place], self.element)[()].astype(self.carried)
 
     def read(self, places: Places, pad: float | int | None, task: int) -> Array:
         """The elements at `places`: `pad` where they lie outside, unspecified where not active."""
@@ -77,25 +81,41 @@ class Memory:
         junk = np.nan if self.element.is_float else -0x5A5A
         values = np.full(places.flat.shape, junk, self.carried)
         if pad is not None:
-            values[places.active & ~places.inside] = pad
-        values[use] = self.flat[places.flat[use]].astype(self.carried)
+            values[places.active & ~places.inside] = stored(pad, self.element)
+        values[use] = loaded(self.flat[places.flat[use]], self.element).astype(self.carried)
         return values
 
     def write(self, places: Places, values: Any, clip: bool, task: int) -> None:
         """Write the active lanes; those outside are left out if `clip`, else an error."""
         use = self._usable(places, clip)
         spots = places.flat[use]
-        stored = np.broadcast_to(np.asarray(values), places.flat.shape)[use]
-        stored = stored.astype(self.element.storage)
+        kept = np.broadcast_to(np.asarray(values), places.flat.shape)[use]
+        wanted = stored(kept, self.element)
         if not self.writable:
             raise fail(f"`{self.name}` is written, but it is a parameter")
         self._check_write(spots, task)
-        self.flat[spots] = stored
-        kept = self.flat[spots]
-        if not np.array_equal(kept, stored, equal_nan=self.element.is_float):
+        self.flat[spots] = wanted
+        if not np.array_equal(self.flat[spots], wanted, equal_nan=self.element.is_float):
             raise fail(f"two lanes write different values to one element of `{self.name}`")
         if self.written is not None:
             self.written[spots] = True
+
+    def combine(self, kind: str, places: Places, values: Any, clip: bool, task: int) -> None:
+        """Combine the active lanes with what is there; any number of tasks may, but none that
+        reads or writes what another combines."""
+        use = self._usable(places, clip)
+        spots = places.flat[use]
+        if not self.writable:
+            raise fail(f"`{self.name}` is written, but it is a parameter")
+        if self.written is not None and not np.all(self.written[spots]):
+            self._check_read(spots, task)
+        if self.writer is not None and self.reader is not None:
+            alone = spots[self.writer[spots] != COMBINED]
+            self._refuse(self.writer, alone, task, "writes", "writes")
+            self._refuse(self.reader, spots, task, "writes", "reads")
+            self.writer[spots] = COMBINED
+        lanes = np.broadcast_to(np.asarray(values), places.flat.shape)[use]
+        COMBINE[kind].at(self.flat, spots, lanes.astype(self.element.storage))
 
     def _usable(self, places: Places, padded: bool) -> Array:
         bad = places.active & ~places.inside
@@ -128,7 +148,7 @@ class Memory:
         if others.any():
             place = int(np.ravel(spots)[np.argmax(others)])
             other = int(owner[place])
-            who = "another task" if other == SEVERAL else f"task {other}"
+            who = "another task" if other in (SEVERAL, COMBINED) else f"task {other}"
             name = self.element_name(place)
             raise fail(f"race: task {task} {verb} `{name}`, which {who} {other_verb}")
 

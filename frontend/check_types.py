@@ -14,7 +14,7 @@ from hectorite.ir.diagnostics import Span, did_you_mean
 from hectorite.ir.element import ELEMENTS, ElementType
 
 BLOCK_SCALED = ("dfp16", "ternary", "q4")
-EXECUTABLE = "one of f64 f32 f16 bf16, i64 i32 i16 i8 to i1, u8 to u1, bool"
+EXECUTABLE = "one of f64 f32 tf32 f16 bf16, i64 i32 i16 i8 to i1, u8 to u1, bool"
 
 SET_FORMATS = ("auto", "coo", "csr", "ell", "hyb", "sgt", "jagged", "dedup")
 TENSOR_FORMATS = ("auto", "nm", "bsr", "bits")

@@ -132,7 +132,7 @@ class Rules:
         other = right if isinstance(right, str) else right.name
         target = "f32"
         if isinstance(right, ElementType):
-            target = max(left, right, key=lambda type: (type.is_float, type.bits)).name
+            target = max(left, right, key=_room).name
         fix = next(
             (
                 expr
@@ -215,6 +215,11 @@ class Rules:
         difference = Apply(work, "sub", (converted(q_typed, work), converted(zero, work)))
         parts = (cast(difference, whole.compute), converted(step, whole.compute))
         return Typed(Apply(whole.compute, "mul", parts), whole)
+
+
+def _room(type: ElementType) -> tuple[bool, int, bool]:
+    """What orders types by which of two the other is best cast to."""
+    return type.is_float, type.bits, not type.is_short
 
 
 def mean_type(type: ElementType) -> ElementType:

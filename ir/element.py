@@ -62,13 +62,18 @@ class ElementType:
 
     @property
     def compute(self) -> "ElementType":
-        """The type in which arithmetic on this one is done (f16 and bf16 compute in f32,
+        """The type in which arithmetic on this one is done (tf32, f16 and bf16 compute in f32,
         integers below 32 bits in i32)."""
         if self.kind == "float":
             return self if self.name in ("f64", "f32") else ELEMENTS["f32"]
         if self.kind in ("int", "uint", "sign"):
             return self if self.bits >= 32 else ELEMENTS["i32"]
         return self
+
+    @property
+    def is_short(self) -> bool:
+        """Whether this is a float that has fewer values than the type it computes in."""
+        return self.is_float and self.compute != self
 
     @property
     def epsilon(self) -> float:
@@ -95,7 +100,7 @@ def _unsigned(bits: int) -> ElementType:
 _ALL = (
     _float("f64", np.float64, Float64Type()),
     _float("f32", np.float32, Float32Type()),
-    _float("tf32", np.float32, FloatTF32Type(), executable=False),
+    _float("tf32", np.float32, FloatTF32Type()),
     _float("f16", np.float16, Float16Type()),
     _float("bf16", ml_dtypes.bfloat16, BFloat16Type()),
     _float("f8e4m3", ml_dtypes.float8_e4m3fn, Float8E4M3FNType(), executable=False),

@@ -42,6 +42,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from hectorite.ir.element import ElementType, element_of, is_element
 from hectorite.ir.number import check_number, number_text, parse_number
+from hectorite.ir.rounding import stored
 
 Array = np.ndarray[Any, Any]
 Result = Literal["same", "bool"]
@@ -156,7 +157,7 @@ def wrap(value: Array, element: ElementType) -> Array:
 
 def convert(value: Array, source: ElementType, target: ElementType) -> Array:
     """Cast between element types. Floats stay in the precision of the array that carries them,
-    except that a cast to a 16-bit float rounds to it."""
+    except that a cast to tf32 or to a float of fewer bits rounds to it."""
     value = np.asarray(value)
     if target.kind == "bool":
         return value != 0
@@ -165,10 +166,7 @@ def convert(value: Array, source: ElementType, target: ElementType) -> Array:
         return np.where(positive, 1, -1)
     if target.is_float:
         carried = value if source.is_float else value.astype(np.float64)
-        if target.bits >= 32:
-            return carried
-        with np.errstate(over="ignore"):
-            return carried.astype(target.storage).astype(carried.dtype)
+        return stored(carried, target).astype(carried.dtype) if target.is_short else carried
     if not source.is_float:
         return wrap(value.astype(np.int64), target)
     least, greatest = target.bounds

@@ -25,6 +25,7 @@ from xdsl.passes import ModulePass
 
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.ir.element import ElementType, element_of
+from hectorite.ir.rounding import holds, stored
 from hectorite.ir.scalar import OPERATIONS, Array, CastOp, ConstantOp, ScalarOp, apply, convert
 
 Simpler = SSAValue | Operation | None
@@ -83,7 +84,7 @@ def _element(value: SSAValue) -> ElementType:
 
 def _stored(value: Array, element: ElementType) -> float | int:
     with np.errstate(all="ignore"):
-        return np.asarray(value).astype(element.storage).astype(_carrier(element)).item()
+        return stored(value, element).astype(_carrier(element)).item()
 
 
 def _carrier(element: ElementType) -> np.dtype[Any]:
@@ -128,7 +129,7 @@ def _shorter_cast(op: CastOp) -> Simpler:
 def _widens(source: ElementType, target: ElementType) -> bool:
     """Whether every value keeps itself in a cast between floats or between integers."""
     if source.is_float and target.is_float:
-        return source.bits < target.bits
+        return holds(target, source)
     if source.kind in ("int", "uint") and target.kind in ("int", "uint"):
         (low, high), (least, greatest) = source.bounds, target.bounds
         return least <= low and high <= greatest

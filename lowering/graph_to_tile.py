@@ -40,6 +40,7 @@ from hectorite.lowering.notation import Notation
 from hectorite.lowering.pack_weights import Panels, emit_pack
 from hectorite.lowering.place_tensors import Placement, overwritten, private_tensors
 from hectorite.lowering.plan_kernels import plan_kernels
+from hectorite.lowering.round_parameters import round_parameters
 from hectorite.lowering.schedule_orders import check_orders, work_of
 from hectorite.lowering.share_rows import share_rows
 from hectorite.lowering.tile_code import Code
@@ -53,6 +54,7 @@ def graph_to_tile(module: ModuleOp, name: str, machine: Machine | None = None) -
         op.clone() for op in module.ops if isinstance(op, SetOp | DeriveOp | DimOp)
     ]
     schema, function = schema_of(module), function.clone()
+    round_parameters(function)
     materialise_operands(function, machine)
     make_starts_explicit(function, schema, machine)
     writer = _ProgramWriter(function, schema, machine)

@@ -12,7 +12,7 @@ Enters: a `PtxCode` cursor, registers and the element types they stand for. Leav
 | bool                           | pred                                 |
 
 Integers wrap, floats to integers saturate with NaN to 0, a float becomes true unless it is 0.
-Floats round to nearest even, once, whatever they come from; tf32 rounds as the target does.
+Floats round to nearest even, once, whatever they come from; tf32 rounds halves away from zero.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 from xdsl.ir import SSAValue
 
 from hectorite.ir.element import ELEMENTS, ElementType
+from hectorite.ir.rounding import holds, stored
 from hectorite.lowering.ptx_code import PtxCode
 from hectorite.lowering.ptx_number import REGISTERS, PtxNumber
 from hectorite.lowering.ptx_small_floats import SMALL_FLOATS, small_float_bits, small_float_value
@@ -49,8 +49,7 @@ def constant(code: PtxCode, number: float | int, element: ElementType) -> SSAVal
     if kind == "pred":
         return code.op("setp.ne.s32", int(bool(number)), 0)
     if element.is_float:
-        with np.errstate(over="ignore"):
-            number = float(np.asarray(float(number)).astype(element.storage))
+        number = float(stored(float(number), element))
     return code.constant(number, REGISTERS[kind])
 
 
@@ -150,27 +149,18 @@ def _to_float(x: PtxNumber, source: ElementType, target: ElementType) -> PtxNumb
     kind = number_kind(target)
     if x.kind == "pred":
         return _selected(x, 1.0, 0.0, kind)
-    short = target.bits < 32 or target.name == "tf32"
-    if short and (x.kind == "f64" or (x.kind != "f32" and source.bits > _precision("f32"))):
+    is_wide = x.kind == "f64" or (x.kind != "f32" and source.bits > _precision("f32"))
+    if target.is_short and is_wide:
         x = _rounded_to_odd(x)
     x = _resized(x, kind)
     return x if _holds(target, source) else rounded(x, target)
 
 
 def _holds(target: ElementType, source: ElementType) -> bool:
-    """Whether a short float type has all values of another type."""
+    """Whether a float type has all values of another type."""
     if not source.is_float:
         return source.bits <= _precision(target.name)
-    return source == target or target.name in _WIDER.get(source.name, ())
-
-
-_WIDER = {
-    "f8e4m3": ("f16", "bf16", "tf32"),
-    "f8e5m2": ("f16", "bf16", "tf32"),
-    "f16": ("tf32",),
-    "bf16": ("tf32",),
-}
-"""Short float types that have all values of a shorter one."""
+    return holds(target, source)
 
 
 def _precision(name: str) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from xdsl.ir import SSAValue
 
-from hectorite.ir.element import ElementType
+from hectorite.ir.element import ELEMENTS, ElementType
 from hectorite.lowering.ptx_code import At, PtxCode
 from hectorite.lowering.ptx_convert import register_type, rounded
 from hectorite.lowering.ptx_number import PtxNumber
@@ -67,9 +67,7 @@ def load_element(
             continue
         for word in words:
             values += _unpacked(PtxNumber(code, word, "s32"), element, min(4, width) // size)
-    if element.name != "tf32":
-        return values
-    return [rounded(PtxNumber(code, value, "f32"), element).value for value in values]
+    return _tensor_floats(code, values) if element.name == "tf32" else values
 
 
 def store_element(
@@ -81,15 +79,45 @@ def store_element(
     space: str = "global",
     guard: SSAValue | None = None,
 ) -> None:
-    """Elements from registers to an address and on. Floats are rounded to nearest even; integers
-    must be in the range of their type. `align`, `space` and `guard` are as for loads."""
+    """Elements from registers to an address and on, each float as the nearest of its type; integers
+    must be in the range of theirs. `align`, `space` and `guard` are as for loads."""
     size = stored_bytes(element)
+    if element.name == "tf32":
+        values = _tensor_floats(code, values)
     for offset, width in pieces(size, len(values), align or size):
         first = offset // size
         part = values[first : first + width // size]
         mnemonic = f"st.{space}.{_access(element, width)}"
         words = part if size >= 4 else _packed(code, part, element)
         code.op(mnemonic, address.plus(offset), words, guard=guard)
+
+
+def combine_element(
+    code: PtxCode,
+    kind: str,
+    address: At,
+    values: Sequence[SSAValue],
+    element: ElementType,
+    together: bool,
+    guard: SSAValue | None = None,
+) -> None:
+    """`add`, `max` or `min` of elements of 4 or 8 bytes and those in global memory, each as one
+    step. Sums of f32 go `together`, as far as they are aligned, where the target can do that."""
+    type = register_type(element)
+    if not element.is_float:
+        # Sums wrap alike whatever the sign; those of 64 bits are there without one alone.
+        signed = element.kind == "int" and (kind != "add" or type == "b32")
+        type = ("s" if signed else "u") + type[1:]
+    if together and type == "f32" and kind == "add" and len(values) in (2, 4):
+        code.op(f"red.global.add.v{len(values)}.f32", address, list(values), guard=guard)
+        return
+    for number, value in enumerate(values):
+        at = address.plus(number * stored_bytes(element))
+        code.op(f"red.global.{kind}.{type}", at, value, guard=guard)
+
+
+def _tensor_floats(code: PtxCode, values: Sequence[SSAValue]) -> list[SSAValue]:
+    return [rounded(PtxNumber(code, value, "f32"), ELEMENTS["tf32"]).value for value in values]
 
 
 def _access(element: ElementType, width: int) -> str:
