@@ -44,6 +44,7 @@ PASSES = {
     "split-contraction": ("hectorite.lowering.split_contraction", "SplitContraction"),
     "split-sum": ("hectorite.lowering.split_sum", "SplitSum"),
     "stage-products": ("hectorite.lowering.stage_products", "StageProducts"),
+    "unroll-gathers": ("hectorite.lowering.unroll_gathers", "UnrollGathers"),
     "widen-accumulators": ("hectorite.lowering.widen_accumulators", "WidenAccumulators"),
 }
 """Each pass, in the same way."""

@@ -19,6 +19,7 @@ from hectorite.lowering.pipeline_copies import PipelineCopies
 from hectorite.lowering.promote_locals import PromoteLocals
 from hectorite.lowering.stage_products import StageProducts
 from hectorite.lowering.tile_to_ptx import LaunchShape, tile_to_ptx
+from hectorite.lowering.unroll_gathers import UnrollGathers
 
 Observe = Callable[[str, ModuleOp], None]  # called after each pass with its name and the module
 
@@ -30,6 +31,8 @@ def tile_passes(target: Target) -> tuple[ModulePass, ...]:
         PromoteLocals(),
         # Whole products become loops over blocks, which the next pass can pipeline.
         StageProducts(),
+        # Rows that are gathered at once have their indices asked for at once, too.
+        UnrollGathers(),
         PipelineCopies(target.name),
         # Layouts are chosen once for all values, when none is added any more.
         AssignLayouts(),
