@@ -182,7 +182,8 @@ def pointer_origins(kernel: Function, blocks: Sequence[Block]) -> dict[str, froz
         changed = False
         for block in blocks:
             for item in block.instructions:
-                if not item.operands or not isinstance(item.operands[0], Register):
+                target = item.operands[0] if item.operands else None
+                if not isinstance(target, Register):
                     continue
                 sources: frozenset[str] = frozenset()
                 base = item.operands[1] if len(item.operands) > 1 else None
@@ -193,7 +194,7 @@ def pointer_origins(kernel: Function, blocks: Sequence[Block]) -> dict[str, froz
                     for operand in item.operands[1:]:
                         if isinstance(operand, Register):
                             sources |= found.get(operand.name, frozenset())
-                name = item.operands[0].name
+                name = target.name
                 merged = found.get(name, frozenset()) | sources
                 if merged != found.get(name, frozenset()):
                     found[name] = merged

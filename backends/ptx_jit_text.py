@@ -10,7 +10,7 @@ A module's text is put together in `Pieces`: helper functions are added once, wh
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -173,7 +173,7 @@ class Code:
         self.do(f"call void @{function}({', '.join(map(str, arguments))})")
 
     @contextmanager
-    def when(self, condition: V) -> Iterator[None]:
+    def when(self, condition: V) -> Generator[None]:
         """What is written inside runs if the i1 holds."""
         inside, after = self.name("then"), self.name("after")
         self.do(f"br {condition}, label %{inside}, label %{after}")
@@ -183,7 +183,7 @@ class Code:
         self.label(after)
 
     @contextmanager
-    def loop(self, count: V, start: V | None = None) -> Iterator[V]:
+    def loop(self, count: V, start: V | None = None) -> Generator[V]:
         """What is written inside runs for each index from `start` (0) below `count`."""
         first = start or integer(width(count.type), 0)
         place = self.alloca(count.type)

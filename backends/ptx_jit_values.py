@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
+from typing import cast
 
 from hectorite.backends.ptx_jit_frame import SIZES, BlockSlot, Launch, Layout, aligned, layout_of
 from hectorite.backends.ptx_jit_inline import refuse
@@ -293,7 +294,7 @@ def symbols_in(item: object) -> set[str]:
     if isinstance(item, Symbol):
         found.add(item.name)
     elif isinstance(item, tuple):
-        for part in item:
+        for part in cast(tuple[object, ...], item):
             found |= symbols_in(part)
     elif is_dataclass(item):
         for part in fields(item):

@@ -48,7 +48,7 @@ def _run(chosen: Namespace) -> int:
             check=not chosen.no_check,
         )
     seconds = time.perf_counter() - start
-    arrays = {
+    arrays: dict[str, Array] = {
         f"arg{number}": value
         for number, value in enumerate(arguments)
         if isinstance(value, np.ndarray)

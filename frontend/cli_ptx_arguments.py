@@ -37,9 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _launch(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument("file", metavar="FILE.ptx", help=FILE)
     parser.add_argument("--kernel", metavar="K", help="the kernel; the only one by default")
-    sizes = {"type": _sizes, "metavar": "X[,Y[,Z]]", "required": required}
-    parser.add_argument("--grid", help="blocks of the grid", **sizes)
-    parser.add_argument("--block", help="threads of a block", **sizes)
+    for name, what in (("--grid", "blocks of the grid"), ("--block", "threads of a block")):
+        parser.add_argument(name, metavar="X[,Y[,Z]]", type=_sizes, required=required, help=what)
     parser.add_argument("--shared", metavar="BYTES", type=int, default=0,
                         help="shared memory sized by the launch")  # fmt: skip
     parser.add_argument("--args", metavar="ARGS.npz", help=ARGUMENTS)

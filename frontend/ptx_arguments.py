@@ -9,7 +9,7 @@ that is enough: an int for an integer or float, a float for a float.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -59,17 +59,19 @@ def _counted(count: int) -> str:
     return "1 argument" if count == 1 else f"{count} arguments"
 
 
-def _value(number: int, parameter: Variable, given: Any) -> Value:
+def _value(number: int, parameter: Variable, argument: Any) -> Value:
     """One argument. An array without dimensions is a number."""
-    if isinstance(given, np.ndarray) and given.ndim == 0:
-        given = given[()]
-    if isinstance(given, np.ndarray):
-        return _array(number, parameter, given)
+    given: Any = argument
+    if isinstance(argument, np.ndarray):
+        array = cast(Array, argument)
+        if array.ndim:
+            return _array(number, parameter, array)
+        given = array[()]
     size = bytes_of(parameter)
     if given is None and size == 8 and parameter.type[0] in "usb":
         return bytes(8)
     if isinstance(given, bytes | bytearray | np.void):
-        data = bytes(given)
+        data = given.tobytes() if isinstance(given, np.void) else bytes(given)
         if len(data) != size:
             raise _unfit(number, parameter, f"{len(data)} bytes", f"{size} bytes")
         return data
@@ -78,7 +80,7 @@ def _value(number: int, parameter: Variable, given: Any) -> Value:
             return given.tobytes()
         raise _unfit(number, parameter, _named(given), f"{size} bytes")
     if isinstance(given, np.generic):
-        return _scalar(number, parameter, given)
+        return _scalar(number, parameter, cast("np.generic[Any]", given))
     if isinstance(given, bool | int | float):
         return _number(number, parameter, given)
     raise _unfit(number, parameter, _named(given), _wanted(parameter))
@@ -102,7 +104,7 @@ def _array(number: int, parameter: Variable, given: Array) -> Value:
     return given
 
 
-def _scalar(number: int, parameter: Variable, given: np.generic) -> bytes:
+def _scalar(number: int, parameter: Variable, given: np.generic[Any]) -> bytes:
     """A NumPy scalar, by value: of the parameter's width, and a float for a float."""
     kind = given.dtype.kind
     is_integer = kind in "iub"
@@ -150,8 +152,8 @@ def _unfit(
 
 def _named(given: Any) -> str:
     if isinstance(given, np.ndarray):
-        shape = " x ".join(map(str, given.shape))
-        return f"an array of {shape} {given.dtype}"
+        array = cast(Array, given)
+        return f"an array of {' x '.join(map(str, array.shape))} {array.dtype}"
     return f"of type {type(given).__name__}"
 
 
@@ -163,16 +165,20 @@ def three_sizes(given: Any, what: str) -> tuple[int, int, int]:
 
     Raises `HectoriteError` for anything else. `what` is "grid" or "block".
     """
-    sizes = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
-    whole = [s for s in sizes if isinstance(s, int | np.integer) and not isinstance(s, bool)]
-    if not 1 <= len(sizes) <= 3 or len(whole) != len(sizes):  # pyright: ignore
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    sizes: list[Any] = list(given) if several else [given]  # pyright: ignore[reportUnknownArgumentType]
+    if not 1 <= len(sizes) <= 3 or not all(map(_is_int, sizes)):
         raise fail(f"{what}={given!r} is no size", expected=f"{what}=256 or up to three ints")
-    x, y, z = (*(int(size) for size in whole), 1, 1)[:3]
+    x, y, z = (*(int(size) for size in sizes), 1, 1)[:3]
     limits = MOST_IN_BLOCK if what == "block" else MOST_IN_GRID
     for size, most, axis in zip((x, y, z), limits, "xyz", strict=True):
         if not 1 <= size <= most:
             raise fail(f"the {what} has {size} in {axis}", expected=f"1 to {most}")
     return x, y, z
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def check_launch(kernel: Function, block: tuple[int, int, int], shared: Any) -> int:
@@ -192,7 +198,7 @@ def check_launch(kernel: Function, block: tuple[int, int, int], shared: Any) -> 
                 f"`{kernel.name}` is launched with blocks of {threads} threads",
                 expected=f"{'exactly' if exact else 'at most'} {allowed}, as .{word} says",
             )
-    if isinstance(shared, bool) or not isinstance(shared, int | np.integer):
+    if not _is_int(shared):
         raise fail(f"shared={shared!r} is no size", expected="a number of bytes")
     if not 0 <= shared <= MOST_SHARED:
         raise fail(f"shared is {shared} bytes", expected=f"0 to {MOST_SHARED}")
