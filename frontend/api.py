@@ -56,9 +56,9 @@ def compile(
 
     Raises `HectoriteError` listing what is wrong in the program or in these arguments.
     """
-    target = default_target() if target is None else target
-    check_target(target)
     text = read_program(path_or_source)
+    target = default_target(text.form) if target is None else target
+    check_target(target)
     store = default_cache() if cache else None
     facts = facts_of(text, store)
     known = check_sizes(facts, sizes or {})

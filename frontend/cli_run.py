@@ -34,9 +34,9 @@ TIMED_SECONDS = 1.0
 
 def run(chosen: Namespace) -> int:
     """Run one function."""
-    target = default_target() if chosen.target is None else chosen.target
-    check_target(target)
     text = read_program(chosen.program)
+    target = default_target(text.form) if chosen.target is None else chosen.target
+    check_target(target)
     store = None if chosen.no_cache else default_cache()
     facts, to_check = _timed(lambda: facts_of(text, store))
     name = pick_function(facts, chosen.fn, text.name)

@@ -49,9 +49,15 @@ class Request:
     gpu: str | None = None
 
 
-def default_target() -> str:
-    """What is meant where nobody names a target: `$HECTORITE_TARGET`, else `cpu`."""
-    return os.environ.get(VARIABLE) or "cpu"
+def default_target(form: str = "source") -> str:
+    """What is meant where nobody names a target: `$HECTORITE_TARGET`, else `cpu`; for a program in
+    a form that only one machine runs, that machine."""
+    chosen = os.environ.get(VARIABLE) or "cpu"
+    if form in ("llvm", "asm"):
+        return "cpu"
+    if form == "ptx" and chosen.partition(":")[0] not in _GPU_BUILDERS:
+        return "ptx"
+    return chosen
 
 
 def check_target(target: str) -> None:

@@ -208,7 +208,7 @@ def test_what_only_a_gpu_does():
 
 def test_emitted_ptx_is_a_program():
     emitted = hectorite.emit(PROGRAM, "ptx", {"F": 5}, target="sm_80")
-    program = hectorite.compile(emitted, target="ptx")
+    program = hectorite.compile(emitted)
     graph = program.bind(node=3, edge={"src": [0, 1], "dst": [2, 2]})
     x = np.arange(15, dtype="f4").reshape(3, 5)
     np.testing.assert_allclose(program.average(graph, x=x)[2], (x[0] + x[1]) / 2)
