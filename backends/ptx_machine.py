@@ -246,18 +246,24 @@ class _Arrays:
                            hint="pass numpy.ascontiguousarray(x)")  # fmt: skip
 
     def __enter__(self) -> _Arrays:
+        order = {key: number for number, key in enumerate(self.arrays)}
         spans = sorted(
             (array.ctypes.data, array.ctypes.data + array.nbytes, key)
             for key, array in self.arrays.items()
         )
+        groups: list[tuple[int, int, list[tuple[int, int, int]]]] = []
         start = 0
         while start < len(spans):
             stop, end = start + 1, spans[start][1]
             while stop < len(spans) and spans[stop][0] < end:
                 end = max(end, spans[stop][1])
                 stop += 1
-            self._copy_in(spans[start:stop], end)
+            group = spans[start:stop]
+            groups.append((min(order[key] for _, _, key in group), end, group))
             start = stop
+        # In the order of the arguments, so that addresses do not depend on the caller's memory.
+        for _, end, group in sorted(groups):
+            self._copy_in(group, end)
         return self
 
     def _copy_in(self, spans: list[tuple[int, int, int]], end: int) -> None:

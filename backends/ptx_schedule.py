@@ -21,7 +21,7 @@ from hectorite.ir.diagnostics import HectoriteError
 
 Array = npt.NDArray[Any]
 
-SLICE = 4096
+SLICE = 1024
 """Backward jumps after which threads let others run."""
 MOST_FRUITLESS_ROUNDS = 3000
 _NO_BARRIER = -1
