@@ -47,6 +47,18 @@ def test_our_kernels_are_compared(tmp_path, capsys, monkeypatch):
     assert all(row["spill_bytes"] == 0 and row["flop_per_instruction"] > 0 for row in rows)
 
 
+@pytest.mark.skipif(
+    not installed() or find_nvdisasm() is None, reason="no assembler, or no disassembler"
+)
+def test_main_loops_are_as_dense_as_they_should_be():
+    """Flops for each warp instruction at least those of Triton 3.6 for the same shapes."""
+    figures = {(figure.case, figure.target): figure for figure in static.ours()}
+    product, spmm = figures["product", "sm_80"], figures["spmm", "sm_90"]
+    assert product.flop_per_instruction >= 1324 and product.registers <= 128
+    assert spmm.flop_per_instruction >= 17.7
+    assert all(figure.spill_bytes == 0 for figure in figures.values())
+
+
 def test_loops_without_flops_are_left_out():
     loops = (Loop(0, 16, 4, 0, {}), Loop(32, 64, 8, 512, {"f32": 8}))
     found = Statistics(12, {}, {}, loops, loops[1], ())
