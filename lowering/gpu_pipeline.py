@@ -30,7 +30,7 @@ def tile_passes(target: Target) -> tuple[ModulePass, ...]:
         # Sums that live in values, not in memory, need neither layouts proven alike nor barriers.
         PromoteLocals(),
         # Whole products become loops over blocks, which the next pass can pipeline.
-        StageProducts(),
+        StageProducts(target.name),
         # Rows that are gathered at once have their indices asked for at once, too.
         UnrollGathers(),
         PipelineCopies(target.name),

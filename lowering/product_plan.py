@@ -1,7 +1,8 @@
 """How a product of two blocks in shared memory is shared out among the threads of a task.
 
 Enters: a `tile.product` and a number of threads. Leaves: an `MmaPlan` where a tensor instruction
-has its element types, else an `FmaPlan`; nothing where operands are not blocks in shared memory.
+has its element types (a `WgmmaPlan` if the product says `unit = "wgmma"` and it fits), else an
+`FmaPlan`; nothing where operands are not blocks in shared memory.
 
     f16 x f16 -> f32, 128 x 128, 256 threads     2 x 4 warps of 4 x 4 instructions m16n8k16
     f32 x f32 -> f32, 128 x 128, 256 threads     16 x 16 threads of 8 x 8 elements
@@ -15,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
+from xdsl.dialects.builtin import StringAttr
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import LanesOp, ProductOp
@@ -24,12 +26,14 @@ from hectorite.ir.layout import Digit, Layout
 from hectorite.ir.scalar import scalar_type
 from hectorite.ir.space import TensorType
 from hectorite.lowering.layouts import power_below
-from hectorite.lowering.stage_products import constant_value, is_shared
+from hectorite.lowering.stage_products import UNIT, constant_value, is_shared
 
 WARP = 32
 ROWS, COLUMNS = 16, 8
 """Of one tensor instruction, which takes 32 bytes of k of each row."""
 STEP_BYTES = 32
+GROUP, GROUP_ROWS = 128, 64
+"""Threads of a group of four warps, and rows of one of its instructions."""
 VECTOR_BYTES = 16
 
 
@@ -90,6 +94,37 @@ class MmaPlan:
 
 
 @dataclass(frozen=True)
+class WgmmaPlan:
+    """Each of `groups` (down, across) of four warps does `tiles` instructions, one below the
+    other, of 64 rows and `width` columns for every `step` elements of k."""
+
+    operands: Operands
+    mnemonic: str
+    step: int
+    groups: tuple[int, int]
+    tiles: int
+    width: int
+
+    @property
+    def layout(self) -> Layout:
+        """Of the result: 16 rows for each warp of a group, in each as for `MmaPlan`."""
+        threads = [
+            Digit(4, (0, 2)),
+            Digit(8, (1, 0)),
+            Digit(4, (ROWS, 0)),
+            Digit(self.groups[1], (0, self.width)),
+            Digit(self.groups[0], (GROUP_ROWS * self.tiles, 0)),
+        ]
+        registers = [
+            Digit(2, (0, 1)),
+            Digit(2, (8, 0)),
+            Digit(self.width // COLUMNS, (0, COLUMNS)),
+            Digit(self.tiles, (GROUP_ROWS, 0)),
+        ]
+        return Layout.of((self.operands.rows, self.operands.columns), threads, registers)
+
+
+@dataclass(frozen=True)
 class FmaPlan:
     """`threads` (down, across) each do `elements` (down, across) of the result; of those, `run`
     (down, across) are neighbours."""
@@ -122,7 +157,15 @@ class FmaPlan:
         return Layout.of((self.operands.rows, self.operands.columns), threads, registers)
 
 
-Plan = MmaPlan | FmaPlan
+Plan = MmaPlan | WgmmaPlan | FmaPlan
+
+SWIZZLES = (32, 64, 128)
+"""Bytes of a row that descriptors of blocks in shared memory know how to spread."""
+
+
+def uses_wgmma(op: ProductOp, threads: int) -> bool:
+    """Whether a product is done by groups of warps."""
+    return isinstance(product_plan(op, threads), WgmmaPlan)
 
 
 def product_plan(op: ProductOp, threads: int) -> Plan | None:
@@ -130,7 +173,10 @@ def product_plan(op: ProductOp, threads: int) -> Plan | None:
     operands = _operands(op)
     if operands is None:
         return None
-    return _mma_plan(operands, threads) or _fma_plan(operands, threads)
+    plan = None
+    if op.attributes.get(UNIT) == StringAttr("wgmma"):
+        plan = wgmma_plan(operands, threads)
+    return plan or _mma_plan(operands, threads) or _fma_plan(operands, threads)
 
 
 def _operands(op: ProductOp) -> Operands | None:
@@ -198,6 +244,30 @@ def _mma_plan(operands: Operands, threads: int) -> MmaPlan | None:
     mnemonic = f"mma.sync.aligned.m16n8k{step}.row.col.{'.'.join(types)}"
     repeats = threads // WARP // (warps[0] * warps[1])
     return MmaPlan(operands, mnemonic, step, warps, repeats, tiles, interleave)
+
+
+def wgmma_plan(operands: Operands, threads: int) -> WgmmaPlan | None:
+    """The plan of a product for groups of four warps, None if they do not do such a one."""
+    types, count = _mma_types(operands), threads // GROUP
+    if types is None or not count or operands.a_transposed:
+        return None
+    size = operands.a.storage.itemsize
+    b_row = (operands.depth if operands.b_transposed else operands.columns) * size
+    fits = operands.depth * size in SWIZZLES and (
+        b_row in SWIZZLES or not operands.b_transposed and b_row % SWIZZLES[-1] == 0
+    )
+    # What is not two bytes wide is read along k only.
+    if not fits or operands.rows % GROUP_ROWS or not (operands.b_transposed or size == 2):
+        return None
+    down = min(count, (operands.rows // GROUP_ROWS) & -(operands.rows // GROUP_ROWS))
+    across = count // down
+    width = operands.columns // across
+    if operands.columns % (16 * across) or width > 256 or across > 1 and not operands.b_transposed:
+        return None
+    step = STEP_BYTES // size
+    mnemonic = f"wgmma.mma_async.sync.aligned.m64n{width}k{step}.{'.'.join(types[:3])}"
+    tiles = operands.rows // GROUP_ROWS // down
+    return WgmmaPlan(operands, mnemonic, step, (down, across), tiles, width)
 
 
 def _warps(operands: Operands, count: int) -> tuple[int, int]:

@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 
 from xdsl.ir import Operation, SSAValue
 
+from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import CommitOp, CopyOp, SharedOp, WaitOp
 from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.layout import Layout
 from hectorite.lowering.copy_layout import copy_layout
 from hectorite.lowering.divisors import divisor
+from hectorite.lowering.product_plan import uses_wgmma
 from hectorite.lowering.ptx_access import both, scaled_sum
 from hectorite.lowering.ptx_code import At
 from hectorite.lowering.ptx_kernel import Memory, PtxKernel, Stride
@@ -115,8 +117,10 @@ def copy(kernel: PtxKernel, op: CopyOp) -> None:
             sizes = [bytes] if size is None else [bytes, size]
             guard = lines.guard(register)
             kernel.code.op(f"cp.async.{cache}.shared.global", target, source, *sizes, guard=guard)
-    if op.is_async is None and bytes >= LEAST_ASYNC:
-        kernel.code.op("cp.async.wait_all")
+    if op.is_async is None:
+        if bytes >= LEAST_ASYNC:
+            kernel.code.op("cp.async.wait_all")
+        _show_to_descriptors(kernel)
 
 
 def commit(kernel: PtxKernel, op: CommitOp) -> None:
@@ -125,6 +129,15 @@ def commit(kernel: PtxKernel, op: CommitOp) -> None:
 
 def wait(kernel: PtxKernel, op: WaitOp) -> None:
     kernel.code.op("cp.async.wait_group", op.count)
+    _show_to_descriptors(kernel)
+
+
+def _show_to_descriptors(kernel: PtxKernel) -> None:
+    """Groups of warps read shared memory by another way than threads write it."""
+    if any(
+        isinstance(op, ProductOp) and uses_wgmma(op, kernel.threads) for op in kernel.kernel.walk()
+    ):
+        kernel.code.op("fence.proxy.async.shared::cta")
 
 
 def _run(layout: Layout) -> int:

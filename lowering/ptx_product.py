@@ -10,6 +10,7 @@ that the thread has, and multiplies them all.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from xdsl.ir import SSAValue
 
@@ -17,8 +18,8 @@ from hectorite.dialects.tile import ProductOp
 from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.layout import Layout
 from hectorite.ir.scalar import scalar_type
-from hectorite.lowering import ptx_product_fma, ptx_product_mma
-from hectorite.lowering.product_plan import MmaPlan, product_plan
+from hectorite.lowering import ptx_product_fma, ptx_product_mma, ptx_product_wgmma
+from hectorite.lowering.product_plan import FmaPlan, MmaPlan, Plan, WgmmaPlan, product_plan
 from hectorite.lowering.ptx_access import both, scaled_sum
 from hectorite.lowering.ptx_code import At
 from hectorite.lowering.ptx_convert import constant, convert
@@ -29,6 +30,13 @@ from hectorite.lowering.tile_layouts import is_tile
 
 FEW_ACCUMULATORS = 64
 """Accumulators of a thread with which half of 128 registers are left."""
+
+_KINDS: dict[type[Plan], Any] = {
+    MmaPlan: ptx_product_mma,
+    WgmmaPlan: ptx_product_wgmma,
+    FmaPlan: ptx_product_fma,
+}
+"""The file that has `prepare` and `product` for each kind of plan."""
 
 
 class Factor:
@@ -61,10 +69,8 @@ class Factor:
 def prepare(kernel: PtxKernel, op: ProductOp) -> None:
     """Compute, where the kernel starts, what a product of blocks in shared memory needs."""
     plan = product_plan(op, kernel.threads)
-    if isinstance(plan, MmaPlan):
-        ptx_product_mma.prepare(kernel, op, plan)
-    elif plan is not None:
-        ptx_product_fma.prepare(kernel, op, plan)
+    if plan is not None:
+        _KINDS[type(plan)].prepare(kernel, op, plan)
 
 
 def resident(kernel: PtxKernel) -> int | None:
@@ -77,7 +83,7 @@ def resident(kernel: PtxKernel) -> int | None:
     if not products:
         return None
     plans = [product_plan(op, kernel.threads) for op in products]
-    counts = [p.layout.register_count for p in plans if isinstance(p, MmaPlan)]
+    counts = [p.layout.register_count for p in plans if isinstance(p, MmaPlan | WgmmaPlan)]
     if len(counts) < len(plans) or max(counts) > FEW_ACCUMULATORS:
         return 1
     return kernel.target.registers_per_sm // (2 * FEW_ACCUMULATORS * block_threads(kernel.threads))
@@ -88,8 +94,7 @@ def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
     plan = product_plan(op, kernel.threads)
     if plan is None:
         return _alone(kernel, op)
-    together = ptx_product_mma if isinstance(plan, MmaPlan) else ptx_product_fma
-    return together.product(kernel, op)
+    return _KINDS[type(plan)].product(kernel, op)
 
 
 def _alone(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:

@@ -25,7 +25,7 @@ from xdsl.ir import SSAValue
 from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import CopyOp, SharedOp
 from hectorite.ir.space import TensorType
-from hectorite.lowering.product_plan import MmaPlan, Plan, product_plan
+from hectorite.lowering.product_plan import MmaPlan, Plan, WgmmaPlan, product_plan, uses_wgmma
 from hectorite.lowering.ptx_code import At, PtxCode
 
 CHUNK = 16
@@ -35,7 +35,8 @@ LINE = 128
 
 @dataclass(frozen=True)
 class SharedLayout:
-    """`stages` blocks of `rows` rows, each `pitch` bytes from the next."""
+    """`stages` blocks of `rows` rows, each `pitch` bytes from the next. A block for descriptors
+    whose rows are longer than a line is cut into `panels`, one after the other, of a line each."""
 
     stages: int
     rows: int
@@ -44,10 +45,15 @@ class SharedLayout:
     mask: int = 0
     factor: int = 0
     shift: int = 0
+    panels: int = 1
+
+    @property
+    def panel_bytes(self) -> int:
+        return self.rows * self.pitch
 
     @property
     def stage_bytes(self) -> int:
-        return self.rows * self.pitch
+        return self.panels * self.panel_bytes
 
     @property
     def bytes(self) -> int:
@@ -64,8 +70,15 @@ class SharedLayout:
 
     def offset(self, row: int, column: int) -> int:
         """Bytes from the start of a stage to an element."""
-        chunk, rest = divmod(column * self.item, CHUNK)
-        return row * self.pitch + self.chunk(row, chunk) * CHUNK + rest
+        panel, column = self.panel(column * self.item)
+        chunk, rest = divmod(column, CHUNK)
+        return panel + row * self.pitch + self.chunk(row, chunk) * CHUNK + rest
+
+    def panel(self, column: int) -> tuple[int, int]:
+        """Where the panel of a byte of a row begins, and the byte's place in its row there."""
+        if self.panels == 1:
+            return 0, column
+        return column // LINE * self.panel_bytes, column % LINE
 
 
 def is_swizzled(op: SharedOp, threads: int) -> bool:
@@ -91,10 +104,24 @@ def shared_layout(op: SharedOp, threads: int) -> SharedLayout:
     if chunks & (chunks - 1):
         return SharedLayout(prod(stages), rows, item, pitch + CHUNK * (1 - chunks % 2))
     factor, shift = _spread(op, threads)
+    panels = 1
+    if pitch > LINE and _has_descriptor(op, threads):
+        panels, pitch = pitch // LINE, LINE
     mask = min(chunks, LINE // CHUNK) - 1 if factor else 0
     if shift is None:
         shift = max(0, (LINE // pitch).bit_length() - 1)
-    return SharedLayout(prod(stages), rows, item, pitch, mask, factor, shift)
+    return SharedLayout(prod(stages), rows, item, pitch, mask, factor, shift, panels)
+
+
+def _has_descriptor(op: SharedOp, threads: int) -> bool:
+    users = [use.operation for use in op.result.uses]
+    return any(isinstance(user, ProductOp) and uses_wgmma(user, threads) for user in users)
+
+
+def shared_alignment(op: SharedOp, threads: int) -> int:
+    """Bytes that the address of a block must be a multiple of: descriptors count on the bits that
+    spread its chunks."""
+    return 1024 if _has_descriptor(op, threads) else CHUNK
 
 
 def _spread(op: SharedOp, threads: int) -> tuple[int, int | None]:
@@ -110,6 +137,8 @@ def _spread(op: SharedOp, threads: int) -> tuple[int, int | None]:
 def _spread_for(plan: Plan, is_b: bool) -> tuple[int, int | None]:
     operands = plan.operands
     size, along_k = operands.b.storage.itemsize, operands.b_transposed
+    if isinstance(plan, WgmmaPlan):
+        return 1, None
     if isinstance(plan, MmaPlan):
         if not is_b or size == 2 or along_k:
             return 1, None
@@ -140,6 +169,10 @@ class SharedPlace:
         if row is not None:
             self.start = code.op("mad.lo.s32", row, layout.pitch, base)
         self.chunk = None
+        if column is not None and layout.panels > 1:
+            panel = code.op("shr.u32", column, LINE.bit_length() - 1)
+            self.start = code.op("mad.lo.s32", panel, layout.panel_bytes, self.start)
+            column = code.op("and.b32", column, LINE - 1)
         if column is not None and layout.mask:
             self.chunk = code.op("shr.u32", column, CHUNK.bit_length() - 1)
             column = code.op("and.b32", column, CHUNK - 1)
@@ -157,9 +190,11 @@ class SharedPlace:
     def split(self, rows: int, columns: int) -> tuple[tuple[int, int], int]:
         """What an address is computed from, and how far it is from there."""
         layout = self.layout
+        panel, columns = layout.panel(columns)
         chunk, rest = divmod(columns, CHUNK)
         near = chunk & layout.mask
-        return (rows % layout.period, near), rows * layout.pitch + (chunk - near) * CHUNK + rest
+        far = panel + rows * layout.pitch + (chunk - near) * CHUNK + rest
+        return (rows % layout.period, near), far
 
     def in_stage(self, stage: SSAValue | None) -> InStage:
         """The same places in the stage of that number."""

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import IntegerAttr, ModuleOp, VectorType
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, VectorType
 from xdsl.dialects.scf import ForOp
 from xdsl.ir import Block, SSAValue
 from xdsl.passes import ModulePass
@@ -39,6 +39,7 @@ from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.element import element_of
 from hectorite.ir.scalar import OPERATIONS, ConstantOp
 from hectorite.ir.space import TensorType
+from hectorite.ir.target import DEFAULT_TARGET, Target, target
 from hectorite.lowering.tile_code import Code
 
 LEAST_ROWS, LEAST_COLUMNS = 16, 8
@@ -48,6 +49,9 @@ ROW_BYTES = 64
 """Bytes of k that one block has of each row: two instructions deep, whatever the type."""
 
 LEAST_DEPTH = 16
+
+UNIT = "unit"
+"""The attribute of a product that groups of warps may do, on targets where they can."""
 
 BLOCK_K, STAGES = "block_k", "stages"
 """Attributes of a product that choose for it: elements of k in a block, stages of the loop."""
@@ -59,13 +63,15 @@ class StageProducts(ModulePass):
 
     name = "stage-products"
 
+    target: str = DEFAULT_TARGET
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for kernel in op.ops:
             if isinstance(kernel, KernelOp):
                 products = [inner for inner in kernel.walk() if isinstance(inner, ProductOp)]
                 for product in products:
                     if _is_large(product):
-                        _Staging(kernel, product).run()
+                        _Staging(kernel, product, target(self.target)).run()
 
 
 def is_shared(tensor: SSAValue) -> bool:
@@ -99,8 +105,9 @@ def first_of_run(value: SSAValue) -> SSAValue | None:
 class _Staging:
     """One product becomes a loop."""
 
-    def __init__(self, kernel: KernelOp, op: ProductOp):
+    def __init__(self, kernel: KernelOp, op: ProductOp, target: Target):
         self.op = op
+        self.target = target
         self.entry = kernel.body.block
         self.block = Block()
         self.code = Code(self.block, self.entry)
@@ -156,6 +163,8 @@ class _Staging:
             cast(VectorType, self.op.result.type),
             n_axis=n_axis,
         )
+        if self.target.has("wgmma"):
+            product.attributes[UNIT] = StringAttr("wgmma")
         result = code.add(product)
         code.add(BarrierOp())
         return [result]

@@ -48,7 +48,7 @@ from hectorite.lowering.ptx_arithmetic import apply
 from hectorite.lowering.ptx_convert import constant, convert
 from hectorite.lowering.ptx_fuse import fused_operands, is_fused_away, multiply_add
 from hectorite.lowering.ptx_kernel import STATIC_SHARED, PtxKernel, block_threads
-from hectorite.lowering.shared_layout import shared_layout
+from hectorite.lowering.shared_layout import shared_alignment, shared_layout
 from hectorite.lowering.tile_layouts import yielded
 
 Lowering = Callable[[PtxKernel, Any], Sequence[SSAValue] | None]
@@ -119,7 +119,8 @@ def _prepare(state: PtxKernel) -> None:
     for op in state.kernel.walk():
         if isinstance(op, SharedOp):
             bytes = shared_layout(op, state.threads).bytes
-            state.memories[op.result] = state.memory(op.result, "shared", state.shared(bytes))
+            base = state.shared(bytes, shared_alignment(op, state.threads))
+            state.memories[op.result] = state.memory(op.result, "shared", base)
         elif isinstance(op, CopyOp):
             ptx_copy.prepare(state, op)
         elif isinstance(op, ProductOp):

@@ -45,6 +45,15 @@ def test_no_spills(types: tuple[str, str, str], kind: str, target: str):
     assert assembled.kernels["k"].spill_bytes == 0
 
 
+@pytest.mark.parametrize("kind", ["rows", "gathered", "flipped"])
+def test_groups_of_warps(kind: str):
+    case = square("f16", "f16", "f32", kind=kind)
+    assembled = assemble(compiled(case, "sm_90a", stages=3).text, "sm_90a")
+    assert assembled.kernels["k"].spill_bytes == 0
+    assert "serialized" not in assembled.log
+    assert "wgmma" in compiled(case, "sm_90a", stages=3).text
+
+
 @disassembler
 def test_f16_main_loop():
     """At least what Triton 3.6 reaches: 1324 flops for each instruction, 128 registers."""

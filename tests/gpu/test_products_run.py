@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from tile_products import Case, compiled
 
+from hectorite.backends.ptx_watch import Checks
+
 MMA = [
     Case(32, 16, 64, 16, 16, "f16", "f16"),
     Case(40, 24, 48, 32, 8, "f16", "f16", kind="gathered"),
@@ -38,10 +40,19 @@ FMA = [
     Case(33, 20, 70, 32, 16, "i8", "i8", "i32", kind="transposed"),
 ]
 
+WGMMA = [
+    Case(64, 64, 64, 64, 64, "f16", "f16", threads=128, fixed=True),
+    Case(128, 128, 70, 128, 128, "bf16", "bf16", threads=256, fixed=True),
+    Case(60, 60, 64, 64, 64, "f16", "f16", kind="grouped", threads=128),
+    Case(64, 64, 64, 64, 64, "f16", "f16", kind="flipped", threads=256, fixed=True),
+    Case(70, 64, 36, 64, 32, "tf32", "tf32", kind="flipped", threads=128),
+    Case(64, 64, 128, 64, 64, "i8", "u8", "i32", kind="flipped", threads=128, fixed=True),
+]
 
-def check(case: Case, stages: int, schedule: str) -> None:
+
+def check(case: Case, stages: int, schedule: str, target: str = "sm_80") -> None:
     arguments = case.arguments()
-    result, report = compiled(case, stages=stages).run(arguments, schedule)
+    result, report = compiled(case, target, stages).run(arguments, schedule)
     assert report.findings == []
     np.testing.assert_array_equal(result, case.expected(arguments))
 
@@ -57,3 +68,32 @@ def test_agrees(case: Case):
 )
 def test_agrees_for_any_stages_and_order_of_threads(case: Case, stages: int, schedule: str):
     check(case, stages, schedule)
+
+
+@pytest.mark.parametrize("stages", [1, 3])
+@pytest.mark.parametrize("case", WGMMA, ids=str)
+def test_groups_of_warps(case: Case, stages: int):
+    assert "wgmma.mma_async" in compiled(case, "sm_90a", stages).text
+    check(case, stages, "lockstep", "sm_90a")
+
+
+CONFLICT_FREE = [
+    Case(64, 64, 32, 64, 64, a, b, c, kind, 128, fixed=True)
+    for a, b, c, kind in (
+        ("f16", "f16", "f32", "rows"),
+        ("f16", "f16", "f32", "flipped"),
+        ("f16", "f16", "f32", "transposed"),
+        ("tf32", "tf32", "f32", "rows"),
+        ("i8", "i8", "i32", "flipped"),
+        ("f32", "f32", "f32", "rows"),
+        ("f32", "f32", "f32", "flipped"),
+    )
+]
+
+
+@pytest.mark.parametrize("case", CONFLICT_FREE, ids=str)
+def test_no_bank_conflicts(case: Case):
+    _, report = compiled(case, stages=2).run(case.arguments(), checks=Checks.everything())
+    shared = [line for line in report.traffic if line.space == "shared"]
+    assert shared
+    assert all(line.taken == line.ideal for line in shared)

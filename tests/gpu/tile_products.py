@@ -186,7 +186,9 @@ class Compiled:
     shape: LaunchShape
     sizes: tuple[str, ...]
 
-    def run(self, arguments: dict[str, Array], schedule: str = "lockstep") -> tuple[Array, Report]:
+    def run(
+        self, arguments: dict[str, Array], schedule: str = "lockstep", checks: Checks | None = None
+    ) -> tuple[Array, Report]:
         """What the executor gives, and what its checks saw."""
         case = self.case
         y = np.zeros((case.m, case.n), ELEMENTS[case.c].storage)
@@ -199,13 +201,13 @@ class Compiled:
             parse_ptx(self.text), "k", grid, (self.shape.block,), values, self.shape.shared,
             Source("k.ptx", self.text),
         )  # fmt: skip
-        return y, execute(launch, schedule, Checks(), unwritten=(y,))
+        return y, execute(launch, schedule, checks or Checks(), unwritten=(y,))
 
 
 def compiled(case: Case, target: str = "sm_80", stages: int = 0) -> Compiled:
     """A case as PTX, staged and pipelined."""
     module = case.module()
-    StageProducts().apply(Context(), module)
+    StageProducts(target).apply(Context(), module)
     PipelineCopies(target, stages).apply(Context(), module)
     AssignLayouts().apply(Context(), module)
     InsertBarriers().apply(Context(), module)
