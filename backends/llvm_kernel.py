@@ -296,6 +296,8 @@ class _Body:
         self.tiles[op.result] = [load(self.builder, memory, at, lanes) for at, lanes in places]
 
     def store(self, op: StoreOp) -> None:
+        if op.combine is not None:
+            raise fail("a CPU's kernels do not combine values in memory: this one is for a GPU")
         memory = self.memories[op.tensor]
         places = self.positions(op, op.value)
         for value, (at, _) in zip(self.tiles[op.value], places, strict=True):

@@ -192,9 +192,13 @@ class KernelSteps:
         value, tensor = self.of([op.value, op.tensor])
         places = self.places_of(op, shape_of(op.value.type))
         clip = op.pad is not None
+        kind = None if op.combine is None else op.combine.data
 
         def run(slots: Slots) -> None:
-            slots[tensor].write(places(slots), slots[value], clip, slots[TASK])
+            if kind is None:
+                slots[tensor].write(places(slots), slots[value], clip, slots[TASK])
+            else:
+                slots[tensor].combine(kind, places(slots), slots[value], clip, slots[TASK])
 
         return run
 

@@ -1,7 +1,7 @@
 """The loads and stores of the `tile` dialect: which elements the lanes of a tile stand for.
 
     load       ::= "tile.load" element-at ":" tensor "->" value
-    store      ::= "tile.store" %value "," element-at ":" tensor "," value
+    store      ::= "tile.store" kind? %value "," element-at ":" tensor "," value
     element-at ::= %t "[" %i* "]" ("axis" n)? ("step" n)? ("pad" number)? ("valid" %n)?
 
     tile.kernel @every_other(%task: index, %x: !hec.tensor<f32[64]>, %y: !hec.tensor<f32[32]>) {
@@ -21,6 +21,7 @@ from xdsl.dialects.builtin import (
     FloatAttr,
     IndexType,
     IntegerAttr,
+    StringAttr,
     VectorType,
 )
 from xdsl.ir import Attribute, Operation, SSAValue
@@ -226,12 +227,21 @@ class LoadOp(ElementAccess):
         printer.print_op_attributes(self.attributes)
 
 
+COMBINATIONS = ("add", "max", "min")
+
+
 @irdl_op_definition
 class StoreOp(ElementAccess):
-    """Write a tile to a tensor's elements. Lanes that name one element must hold one value."""
+    """Write a tile to a tensor's elements. Lanes that name one element must hold one value.
+
+    With a kind (add, max or min), each lane is combined with what is there instead, as one step
+    that no other lane or task comes between; several may then name one element. In which order
+    they do so is not fixed, so sums of floats may differ from run to run.
+    """
 
     name = "tile.store"
 
+    combine = opt_prop_def(StringAttr)
     value = operand_def()
     traits = traits_def(MemoryWriteEffect())
 
@@ -244,17 +254,20 @@ class StoreOp(ElementAccess):
         step: int = 1,
         pad: float | int | None = None,
         valid: SSAValue | None = None,
+        combine: str | None = None,
     ):
-        super().__init__(
-            operands=[value, tensor, indices, valid],
-            properties=_access_properties(tensor, axis, step, pad),
-        )
+        properties = _access_properties(tensor, axis, step, pad)
+        properties["combine"] = None if combine is None else StringAttr(combine)
+        super().__init__(operands=[value, tensor, indices, valid], properties=properties)
 
     def verify_(self) -> None:
         self.verify_access(self.value.type)
+        if self.combine is not None and self.combine.data not in COMBINATIONS:
+            raise VerifyException(f"expected one of {', '.join(COMBINATIONS)}")
 
     @classmethod
     def parse(cls, parser: Parser) -> "StoreOp":
+        combine = parser.parse_optional_keyword_in(COMBINATIONS)
         value = parse_defined(parser, "a value")
         parser.parse_punctuation(",")
         tensor, indices = parse_indices(parser)
@@ -263,13 +276,15 @@ class StoreOp(ElementAccess):
         parser.parse_type()
         parser.parse_punctuation(",")
         parser.parse_type()
-        op = cls(value, tensor, indices, valid=valid)
+        op = cls(value, tensor, indices, valid=valid, combine=combine)
         op.properties |= {k: v for k, v in properties.items() if v is not None}
         op.attributes |= parser.parse_optional_attr_dict()
         return op
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
+        if self.combine is not None:
+            printer.print_string(self.combine.data + " ")
         printer.print_ssa_value(self.value)
         printer.print_string(", ")
         self.print_access(printer)

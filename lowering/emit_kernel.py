@@ -93,8 +93,9 @@ class KernelEmitter:
             self.row.lanes.rows(replace(self.frame, code=code), rows)
             return
         if product is None or share.strip is None:
-            if work_of(self.kernel) == "window":
-                self._row_loop(code, rows, rows.lower, rows.upper, self.kernel.phases, None)
+            if share.window is not None or work_of(self.kernel) == "window":
+                frame = replace(self.frame, window=share.window)
+                self._row_loop(code, rows, rows.lower, rows.upper, self.kernel.phases, None, frame)
             else:
                 self._one_row(code, rows, rows.lower, self.kernel.phases, code.constant(0))
             return
@@ -117,12 +118,13 @@ class KernelEmitter:
         upper: SSAValue,
         phases: Sequence[Phase],
         block: SSAValue | None,
+        frame: Frame | None = None,
     ) -> None:
         """Do phases for the rows at positions from lower to upper, one at a time."""
 
         def row(inner: Code, position: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
             slot = inner.constant(0) if block is None else inner.scalar("sub", position, block)
-            self._one_row(inner, rows, position, phases, slot)
+            self._one_row(inner, rows, position, phases, slot, frame)
             return ()
 
         code.loop(lower, upper, 1, (), row)
@@ -134,11 +136,13 @@ class KernelEmitter:
         position: SSAValue,
         phases: Sequence[Phase],
         slot: SSAValue,
+        frame: Frame | None = None,
     ) -> None:
         """Do phases for the row at one position."""
         at = Place(position)
         indices = self._split(code, rows.row(code, self.builder, at))
-        frame = replace(self.frame, code=code, rows=indices, order=rows, at=at, slot=slot)
+        frame = frame or self.frame
+        frame = replace(frame, code=code, rows=indices, order=rows, at=at, slot=slot)
         self.row.prefetch.rows(frame, phases)
         for phase in phases:
             self.row.phase(frame, phase)

@@ -154,6 +154,10 @@ class LaneEmitter:
         total = code.add(ReduceOp(kind, lanes))
         start = self.placement.start(statement, self.builder)
         access, pad = statement.access.data, statement.type.pad_value
+        if scope.frame.window is not None:
+            target = self.placement.storage(statement.result, self.builder)
+            scope.store(total, target, access, pad, combine=kind)
+            return
         if start is not None:
             first = code.cast(scope.load(start, access, pad), type)
             total = code.scalar(kind, first, total)

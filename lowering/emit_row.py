@@ -101,14 +101,14 @@ class RowEmitter:
         root = self.kernel.roots[statement]
         target = self.placement.storage(statement.result, self.builder)
         start = self.placement.start(statement, self.builder)
-        if self.placement.in_place(statement, root):
+        if frame.window is None and self.placement.in_place(statement, root):
             self._fill(frame, statement, root, start, target)
             return target
         position = row_position(statement, root)
         dims = [d for i, d in enumerate(statement.type.dims) if i != position]
         memory = self.builder.local(TensorType.of(statement.value.type, (1, *dims)))
         total = Storage("local", memory, position)
-        self._fill(frame, statement, root, start, total)
+        self._fill(frame, statement, root, start if frame.window is None else None, total)
         return total
 
     def _end_sum(self, frame: Frame, statement: StatementOp, total: Storage) -> None:
@@ -144,9 +144,12 @@ class RowEmitter:
     def _copy(
         self, frame: Frame, statement: StatementOp, root: Root, source: Storage, target: Storage
     ) -> None:
+        # Of a row that several tasks do each has a part.
+        combine = None if frame.window is None else statement.kind.data
+
         def point(scope: Scope, access: Sequence[IndexExpr]) -> None:
             value = scope.load(source, access)
-            scope.store(value, target, access)
+            scope.store(value, target, access, combine=combine)
 
         self._over_slice(frame, statement, root, point)
 

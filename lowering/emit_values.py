@@ -55,6 +55,8 @@ class Frame:
     place: SSAValue | None = None
     is_sorted: bool = False
     """Whether the order of the visit is known to be the elements' own."""
+    window: tuple[SSAValue, SSAValue] | None = None
+    """The places of a visit that the task does, if it does not do all elements of its rows."""
 
 
 @dataclass(frozen=True)
@@ -257,8 +259,10 @@ class Scope:
         storage: Storage,
         access: Sequence[IndexExpr],
         pad: float | int | None = None,
+        combine: str | None = None,
     ) -> None:
-        """Write a value, converted to the tensor's element type, at an access."""
+        """Write a value, converted to the tensor's element type, at an access, or combine it with
+        what is there."""
         indices, axis, step = self.address(storage, access)
         type: TensorType = storage.tensor.type  # pyright: ignore
         value = self.code.cast(value, type.element)
@@ -267,7 +271,7 @@ class Scope:
             value = self.code.spread(value, lanes.count)
         valid = None if lanes is None or storage.kind == "lanes" else lanes.valid
         self.code.block.add_op(
-            StoreOp(value, storage.tensor, indices, axis, step, pad, valid=valid)
+            StoreOp(value, storage.tensor, indices, axis, step, pad, valid, combine)
         )
 
     def storage_of(self, tensor: SSAValue) -> Storage:

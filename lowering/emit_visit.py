@@ -76,7 +76,11 @@ class VisitEmitter:
         pointers = self.builder.layout(Layout("segments", visit.set, (element_path(visit.key),)))
         after = frame.code.plus(frame.rows[0], 1)
         lower = _pointer(self.builder, frame.code, pointers, frame.rows[0])
-        return lower, _pointer(self.builder, frame.code, pointers, after)
+        upper = _pointer(self.builder, frame.code, pointers, after)
+        if frame.window is None:
+            return lower, upper
+        first, last = frame.window
+        return frame.code.scalar("max", lower, first), frame.code.scalar("min", upper, last)
 
 
 def _pointer(builder: KernelBuilder, code: Code, pointers: SSAValue, row: SSAValue) -> SSAValue:

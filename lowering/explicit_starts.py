@@ -25,6 +25,7 @@ from hectorite.lowering.emit_nest import identity
 from hectorite.lowering.kernel_plan import Root
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.place_tensors import is_regular
+from hectorite.lowering.schedule_orders import wants_split
 from hectorite.lowering.statement_body import Body, hint
 
 
@@ -34,7 +35,8 @@ def make_starts_explicit(function: FuncOp, schema: Schema, machine: Machine) -> 
     returned = set(function.return_op.operands)
     for statement, root in choice.roots.items():
         part = statement in choice.products and not is_regular(statement, root)
-        if part or not rows_cover(statement, root):
+        split = wants_split(statement, root, machine)
+        if part or split or not rows_cover(statement, root):
             _start(statement, returned)
 
 

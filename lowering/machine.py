@@ -44,6 +44,8 @@ class Machine:
     """CPU: points of the statements' iteration spaces that a task of other kernels should have."""
     chunk_rows: tuple[int, int] = (96, 1024)
     """CPU: the least and the most rows of such a task."""
+    split_elements: int = 256
+    """GPU: elements of a visit that one task does where long rows are split."""
     resident_tasks: int = 0
     """GPU: tasks that run at the same time, for kernels whose tasks do many shares each."""
     enough_rows: int = 256

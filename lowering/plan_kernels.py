@@ -19,6 +19,7 @@ from hectorite.lowering.choose_roots import Roots, choose_roots
 from hectorite.lowering.kernel_plan import Kernel, Phase, Product, Root
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.place_tensors import is_narrow
+from hectorite.lowering.schedule_orders import is_split, wants_split
 
 
 def plan_kernels(function: FuncOp, schema: Schema, machine: Machine) -> list[Kernel]:
@@ -58,6 +59,8 @@ def _join(kernel: Kernel, statement: StatementOp, choice: Roots) -> bool:
     root = choice.roots[statement]
     product = choice.products.get(statement)
     if kernel.machine.is_gpu and kernel.phases and (product or kernel.phases[0].product):
+        return False
+    if kernel.phases and (is_split(kernel) or wants_split(statement, root, kernel.machine)):
         return False
     if root.rows != kernel.rows or (not root.rows and kernel.phases and root.visit is None):
         return False

@@ -23,9 +23,9 @@ from hectorite.lowering.divisors import divisor
 from hectorite.lowering.layouts import ACCESS_BYTES
 from hectorite.lowering.ptx_code import At
 from hectorite.lowering.ptx_convert import constant
-from hectorite.lowering.ptx_elements import load_element, store_element
+from hectorite.lowering.ptx_elements import combine_element, load_element, store_element
 from hectorite.lowering.ptx_kernel import Memory, PtxKernel, Stride
-from hectorite.lowering.tile_layouts import is_tile, known_index
+from hectorite.lowering.tile_layouts import is_tile, known_index, split_index
 
 
 def load(kernel: PtxKernel, op: LoadOp) -> list[SSAValue]:
@@ -52,20 +52,20 @@ def load(kernel: PtxKernel, op: LoadOp) -> list[SSAValue]:
 
 
 def store(kernel: PtxKernel, op: StoreOp) -> None:
-    """Write the tile of an operation; of threads that hold the same elements, one writes."""
+    """Write the tile of an operation, or combine it with what is there; of threads that hold the
+    same elements, one does."""
     access = Access(kernel, op, op.value)
     element, registers = access.memory.element, kernel.registers[op.value]
     chosen = kernel.copy(access.layout)
     for first in range(0, access.layout.register_count, access.width):
-        store_element(
-            kernel.code,
-            access.address(first),
-            registers[first : first + access.width],
-            element,
-            access.width * access.memory.item_bytes,
-            access.memory.space,
-            both(kernel, access.guard(first), chosen),
-        )
+        address, guard = access.address(first), both(kernel, access.guard(first), chosen)
+        values = registers[first : first + access.width]
+        if op.combine is not None:
+            together = kernel.target.has("vector_reduction")
+            combine_element(kernel.code, op.combine.data, address, values, element, together, guard)
+        else:
+            space, align = access.memory.space, access.width * access.memory.item_bytes
+            store_element(kernel.code, address, values, element, align, space, guard)
 
 
 def both(kernel: PtxKernel, a: SSAValue | None, b: SSAValue | None) -> SSAValue | None:
@@ -152,10 +152,11 @@ class Access:
         for axis, index in enumerate(self.op.indices):
             if axis in instead:
                 at = self._moved(at, instead[axis], axis)
-            elif (number := known_index(index)) is not None:
-                at = self._moved_by(at, number, self.memory.strides[axis])
             elif axis not in self.vectors:
-                at = self._moved(at, self.kernel.value(index), axis)
+                rest, number = split_index(index)
+                at = self._moved_by(at, number, self.memory.strides[axis])
+                if rest is not None:
+                    at = self._moved(at, self.kernel.value(rest), axis)
         if self.memory.space == "shared" and self.op.lane_step < 0 and at.offset:
             # The register alone would be below the start of the memory, which may wrap around.
             at = At(self.code.op("add.s32", at.base, at.offset))

@@ -14,7 +14,9 @@ from xdsl.dialects.builtin import FileLineColLoc
 from hectorite.dialects.graph import StatementOp
 from hectorite.ir.diagnostics import HectoriteError, Source, Span, fail
 from hectorite.ir.schedule import Schedule
-from hectorite.lowering.kernel_plan import Kernel, Product
+from hectorite.lowering.kernel_plan import Kernel, Product, Root
+from hectorite.lowering.machine import Machine
+from hectorite.lowering.place_tensors import element_level, is_regular
 from hectorite.lowering.product_shape import LEAST_LANES, LEAST_ROWS, MOST_ACCUMULATORS
 
 Found = list[tuple[StatementOp, Kernel]]
@@ -43,6 +45,27 @@ def work_of(kernel: Kernel) -> str:
         last = list(orders.values())[-1]
         raise refuse(last, f"{names} are one kernel, which cannot have {works}", "one of them")
     return next(iter(orders), "row")
+
+
+SUMS = ("f32", "f64", "i32", "i64", "u32", "u64")
+"""Element types that a GPU adds to memory as one step; it has no greatest float of memory."""
+
+
+def wants_split(statement: StatementOp, root: Root, machine: Machine) -> bool:
+    """Whether rows of a sum over a visit are to be done by several tasks each, and can be."""
+    schedule = Schedule.on(statement) if machine.is_gpu else None
+    if schedule is None or schedule.work != "split" or root.visit is None:
+        return False
+    kind, type = statement.kind.data, statement.type
+    is_sum = kind == "add" or (kind in ("max", "min") and not type.element_type.is_float)
+    alike = statement.value.type == type.element and type.element_type.name in SUMS
+    of_rows = is_regular(statement, root) and not element_level(statement, root)
+    return is_sum and alike and of_rows and all(isinstance(dim, int) for dim in type.dims[1:])
+
+
+def is_split(kernel: Kernel) -> bool:
+    """Whether long rows of a kernel are split."""
+    return any(wants_split(s, kernel.roots[s], kernel.machine) for s in kernel.statements)
 
 
 def check_orders(kernels: Sequence[Kernel]) -> None:
@@ -115,9 +138,16 @@ def _check_work(places: Found) -> None:
     statement = places[-1][0]
     schedule = Schedule.on(statement)
     assert schedule is not None
-    if schedule.work not in ("window", "split"):
-        return
-    if not any(phase.visit for _, kernel in places for phase in kernel.phases):
+    if schedule.work == "split" and not any(is_split(kernel) for _, kernel in places):
+        raise refuse(
+            statement,
+            f"`work(split)` of `{schedule.of}` cannot be followed: no row of it is a sum over "
+            "elements of its own that can be added up in parts",
+            "`work(row)` or `work(persistent)`",
+        )
+    if schedule.work == "window" and not any(
+        phase.visit for _, kernel in places for phase in kernel.phases
+    ):
         raise refuse(
             statement,
             f"`work({schedule.work})` of `{schedule.of}` cannot be followed: no row of it has a "

@@ -2,6 +2,7 @@
 
     chunks    task t does rows [96 t, 96 t + 96)                 a CPU, without visits
     cuts      task t does rows [cuts[t], cuts[t + 1])            a CPU, with visits
+    windows   task t does elements [256 t, 256 t + 256)          a GPU, long rows split
     runs      task t does places [runs[t], runs[t + 1])          grouped rows
     rows      task t does row t                                  a GPU, without a product
     lanes     task t does rows [128 t, 128 t + 128)              a GPU, where rows are short
@@ -25,7 +26,7 @@ from hectorite.lowering.kernel_builder import KernelBuilder, Layout
 from hectorite.lowering.kernel_plan import Kernel, Visit
 from hectorite.lowering.place_tensors import rows_in_lanes
 from hectorite.lowering.row_order import RowOrder
-from hectorite.lowering.schedule_orders import work_of
+from hectorite.lowering.schedule_orders import is_split, work_of
 from hectorite.lowering.tile_code import Code
 
 USUAL_SIZE = 1024
@@ -35,11 +36,13 @@ USUAL_SIZE = 1024
 @dataclass(frozen=True)
 class Share:
     """What one task does: its `rows` (None: the kernel has no rows), the number of a `strip` of
-    lanes if strips are tasks of their own, and the values of a product's `loops` if those are."""
+    lanes if strips are tasks of their own, and the values of a product's `loops` if those are. With
+    a `window`, it does only those elements of its rows that have these places in the visit."""
 
     rows: RowOrder | None
     strip: SSAValue | None = None
     loops: Mapping[str, SSAValue] = field(default_factory=dict[str, SSAValue])
+    window: tuple[SSAValue, SSAValue] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ def share_rows(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks
     if plan.groups:
         return _runs(plan, builder, host)
     visit = next((phase.visit for phase in plan.phases if phase.visit is not None), None)
+    if visit is not None and is_split(plan):
+        return _windows(plan, visit, builder, host)
     if visit is not None and (not plan.machine.is_gpu or work_of(plan) == "window"):
         return _cuts(plan, visit, builder, host)
     return _rows(plan, host) if plan.machine.is_gpu else _chunks(plan, builder, host)
@@ -105,6 +110,22 @@ def _cuts(plan: Kernel, visit: Visit, builder: KernelBuilder, host: HostProgram)
         return Share(RowOrder(*_bounds(code, builder, cuts, number), plan.owner))
 
     return Tasks(_parts(host, cuts), share)
+
+
+def _windows(plan: Kernel, visit: Visit, builder: KernelBuilder, host: HostProgram) -> Tasks:
+    """As many elements as those of the other tasks; of the first and last row perhaps a part."""
+    keys, size = (IndexExpr.of("e", *visit.key),), plan.machine.split_elements
+    row_of = Layout("along", visit.set, keys, keys[0])
+
+    def share(code: Code, number: SSAValue) -> Share:
+        lower = code.scalar("mul", number, code.constant(size))
+        upper = code.scalar("min", code.plus(lower, size), builder.size(visit.set))
+        array = builder.layout(row_of)
+        first = code.cast(code.add(LoadOp(array, [lower])), builder.task.type)
+        last = code.cast(code.add(LoadOp(array, [code.plus(upper, -1)])), builder.task.type)
+        return Share(RowOrder(first, code.plus(last, 1), plan.owner), window=(lower, upper))
+
+    return Tasks(host.parts(host.size(visit.set), size), share)
 
 
 def _count(code: Code, plan: Kernel, builder: KernelBuilder) -> SSAValue:

@@ -11,7 +11,7 @@ import hectorite
 from hectorite.backends.tile_interpreter import run_tile
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.dialects.tile import KernelOp, ProductOp
-from hectorite.dialects.tile_memory import shape_of
+from hectorite.dialects.tile_memory import StoreOp, shape_of
 from hectorite.dialects.tile_program import LayoutOp
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.schedule import Schedule
@@ -167,10 +167,15 @@ def f(x: f32[N]) -> f32[N] {
         assert [Schedule.on(op) is not None for op in left] == [True, False][:count] or count == 1
 
 
+def test_long_rows_are_split_into_parts_that_are_added_to_memory():
+    stores = [op for op in tiled(GRAPH, "work(split)").walk() if isinstance(op, StoreOp)]
+    assert {op.combine.data for op in stores if op.combine is not None} == {"add"}
+
+
 REFUSED = {
     (GRAPH, "tile(e = 32)"): "`tile(e = 32)` of `y` cannot be followed: it is computed without",
     (GRAPH, "pipeline(3)"): "`pipeline` of `y` cannot be followed: it is computed without",
-    (DENSE, "work(split)"): "`work(split)` of `y` cannot be followed: no row of it has",
+    (DENSE, "work(split)"): "`work(split)` of `y` cannot be followed: no row of it is a sum",
     (ELEMENTWISE, "tile(n = 64)"): "`tile(n = 64)` of `y` cannot be followed",
     (DENSE, "tile(n = 8)"): "blocks of 16 to 256 rows",
     (DENSE, "tile(o = 4)"): "blocks of 8 to 256 lanes",
