@@ -158,8 +158,13 @@ def grad(*_arguments: Any, **_options: Any) -> Any:
 def facts_of(text: ProgramText, cache: Cache | None) -> Facts:
     """What calling the program takes, from the cache if it is there, else from its module."""
     if text.form in CODE:
-        from hectorite.frontend.emitted_code import facts_of_code
+        from hectorite.frontend.emitted_code import facts_of_code, has_plan
 
+        if text.form == "ptx" and not has_plan(text):
+            raise fail(
+                f"{text.name} is PTX without the plan of a program, so it cannot be called as one",
+                hint="`hectorite ptx run` runs a kernel of it, `hectorite emit` assembles it",
+            )
         return facts_of_code(text)
     key = ""
     if cache is not None:

@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from hectorite.backends.plan import COMMENT, Plan, comment, plan_from_text
+from hectorite.backends.plan import COMMENT, HEADER, Plan, comment, plan_from_text
 from hectorite.frontend.facts import decode, encode
 from hectorite.frontend.program import Facts
 from hectorite.frontend.program_text import ProgramText
@@ -40,6 +40,11 @@ def facts_of_code(text: ProgramText) -> Facts:
     plan = plan_from_text(text.text, text.name)
     signature = _signature(plan)
     return Facts(plan.schema, {plan.name: signature}, {plan.name: _checks(text)})
+
+
+def has_plan(text: ProgramText) -> bool:
+    """Does a text of code begin with the plan that `emit` writes there?"""
+    return text.text.startswith(f"{COMMENT[text.form]} {HEADER}")
 
 
 def _signature(plan: Plan) -> Signature:
