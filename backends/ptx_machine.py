@@ -46,6 +46,8 @@ LANES_TOGETHER = 16384
 MOST_BLOCKS_TOGETHER = 128
 ALONE_FACTOR = 8
 """How many times more blocks run together where the threads of a block run one by one."""
+MOST_PREPARED = 8
+"""Kernels that a machine keeps ready; their registers are arrays of some megabytes."""
 MOST_THREADS = 1024
 MOST_SHARED_BYTES = 232448
 DEFAULT_STEP_LIMIT = 20_000_000
@@ -148,9 +150,12 @@ class Machine:
         key = (id(module), kernel, block, shared, total, schedule, checks)
         prepared = self._prepared.get(key)
         if prepared is None:
-            prepared = self._prepare(module, function, block, shared, total, schedule,
+            prepared = self._prepare(module, function, block, shared, together, schedule,
                                      checks or Checks.none(), source)  # fmt: skip
-            self._prepared[key] = prepared
+            while len(self._prepared) >= MOST_PREPARED:
+                del self._prepared[next(iter(self._prepared))]
+        # Last in the order of use, which is the order of the dictionary.
+        self._prepared[key] = prepared
         return _run(prepared, values, grid, shared, step_limit)
 
     def _load(self, module: Module) -> dict[str, int]:
@@ -177,16 +182,12 @@ class Machine:
         function: Function,
         block: tuple[int, int, int],
         shared: int,
-        total: int,
+        together: int,
         schedule: str,
         checks: Checks,
         source: Source | None,
     ) -> _Prepared:
         layout = layout_of(module, function, self._load(module))
-        threads = block[0] * block[1] * block[2]
-        factor = 1 if schedule == "lockstep" else ALONE_FACTOR
-        most = min(MOST_BLOCKS_TOGETHER * factor, LANES_TOGETHER * factor // threads)
-        together = max(1, min(total, most))
         shared_bytes = layout.dynamic_offset + shared
         if shared_bytes > MOST_SHARED_BYTES:
             raise fail(f"{shared_bytes} bytes of shared memory are more than a block can have")
@@ -368,6 +369,14 @@ def _argument_bytes(variable: Variable, argument: Argument) -> bytes:
         raise fail(f"`{variable.name}` takes a .{variable.type}, got a float",
                    hint="pass a numpy scalar of the size of the parameter")  # fmt: skip
     return (int(number) % (1 << (8 * size))).to_bytes(size, "little")
+
+
+def _together(total: int, block: tuple[int, int, int], schedule: str) -> int:
+    """How many blocks run in one batch."""
+    threads = block[0] * block[1] * block[2]
+    factor = 1 if schedule == "lockstep" else ALONE_FACTOR
+    most = min(MOST_BLOCKS_TOGETHER * factor, LANES_TOGETHER * factor // threads)
+    return max(1, min(total, most))
 
 
 def _three(sizes: Sequence[int], what: str) -> tuple[int, int, int]:
