@@ -150,6 +150,12 @@ class PtxCode:
             self._constants[key] = op.result
         return self._constants[key]
 
+    def immediate(self, number: int) -> SSAValue:
+        """A number of its own, for operands that may not be registers: no loop carries it."""
+        op = ConstantOp(number, "b32")
+        self.block.add_op(op)
+        return op.result
+
     def special(self, register: str, kind: str = "b32") -> SSAValue:
         """A special register: `tid.x`, `ctaid.x`, `laneid`."""
         op = SpecialOp(register, kind)

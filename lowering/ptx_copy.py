@@ -114,7 +114,8 @@ def copy(kernel: PtxKernel, op: CopyOp) -> None:
         else:
             cache = "cg" if bytes == 16 else "ca"
             size = lines.size(register)
-            sizes = [bytes] if size is None else [bytes, size]
+            full = kernel.code.immediate(bytes)
+            sizes = [full] if size is None else [full, size]
             guard = lines.guard(register)
             kernel.code.op(f"cp.async.{cache}.shared.global", target, source, *sizes, guard=guard)
     if op.is_async is None:
@@ -128,7 +129,7 @@ def commit(kernel: PtxKernel, op: CommitOp) -> None:
 
 
 def wait(kernel: PtxKernel, op: WaitOp) -> None:
-    kernel.code.op("cp.async.wait_group", op.count)
+    kernel.code.op("cp.async.wait_group", kernel.code.immediate(op.count))
     _show_to_descriptors(kernel)
 
 

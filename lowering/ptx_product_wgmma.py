@@ -70,7 +70,9 @@ def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
             rows = GROUP_ROWS * tile * a_layout.pitch
             left = _further(kernel, a, rows + STEP_BYTES * step)
             part = slice(each * tile, each * (tile + 1))
-            sums[part] = code.op(plan.mnemonic, left, right, adds, *_switches(plan), sums[part])
+            sums[part] = code.op(
+                plan.mnemonic, left, right, adds, *map(code.immediate, _switches(plan)), sums[part]
+            )
     code.op("wgmma.commit_group.sync.aligned")
     code.op("wgmma.wait_group.sync.aligned", 0)
     return sums
