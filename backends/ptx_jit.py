@@ -67,6 +67,7 @@ class CompiledKernel:
         self.parameters = step.parameters
         self.parameter_order = step.parameter_order
         self.shared_bytes = step.shared_bytes
+        self._first_line = step.kernel.line
         self.lines = dict(enumerate(step.suspension_lines, 1))
         self._code = jit.load(_object(text), (ENTRY,), _symbols())
         run = jit.load(_object(_RUN), ("hectorite.launch",), cpu_threads.symbols())
@@ -124,7 +125,8 @@ class CompiledKernel:
         allocations: Sequence[Allocation],
     ) -> HectoriteError:
         """What the record of a fault says, as an error at the line of the PTX."""
-        kind, line = Fault(int(fault[FaultSlot.KIND])), int(fault[FaultSlot.LINE])
+        kind = Fault(int(fault[FaultSlot.KIND]))
+        line = int(fault[FaultSlot.LINE]) + self._first_line
         address, size = int(fault[FaultSlot.ADDRESS]), int(fault[FaultSlot.SIZE])
         block, thread = int(fault[FaultSlot.BLOCK]), int(fault[FaultSlot.THREAD])
         if kind in (Fault.DEADLOCK, Fault.NO_PROGRESS):

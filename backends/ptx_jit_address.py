@@ -159,7 +159,8 @@ class Addresses(Values):
         self.code.label(fine)
 
     def stop(self, kind: Fault, address: V, size: V) -> None:
-        line = self.instruction.line
+        # Lines count from that of the kernel, so that equal kernels are one text in the cache.
+        line = self.instruction.line - self.kernel.line
         thread = self.thread_number()
         fault = (V("ptr", "%launch"), V("ptr", "%block"), thread, i32(kind), i32(line))
         self.code.call_void("hec.fault", *fault, address, size)
