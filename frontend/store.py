@@ -2,8 +2,8 @@
 
 Enters: the value of a statement and its target. Leaves: the scalar that the statement combines
 with the target, in the type it accumulates in; an undeclared local gets its type here, that of its
-first expression. A float goes into a float that computes alike (tf32, f16, bf16 and f32), an integer
-into an integer (all up to 32 bits); anything else needs a cast.
+first expression. A float goes into a float that computes alike (tf32, f16, bf16 and f32), an
+integer into an integer (all up to 32 bits); anything else needs a cast.
 """
 
 from __future__ import annotations

@@ -90,7 +90,8 @@ def test_an_array_on_a_device():
 
 def test_torch_tensors_are_shared():
     torch = pytest.importorskip("torch")
-    for kind, name in ((torch.float32, "f32"), (torch.bfloat16, "bf16"), (torch.bool, "bool")):
+    types = {"f32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "bool": torch.bool}
+    for name, kind in types.items():
         tensor = torch.ones((3, 2), dtype=kind)
         taken = as_array(tensor, ELEMENTS[name], DIMS, "h")
         assert taken.ctypes.data == tensor.data_ptr() and (taken == 1).all()

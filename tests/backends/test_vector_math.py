@@ -14,6 +14,7 @@ from hectorite.backends.conversion import to_storage as stored
 from hectorite.backends.lanes import I64
 from hectorite.backends.vector_math import EMITTERS, emit
 from hectorite.ir.element import ELEMENTS, ElementType
+from hectorite.ir.rounding import loaded
 from hectorite.ir.scalar import FUNCTIONS, apply, convert
 
 F32, F64, BOOL = ELEMENTS["f32"], ELEMENTS["f64"], ELEMENTS["bool"]
@@ -238,7 +239,7 @@ def test_logic():
     np.testing.assert_array_equal(run("not", [a], BOOL, 4), ~a)
 
 
-@pytest.mark.parametrize("element", ["f32", "f64", "f16", "bf16", "i64", "u8", "i3", "bool"])
+@pytest.mark.parametrize("element", ["f32", "f64", "tf32", "f16", "i64", "u8", "i3", "bool"])
 def test_select(element: str):
     a, b = np.array([1, 0, 1, 1]), np.array([0, 1, 0, 1])
     condition = np.array([True, True, False, False])
@@ -246,7 +247,7 @@ def test_select(element: str):
     np.testing.assert_array_equal(actual.astype(int), [1, 0, 0, 1])
 
 
-CASTABLE = ["f64", "f32", "f16", "bf16", *INTEGERS, "i1", "bool"]
+CASTABLE = ["f64", "f32", "tf32", "f16", "bf16", *INTEGERS, "i1", "bool"]
 
 
 @pytest.mark.parametrize("source", CASTABLE)
@@ -262,8 +263,8 @@ def test_casts(source: str, target: str):
     else:
         x = np.array([-1, 1, 1]) if source == "i1" else integers(s, 1)[0]
         x = x.astype(s.storage)
-    carried = x.astype(np.float64) if s.is_float else x
     with np.errstate(all="ignore"):
+        carried = loaded(x, s).astype(np.float64) if s.is_float else x
         expected = convert(carried, s, t).astype(t.storage)
     actual = evaluate(cast_of(source, target), [x], [source], target, 8)
     np.testing.assert_array_equal(actual.astype(np.float64), expected.astype(np.float64))

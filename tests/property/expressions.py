@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 from schemas import Dim, Schema
 
-FLOATS = ("f32", "f32", "f32", "f64", "f16", "bf16")
+FLOATS = ("f32", "f32", "f32", "f64", "f16", "bf16", "tf32")
 WIDE = ("i32", "i32", "i64")
 NARROW = ("i16", "i8", "u8", "i5", "i4", "i2", "u4", "u3", "u1", "i1")
 
@@ -42,7 +42,15 @@ UNARY_FLOAT = (
 BINARY_WIDE = ("{} + {}", "{} - {}", "{} * {}", "{} // {}", "{} % {}", "min({}, {})", "max({}, {})")
 UNARY_WIDE = ("-{}", "abs({})", "relu({})", "{} * 3 - 1", "{} // 2", "{} % 5", "{} ** 2", "7 - {}")
 COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
-PADS = {"i1": "1", "bool": "true", "f32": "-1.5", "i32": "7", "bf16": "2", "i8": "-3"}
+PADS = {
+    "i1": "1",
+    "bool": "true",
+    "f32": "-1.5",
+    "i32": "7",
+    "bf16": "2",
+    "tf32": "0.3",
+    "i8": "-3",
+}
 FUNCTIONS = "fn act(x) = x * sigmoid(x) + 0.5"
 
 

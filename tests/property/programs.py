@@ -436,7 +436,7 @@ class _Function:
         """softmax or mean by keys."""
         scope, variables = self.scope, self.some_variables()
         writer = ExpressionWriter(scope, variables)
-        element = scope.pick("f32", "f64", "f16", "bf16") if not scope.exact else "f32"
+        element = scope.pick("f32", "f64", "f16", "bf16", "tf32") if not scope.exact else "f32"
         names = list(variables)
         count = self.draw(st.integers(1, len(names)))
         keys = [
