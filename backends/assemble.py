@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,10 @@ def find_ptxas() -> str | None:
 def find_tool(name: str) -> str | None:
     """A program of the CUDA toolkit as cuda-python finds it, None if it is nowhere."""
     try:
-        from cuda.pathfinder import find_nvidia_binary_utility
+        found: str | None = import_module("cuda.pathfinder").find_nvidia_binary_utility(name)
     except ImportError:
         return None
-    return find_nvidia_binary_utility(name)
+    return found
 
 
 def _first_installed() -> str:
@@ -109,8 +110,7 @@ def _first_installed() -> str:
 def _nvjitlink() -> Any | None:
     """The bindings of nvJitLink if the library can be loaded."""
     try:
-        from cuda.bindings import nvjitlink
-
+        nvjitlink = import_module("cuda.bindings.nvjitlink")
         nvjitlink.version()
     except Exception:  # a missing library, or one that the bindings do not know
         return None

@@ -84,7 +84,7 @@ def machine_instructions(mnemonic: str, on: str) -> int | None:
     counts = [
         (len(limit.parts), limit.emulated[on])
         for limit in limits_of(mnemonic)
-        if on in (limit.emulated or ())
+        if limit.emulated is not None and on in limit.emulated
     ]
     return max(counts)[1] if counts else None
 

@@ -11,7 +11,7 @@ dense tensor rates of the architecture papers. A card's own figures are measured
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from hectorite.ir.diagnostics import did_you_mean, fail
@@ -199,13 +199,11 @@ _SM_90 = Target(
     wgmma=_NONE,
     features=AMPERE | HOPPER | {"b1_and_mma"},
 )
-_SM_90A = Target(
-    **{
-        **vars(_SM_90),
-        "name": "sm_90a",
-        "wgmma": _tensor(4096, fp8=8192, b1=65536),
-        "features": _SM_90.features | {"wgmma"},
-    }
+_SM_90A = replace(
+    _SM_90,
+    name="sm_90a",
+    wgmma=_tensor(4096, fp8=8192, b1=65536),
+    features=_SM_90.features | {"wgmma"},
 )
 _SM_100 = Target(
     "sm_100",

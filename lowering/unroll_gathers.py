@@ -24,7 +24,7 @@ from typing import cast
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, VectorType
 from xdsl.dialects.scf import ForOp, YieldOp
-from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.traits import is_side_effect_free
 
@@ -85,8 +85,9 @@ def _registers(value: SSAValue) -> int:
     """Registers that all threads together need for a value that was read."""
     if not isinstance(value.type, VectorType):
         return 1
-    bits = element_of(value.type.get_element_type()).bits
-    return prod(shape_of(value.type)) * max(1, bits // 32)
+    type = cast("VectorType[Attribute]", value.type)  # pyright: ignore[reportUnknownMemberType]
+    bits = element_of(type.get_element_type()).bits
+    return prod(shape_of(type)) * max(1, bits // 32)
 
 
 def _unroll(kernel: KernelOp, loop: ForOp, count: int) -> None:
