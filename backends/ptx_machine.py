@@ -147,8 +147,9 @@ class Machine:
         values = pack_arguments(function, arguments)
         if total == 0:
             return Report()
-        key = (id(module), kernel, block, shared, total, schedule, checks)
-        prepared = self._prepared.get(key)
+        together = _together(total, block, schedule)
+        key = (id(module), kernel, block, shared, together, schedule, checks)
+        prepared = self._prepared.pop(key, None)
         if prepared is None:
             prepared = self._prepare(module, function, block, shared, together, schedule,
                                      checks or Checks.none(), source)  # fmt: skip
