@@ -90,7 +90,8 @@ def test_an_array_on_a_device():
 
 def test_torch_tensors_are_shared():
     torch = pytest.importorskip("torch")
-    types = {"f32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "bool": torch.bool}
+    types = {"f32": torch.float32, "tf32": torch.float32}
+    types |= {"bf16": torch.bfloat16, "bool": torch.bool}
     for name, kind in types.items():
         tensor = torch.ones((3, 2), dtype=kind)
         taken = as_array(tensor, ELEMENTS[name], DIMS, "h")
