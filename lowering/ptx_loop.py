@@ -16,12 +16,11 @@ from xdsl.dialects.scf import ForOp
 from xdsl.ir import Block, Operation, SSAValue
 
 from hectorite.dialects.tile_memory import ElementAccess, StoreOp
-from hectorite.ir.scalar import OPERATIONS
 from hectorite.lowering.ptx_access import Access
 from hectorite.lowering.ptx_code import At
 from hectorite.lowering.ptx_copy import prepare_sources
 from hectorite.lowering.ptx_kernel import PtxKernel
-from hectorite.lowering.tile_layouts import is_tile, known_index
+from hectorite.lowering.tile_layouts import is_tile, known_index, split_index
 
 MOST_POINTERS = 8
 """Addresses that one loop carries; each takes two registers."""
@@ -90,11 +89,7 @@ def _pointers(kernel: PtxKernel, loop: ForOp) -> list[_Pointer]:
             access = Access(kernel, op, tile)
             if ahead and access.memory.strides[axis].value is not None:
                 continue
-            others = tuple(
-                known_index(index) if known_index(index) is not None else index
-                for number, index in enumerate(op.indices)
-                if number != axis
-            )
+            others = tuple(split_index(i) for number, i in enumerate(op.indices) if number != axis)
             key = (op.tensor, axis, others, access.layout, access.axis)
             found.setdefault(key, _Pointer(access, axis)).users.append((op, ahead))
     return list(found.values())[:MOST_POINTERS]
@@ -106,25 +101,13 @@ def _moved_index(op: ElementAccess, loop: ForOp) -> tuple[int, int] | None:
     if _is_inside(op.tensor, loop):
         return None
     moved: list[tuple[int, int]] = []
-    for number, index in enumerate(op.indices):
-        ahead = _ahead(index, loop.body.block.args[0])
-        if ahead is not None:
-            moved.append((number, ahead))
-        elif is_tile(index) or (known_index(index) is None and _is_inside(index, loop)):
+    for axis, index in enumerate(op.indices):
+        rest, ahead = split_index(index)
+        if rest is loop.body.block.args[0]:
+            moved.append((axis, ahead))
+        elif is_tile(index) or (rest is not None and _is_inside(rest, loop)):
             return None
     return moved[0] if len(moved) == 1 else None
-
-
-def _ahead(index: SSAValue, counter: SSAValue) -> int | None:
-    """What is added to the counter to give an index; None if that is not a number."""
-    if index is counter:
-        return 0
-    op = index.owner
-    if isinstance(op, OPERATIONS["add"]):
-        for one, other in (op.operands, reversed(op.operands)):
-            if one is counter:
-                return known_index(other)
-    return None
 
 
 def _is_inside(value: SSAValue, loop: ForOp) -> bool:

@@ -15,7 +15,7 @@ from hectorite.dialects.tile import KernelOp
 from hectorite.dialects.tile_layout import LayoutAttr, layout_attribute
 from hectorite.dialects.tile_memory import ElementAccess
 from hectorite.ir.layout import Layout
-from hectorite.ir.scalar import ConstantOp, ScalarOp
+from hectorite.ir.scalar import OPERATIONS, ConstantOp, ScalarOp
 
 THREADS = "threads"
 DEFAULT_THREADS = 32
@@ -74,6 +74,19 @@ def known_index(value: SSAValue) -> int | None:
     """An index if it is a constant."""
     op = value.owner
     return int(op.number) if isinstance(op, ConstantOp) and not is_tile(value) else None
+
+
+def split_index(value: SSAValue) -> tuple[SSAValue | None, int]:
+    """An index as a value (None: 0) and a number that is added to it."""
+    if (number := known_index(value)) is not None:
+        return None, number
+    op = value.owner
+    if isinstance(op, OPERATIONS["add"]):
+        for one, other in (op.operands, reversed(op.operands)):
+            if (number := known_index(other)) is not None:
+                rest, more = split_index(one)
+                return rest, number + more
+    return value, 0
 
 
 def is_elementwise(op: Operation) -> bool:
