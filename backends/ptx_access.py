@@ -97,6 +97,7 @@ class Access:
         self.rows = code.block_of * code.shared_bytes
         self.local = Bytes(code.local) if code.local_bytes else None
         self.find = {
+            "param": self._parameters,
             "global": self._global,
             "const": self._global,
             "shared": self._shared,
@@ -147,7 +148,7 @@ class Access:
     def _local(self, index: Index, address: Array) -> list[Places]:
         limit = self.code.layout.local_bytes - self.width
         good = (address >= 0) & (address <= limit)
-        lanes = np.arange(self.code.lanes)[index] * self.code.local_bytes
+        lanes = self.code.numbers[index] * self.code.local_bytes
         index, flat = self._kept(
             index, address + lanes, None if good.all() else good, "local", address
         )
@@ -159,7 +160,7 @@ class Access:
     def _generic(self, index: Index, address: Array) -> list[Places]:
         if int(address.max()) < SHARED_WINDOW:
             return self._global(index, address)
-        numbers = np.arange(self.code.lanes)[index]
+        numbers = self.code.numbers[index]
         found: list[Places] = []
         windows = (
             (SHARED_WINDOW, self._shared),
@@ -177,7 +178,8 @@ class Access:
         return found
 
     def _parameters(self, index: Index, address: Array) -> list[Places]:
-        good = address <= self.code.layout.parameter_bytes - self.width
+        last = self.code.layout.parameter_bytes - self.width
+        good = (address >= 0) & (address <= last)
         index, offsets = self._kept(index, address, None if good.all() else good, "param", address)
         return [Places(index, Bytes(self.code.parameters), offsets, "param")] * bool(len(offsets))
 
@@ -198,7 +200,7 @@ class Access:
         return index, offsets
 
     def _subset(self, index: Index, chosen: Array) -> Index:
-        return np.arange(self.code.lanes)[index][chosen]
+        return self.code.numbers[index][chosen]
 
 
 def accessed_space(code: Code, at: Instruction, operand: Operand) -> str:
@@ -229,7 +231,7 @@ def ld(code: Code, at: Instruction) -> Step:
     if len(targets) != count:
         raise code.error(f"expected {count} results, got {len(targets)}")
     space = accessed_space(code, at, at.operands[1])
-    if space == "param":
+    if space == "param" and _is_constant(at.operands[1]):
         return _parameter(code, at, type, targets)
     size = np.dtype(dtype).itemsize
     access = Access(code, at, at.operands[1], space, size * count * parts, "read")
@@ -253,17 +255,14 @@ def ld(code: Code, at: Instruction) -> Step:
     return run
 
 
+def _is_constant(operand: Operand) -> bool:
+    return isinstance(operand, Address) and isinstance(operand.base, Symbol | Immediate)
+
+
 def _parameter(code: Code, at: Instruction, type: str, targets: list[Target]) -> Step:
     """From the parameters of the kernel: the same value for all lanes."""
-    operand = at.operands[1]
-    assert isinstance(operand, Address)
-    if not isinstance(operand.base, Symbol | Immediate):
-        raise code.unsupported("parameters at an address in a register")
-    start = (
-        code.symbol_value(operand.base.name)
-        if isinstance(operand.base, Symbol)
-        else int(operand.base.value)
-    ) + operand.offset
+    base, offset = code.address(at.operands[1])
+    start = int(base[0]) + offset
     dtype, parts = DTYPES[type]
     size = np.dtype(dtype).itemsize
     if start < 0 or start + size * parts * len(targets) > code.layout.parameter_bytes:

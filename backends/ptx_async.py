@@ -166,7 +166,7 @@ def _copy(code: Code, at: Instruction, copies: AsyncCopies) -> Step:
                 else:
                     _read_bytes(code, at, some, data, int(bytes_read))
         for places in to.places(lanes):
-            index = np.arange(code.lanes)[places.index]
+            index = code.numbers[places.index]
             copies.add(index, places.offsets, data[index])
 
     return run
@@ -203,7 +203,7 @@ def _arrive_when_landed(code: Code, at: Instruction, copies: AsyncCopies) -> Ste
 
     def run(lanes: Lanes) -> None:
         index, offsets = place.offsets(lanes)
-        numbers = np.arange(code.lanes)[index]
+        numbers = code.numbers[index]
         if counts_extra:
             objects.expect(offsets, np.ones(len(offsets)))
         for offset in np.unique(offsets).tolist():

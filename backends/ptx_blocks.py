@@ -58,7 +58,8 @@ CLUSTER_BARRIER = 16
 @dataclass
 class StepBlock:
     """Steps, then a place to go. `meeting` is "warp", "group" (four warps) or "barrier" if threads
-    come together before the steps; `members` is the mask of those that a warp waits for."""
+    come together before the steps; `members` is the mask of those that a warp waits for. `is_common`:
+    all threads of a block that come here come to the same barrier, and it needs all of them."""
 
     number: int
     steps: list[Step] = field(default_factory=list[Step])
@@ -71,6 +72,7 @@ class StepBlock:
     meeting: str | None = None
     members: Array | None = None
     barrier: Array | None = None
+    is_common: bool = True
     count: Array | None = None
 
 
@@ -175,7 +177,11 @@ class BlockBuilder:
         if "red" in at.suffix:
             counted = operands[1:2] if len(operands) == 3 else ()
         block.barrier = code.operand(operands[0] if operands else Immediate(0), "u32")
-        block.count = code.operand(counted[0], "u32") if counted else None
+        count = counted[0] if counted else None
+        if isinstance(count, Immediate) and count.value == code.width:
+            count = None
+        block.count = None if count is None else code.operand(count, "u32")
+        block.is_common = count is None and (not operands or isinstance(operands[0], Immediate))
 
     def condition(self, at: Instruction, negated: bool) -> None:
         assert at.guard is not None

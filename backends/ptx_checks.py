@@ -45,7 +45,7 @@ class Checker(Watch):
     def __init__(self, source: Source | None, checks: Checks, code: Code):
         super().__init__(source, checks)
         self.code = code
-        self.number = np.arange(code.lanes)
+        self.number = code.numbers
         self.granule = smallest_access(code.function)
         self.fresh = unwritten_registers(code.function) if checks.uninitialized else frozenset()
         self.known = {name: np.zeros(code.lanes, bool) for name in self.fresh}

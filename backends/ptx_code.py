@@ -112,6 +112,7 @@ class Code:
         self.local_bytes = -(-layout.local_bytes // 16) * 16
         self.local = np.zeros(self.lanes * self.local_bytes, np.uint8)
         self.parameters = np.zeros(MOST_PARAMETER_BYTES + 4, np.uint8)
+        self.numbers = np.arange(self.lanes)
         self.block_of = np.repeat(np.arange(blocks), self.width)
         self.registers = {name: self._register(type) for name, type in function.registers.items()}
         self.cells = {name: np.zeros(1, np.uint32) for name in _LAUNCH_VALUES}

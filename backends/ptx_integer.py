@@ -405,6 +405,34 @@ _PRMT_MODES = {
 }
 
 
+def bmsk(code: Code, at: Instruction) -> Step:
+    """Ones in as many bits as `b` says, from bit `a` on."""
+    wraps = "wrap" in at.suffix
+    a, b = (code.operand(operand, "u32") for operand in at.operands[1:3])
+
+    def run(a: Array, b: Array) -> Array:
+        start, count = (
+            (v & np.uint32(31) if wraps else np.minimum(v, 32)).astype(np.uint64) for v in (a, b)
+        )
+        one = np.uint64(1)
+        return ((((one << count) - one) << start) & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+
+    return code.elementwise(run, code.target(at.operands[0], "u32"), a, b)
+
+
+def szext(code: Code, at: Instruction) -> Step:
+    """The lowest `b` bits, extended by their sign or by zeros."""
+    type, wraps = value_type(code, at), "wrap" in at.suffix
+    a, b = code.operand(at.operands[1], type), code.operand(at.operands[2], "u32")
+
+    def run(a: Array, b: Array) -> Array:
+        count = b & np.uint32(31) if wraps else np.minimum(b, 32)
+        up = np.minimum(32 - count.astype(np.int64), 31).astype(a.dtype)
+        return np.where(count == 0, a.dtype.type(0), (a << up) >> up)
+
+    return code.elementwise(run, code.target(at.operands[0], type), a, b)
+
+
 def dot_product(code: Code, at: Instruction) -> Step:
     """`dp4a` (four bytes each) and `dp2a` (two halves of `a`, two bytes of `b`)."""
     types = [part for part in at.suffix if part in ("s32", "u32")]
@@ -475,6 +503,8 @@ BUILDERS: dict[str, Builder] = {
     "popc": count_bits,
     "clz": count_bits,
     "brev": brev,
+    "bmsk": bmsk,
+    "szext": szext,
     "prmt": prmt,
     "dp4a": dot_product,
     "dp2a": dot_product,

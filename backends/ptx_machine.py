@@ -396,6 +396,9 @@ def _check_shape(kernel: Function, block: tuple[int, int, int], shared: int) -> 
         raise fail(f"a block of {threads} threads", expected=f"1 to {MOST_THREADS}")
     if shared < 0:
         raise fail(f"{shared} bytes of shared memory")
+    for size in kernel.directives.get("reqnctapercluster", ()):
+        if size > 1:
+            raise fail(f"`{kernel.name}` wants clusters of several blocks, which do not run here")
     for name, exact in (("maxntid", False), ("reqntid", True)):
         wanted = kernel.directives.get(name)
         if wanted is None:

@@ -61,6 +61,7 @@ class Schedule:
         self.arrived[:] = 0
         self.alive = int(exists.sum())
         self.fruitless = 0
+        self.code.is_spinning = False
         if self.order == "lockstep":
             while self.alive:
                 self.drive(ALL)
@@ -177,7 +178,7 @@ class Schedule:
     def meet(self, lanes: Lanes, block: StepBlock) -> bool:
         """Bring threads together for a block; true if just these lanes go on with it now."""
         watch = self.code.watch
-        if lanes.pure is ALL and block.count is None:
+        if lanes.pure is ALL and block.is_common:
             watch.met(block.instructions[0], lanes)
             return True
         self.pc[lanes.exact] = block.number

@@ -186,6 +186,23 @@ def test_permutation(evaluate):
         assert int(got[row]) == want
 
 
+def test_masks_and_extensions(evaluate):
+    places = np.repeat(np.array([0, 1, 8, 31, 32, 40], "u4"), 6)
+    counts = np.tile(np.array([0, 1, 8, 31, 32, 40], "u4"), 6)
+    got = evaluate(
+        "bmsk.clamp.b32 %c, %a, %b; bmsk.wrap.b32 %w, %a, %b; szext.clamp.s32 %s, %v, %b;"
+        "szext.clamp.u32 %u, %v, %b;", {"c": "b32", "w": "b32", "s": "s32", "u": "u32"},
+        a=("u32", places), b=("u32", counts), v=("u32", np.full(36, 0xDEADBEE5)),
+    )  # fmt: skip
+    for i, (a, b) in enumerate(zip(places.tolist(), counts.tolist(), strict=True)):
+        assert got["c"][i] == ((1 << min(b, 32)) - 1) << min(a, 32) & 0xFFFFFFFF
+        assert got["w"][i] == ((1 << (b & 31)) - 1) << (a & 31) & 0xFFFFFFFF
+        low = 0xDEADBEE5 & ((1 << min(b, 32)) - 1)
+        assert got["u"][i] == low
+        signed = low - (1 << min(b, 32)) if b and low >> (min(b, 32) - 1) else low
+        assert got["s"][i] == signed
+
+
 def test_funnel_shifts(evaluate):
     rng = np.random.default_rng(0)
     a, b = (rng.integers(0, 2**32, 64, dtype=np.uint32) for _ in range(2))

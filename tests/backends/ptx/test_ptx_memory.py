@@ -16,11 +16,14 @@ HEAD = ".version 8.7\n.target sm_90\n.address_size 64\n"
 START = ".reg .b64 %p<9>; .reg .b32 %r<20>; .reg .pred %t<4>; .reg .f32 %f<9>; .reg .b16 %h<9>;\n"
 
 
-def run(body, arguments, threads=32, blocks=1, shared=0, before="", types=None, **options):
+def run(
+    body, arguments, threads=32, blocks=1, shared=0, before="", types=None, sizes=(), **options
+):
     """Run statements with parameters a, b, ... (64 bits unless `types` says)."""
     names = "abcdefgh"[: len(arguments)]
     types = types or ["u64"] * len(arguments)
-    listed = ", ".join(f".param .{t} {n}" for n, t in zip(names, types, strict=True))
+    listed = ", ".join(f".param .{t} {n}" + (f"[{sizes[n]}]" if n in sizes else "")
+                       for n, t in zip(names, types, strict=True))  # fmt: skip
     text = f"{HEAD}{before}\n.visible .entry k({listed})\n{{\n{START}{body}\nret;\n}}\n"
     launch = Launch(parse_ptx(text), "k", (blocks,), (threads,), arguments, shared)
     return execute(launch, **options)
@@ -84,6 +87,19 @@ def test_arguments_by_value():
         types=["u64", "f32", "f64", "s32", "s8"],
     )  # fmt: skip
     assert out.tolist() == [1.5, 2.5, -7, -3]
+
+
+def test_parameters_at_an_address_in_a_register():
+    out = np.zeros(32, "u4")
+    run(
+        "ld.param.u64 %p1, [a]; mov.u32 %r1, %tid.x; mad.wide.u32 %p1, %r1, 4, %p1;"
+        "and.b32 %r2, %r1, 3; mov.u64 %p2, b; mad.wide.u32 %p2, %r2, 4, %p2;"
+        "ld.param.u32 %r3, [%p2]; st.global.u32 [%p1], %r3;",
+        [out, np.arange(10, 14, dtype="u4").tobytes()],
+        types=["u64", "align 4 .b8"],
+        sizes={"b": 16},
+    )
+    assert out.tolist() == [10, 11, 12, 13] * 8
 
 
 def test_arrays_that_overlap_and_pointers_into_them():
