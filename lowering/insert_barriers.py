@@ -79,18 +79,21 @@ class Owner:
 @dataclass(frozen=True)
 class Touch:
     """An access to memory; `owner` None: by threads of which nothing is known. A `single` thread
-    does it if it writes a scalar."""
+    does it if it writes a scalar. What it is combined with (`combine`) does not mind the order."""
 
     tensor: SSAValue
     writes: bool
     owner: Owner | None = None
     single: bool = False
+    combine: str | None = None
 
     def clashes(self, other: Touch) -> bool:
         """Whether two threads may be at one element, and one of them writes it."""
         if self.tensor is not other.tensor or not (self.writes or other.writes):
             return False
         if self.single and other.single:
+            return False
+        if self.combine is not None and self.combine == other.combine:
             return False
         return self.owner is None or self.owner != other.owner
 
@@ -147,8 +150,9 @@ class _Kernel:
         if isinstance(op, ElementAccess):
             value = op.value if isinstance(op, StoreOp) else op.results[0]
             writes = isinstance(op, StoreOp)
+            kind = op.combine.data if isinstance(op, StoreOp) and op.combine is not None else None
             single = writes and not is_tile(value)
-            yield Touch(op.tensor, writes, _owner(op, value), single)
+            yield Touch(op.tensor, writes, _owner(op, value), single, kind)
             return
         target = written_by_name(op)
         for operand in op.operands:

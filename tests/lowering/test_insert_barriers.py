@@ -96,6 +96,14 @@ CASES = {
         tile.store %w, %y[%zero] {STORE}""",
         "load store load store",
     ),
+    "sums in memory come in any order": (
+        f"""%v = tile.load %x[%zero] {LOAD}
+        tile.store add %v, %y[%zero] {STORE}
+        tile.store add %v, %y[%one] {STORE}
+        tile.store max %v, %y[%one] {STORE}
+        tile.store %v, %y[%zero] {STORE}""",
+        "load store store barrier store barrier store",
+    ),
     "both arms count": (
         f"""%v = tile.load %x[%zero] {LOAD}
         %c = scalar.lt %zero, %n : index
