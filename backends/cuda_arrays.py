@@ -194,4 +194,5 @@ def _shares(span: Span, value: Any) -> bool:
         return True
     if hasattr(value, "data_ptr"):
         return value.data_ptr() == span.address
-    return isinstance(span.owner, tuple) and span.owner[1] is value
+    owner: Any = span.owner
+    return isinstance(owner, tuple) and owner[1] is value

@@ -9,7 +9,7 @@ Only `cuda.bindings.driver` is used: its functions are those of the driver, one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import Any
@@ -111,7 +111,7 @@ class CudaDevice:
         return check(driver().cuDeviceGetAttribute(attribute, self.handle), "describe itself")
 
     @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self) -> Generator[None, None, None]:
         """Have the context of this device current in this thread, and afterwards what was."""
         cu = driver()
         if int(check(cu.cuCtxGetCurrent(), "tell its context")) == int(self.context):
@@ -140,9 +140,10 @@ def stream_handle(stream: Any) -> int:
         return 0
     if isinstance(stream, int) and not isinstance(stream, bool):
         return stream
-    protocol = getattr(stream, "__cuda_stream__", None)
+    protocol: Any = getattr(stream, "__cuda_stream__", None)
     if protocol is not None:
-        return int((protocol() if callable(protocol) else protocol)[1])
+        pair: Any = protocol() if callable(protocol) else protocol
+        return int(pair[1])
     for name in ("cuda_stream", "ptr"):
         handle = getattr(stream, name, None)
         if isinstance(handle, int):

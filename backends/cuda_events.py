@@ -7,6 +7,7 @@ has to wait for them.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ class Event:
         self._device = on
         with on.active():
             self._handle = check(driver().cuEventCreate(0), "make an event")
+            weakref.finalize(self, driver().cuEventDestroy, self._handle)
             check(driver().cuEventRecord(self._handle, stream), "record an event")
 
     def since(self, start: Event) -> float:
@@ -28,9 +30,6 @@ class Event:
             check(driver().cuEventSynchronize(self._handle), "run the kernels")
             elapsed = driver().cuEventElapsedTime(start._handle, self._handle)
             return float(check(elapsed, "tell the time")) * 1e-3
-
-    def __del__(self) -> None:
-        driver().cuEventDestroy(self._handle)
 
 
 def seconds(on: CudaDevice, stream: int, work: Callable[[], Any], rounds: int) -> list[float]:

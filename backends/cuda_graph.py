@@ -7,6 +7,7 @@ be recorded. The memory of its results and temporaries belongs to the graph.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,7 @@ class CudaGraph:
                 if source is not copy:
                     move(source, copy, recorder.queue.stream)
             self._executable = recorder.finish()
+        weakref.finalize(self, driver().cuGraphExecDestroy, self._executable)
         self._kept = (given, outputs, keep, binding)
         self.results: tuple[Any, ...] = tuple(map(owner, made))
 
@@ -61,10 +63,6 @@ class CudaGraph:
         with self._device.active():
             check(driver().cuGraphLaunch(self._executable, handle), "launch a graph")
         return self.results[0] if len(self.results) == 1 else self.results
-
-    def __del__(self) -> None:
-        if hasattr(self, "_executable"):
-            driver().cuGraphExecDestroy(self._executable)
 
 
 class _Recorder:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -141,7 +141,7 @@ class TorchAllocator:
         return self._torch.cuda.current_stream(self._place).cuda_stream
 
     @contextmanager
-    def _on(self, stream: int) -> Iterator[None]:
+    def _on(self, stream: int) -> Generator[None, None, None]:
         if stream == self.current_stream():
             yield
             return
@@ -168,7 +168,7 @@ class CupyAllocator:
         return self._cupy.cuda.get_current_stream().ptr
 
     @contextmanager
-    def _on(self, stream: int) -> Iterator[None]:
+    def _on(self, stream: int) -> Generator[None, None, None]:
         if stream == self.current_stream():
             yield
             return

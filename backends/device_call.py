@@ -162,7 +162,7 @@ class DeviceCall(Generic[M]):
     ) -> tuple[M, ...]:
         """What the program returns; what it did not make itself is copied."""
         made = {id(output) for output in outputs}
-        returned = self.returned(arguments, outputs)
+        returned: Sequence[Any] = self.returned(arguments, outputs)
         return tuple(value if id(value) in made else queue.copy(value) for value in returned)
 
     def returned(
