@@ -75,12 +75,15 @@ def test_bulk_copies_and_barrier_objects(schedule, spins):
     wait = "W: mbarrier.try_wait.parity.shared.b64 %t2, [%r9], 0; @!%t2 bra W;"
     issue = (
         "mbarrier.arrive.expect_tx.shared.b64 _, [%r9], 1024;"
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%p1], 1024, [%r9];"
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%p1], 1024, "
+        "[%r9];"
     )
     init = "setp.ne.u32 %t1, %r1, 0; @!%t1 mbarrier.init.shared.b64 [%r9], 1; bar.sync 0;"
     if spins:
         # The waiting threads stand at a lower place than those that bring the data.
-        body = f"{init} setp.eq.u32 %t3, %r1, 63; @%t3 bra P; {wait} bra L; P: {issue} bra W; L: {LOAD}"
+        body = (
+            f"{init} setp.eq.u32 %t3, %r1, 63; @%t3 bra P; {wait} bra L; P: {issue} bra W;L: {LOAD}"
+        )
     else:
         body = f"{init} @%t1 bra W; {issue} {wait} {LOAD}"
     report = run(body, a, b, 64, schedule=schedule, checks=Checks())
@@ -100,12 +103,14 @@ def test_phases_by_token(schedule):
     """All threads arrive, twice; each waits for the phase that its arrival belongs to."""
     a, b = np.arange(256, dtype="u4"), np.zeros(256, "u4")
     phase = (
-        "mbarrier.arrive.shared.b64 %p5, [%r9]; W{0}: mbarrier.test_wait.shared.b64 %t2, [%r9], %p5;"
+        "mbarrier.arrive.shared.b64 %p5, [%r9]; "
+        "W{0}: mbarrier.test_wait.shared.b64 %t2, [%r9], %p5;"
         "@!%t2 bra W{0};"
     )
     body = (
         "setp.eq.u32 %t1, %r1, 0; @%t1 mbarrier.init.shared.b64 [%r9], 64; bar.sync 0;"
-        "ld.global.v4.u32 {%r4, %r5, %r6, %r7}, [%p3]; st.shared.v4.u32 [%r3], {%r4, %r5, %r6, %r7};"
+        "ld.global.v4.u32 {%r4, %r5, %r6, %r7}, [%p3]; "
+        "st.shared.v4.u32 [%r3], {%r4, %r5, %r6, %r7};"
         + phase.replace("{0}", "1")
         + "xor.b32 %r10, %r3, 16; ld.shared.v4.u32 {%r4, %r5, %r6, %r7}, [%r10];"
         + phase.replace("{0}", "2")
@@ -131,7 +136,8 @@ def test_arrival_of_copies():
 def test_bulk_stores_and_reductions():
     a, b = np.arange(128, dtype="f4"), np.ones(128, "f4")
     run(
-        "ld.global.v4.u32 {%r4, %r5, %r6, %r7}, [%p3]; st.shared.v4.u32 [%r3], {%r4, %r5, %r6, %r7};"
+        "ld.global.v4.u32 {%r4, %r5, %r6, %r7}, [%p3]; "
+        "st.shared.v4.u32 [%r3], {%r4, %r5, %r6, %r7};"
         "bar.sync 0; setp.ne.u32 %t1, %r1, 0; @%t1 bra E;"
         "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%p2], [%r2], 512;"
         "cp.async.bulk.commit_group; cp.async.bulk.wait_group.read 0; E:", a, b,

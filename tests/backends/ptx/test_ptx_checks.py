@@ -143,7 +143,8 @@ def test_two_barriers_for_one():
 def test_a_warp_instruction_that_lanes_miss():
     text = MIRROR.replace(
         "bar.sync 0;",
-        "bar.sync 0; setp.lt.u32 %t1, %r1, 16; @!%t1 bra B;\nshfl.sync.idx.b32 %r9, %r1, 0, 31, -1;\n"
+        "bar.sync 0; setp.lt.u32 %t1, %r1, 16; "
+        "@!%t1 bra B;\nshfl.sync.idx.b32 %r9, %r1, 0, 31, -1;\n"
         "B: bar.sync 1;",
     )
     with pytest.raises(HectoriteError, match="all threads wait"):
@@ -194,7 +195,8 @@ def test_bank_conflicts_are_counted(stride, cycles):
 
 def test_wide_accesses_take_several_cycles():
     text = MIRROR.replace("st.shared.u32 [%r3], %r6",
-                          "mad.lo.u32 %r3, %r1, 16, %r2; st.shared.v4.u32 [%r3], {%r6, %r6, %r6, %r6}")  # fmt: skip
+                          "mad.lo.u32 %r3, %r1, 16, %r2; "
+                          "st.shared.v4.u32 [%r3], {%r6, %r6, %r6, %r6}")  # fmt: skip
     report = run(text, checks=Checks.everything())[1]
     line = next(t for t in report.traffic if t.line == 11)
     assert (line.requests, line.taken, line.ideal) == (4, 16, 16)

@@ -117,8 +117,13 @@ def test_spmm_csr(schedule):
     row, column = np.nonzero(dense)
     starts = np.searchsorted(row, np.arange(rows + 1)).astype("i4")
     x, y = rng.standard_normal((columns, width)).astype("f4"), np.zeros((rows, width), "f4")
-    report = run("spmm_csr", (15,), (32, 4),
-                 [starts, column.astype("i4"), dense[row, column], x, y, rows, width], schedule)  # fmt: skip
+    report = run(
+        "spmm_csr",
+        (15,),
+        (32, 4),
+        [starts, column.astype("i4"), dense[row, column], x, y, rows, width],
+        schedule,
+    )
     assert np.abs(y - dense @ x).max() < 1e-4
     assert report.is_clean
 
@@ -197,7 +202,8 @@ def product(a, b, c, m, n, k, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 
 element, arch = sys.argv[1], int(sys.argv[2])
 whole = element == "i8"
-names = dict(a="*" + element, b="*" + element, c="*i32" if whole else "*fp32", m="i32", n="i32", k="i32",
+names = dict(a="*" + element, b="*" + element, c="*i32" if whole else "*fp32",
+             m="i32", n="i32", k="i32",
              M="constexpr", N="constexpr", K="constexpr", T="constexpr")
 values = dict(M=64, N=64, K=64, T=tl.int32 if whole else tl.float32)
 even = {(i,): [["tt.divisibility", 16]] for i in range(6)}
@@ -219,7 +225,8 @@ def triton_python() -> str | None:
     return None
 
 
-@pytest.mark.parametrize(("element", "arch"), [("fp16", 80), ("bf16", 90), ("fp32", 80), ("fp32", 90),
+@pytest.mark.parametrize(("element", "arch"), [("fp16", 80), ("bf16", 90), ("fp32", 80),
+                                               ("fp32", 90),
                                                ("i8", 80), ("i8", 90), ("fp8e4nv", 89),
                                                ("fp8e4nv", 90)])  # fmt: skip
 def test_triton_products(element, arch, tmp_path):

@@ -130,7 +130,8 @@ def test_minima(evaluate):
 
 def test_functions(evaluate):
     a = np.abs(singles(200)) % np.float32(40) + np.float32(0.01)
-    names = {"rcp.approx.ftz": lambda x: 1 / x, "sqrt.rn": np.sqrt, "rsqrt.approx": lambda x: x**-0.5,
+    names = {"rcp.approx.ftz": lambda x: 1 / x, "sqrt.rn": np.sqrt,
+             "rsqrt.approx": lambda x: x**-0.5,
              "sin.approx": np.sin, "cos.approx": np.cos, "ex2.approx.ftz": np.exp2,
              "lg2.approx": np.log2, "tanh.approx": np.tanh}  # fmt: skip
     for name, function in names.items():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-NUMBERS = [0, 1, 2, 3, 5, 31, 32, 33, 63, 64, 127, 128, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x12345678,
-           0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 0x123456789ABCDEF0, 2**63, 2**64 - 1]  # fmt: skip
+NUMBERS = [0, 1, 2, 3, 5, 31, 32, 33, 63, 64, 127, 128, 255, 256, 0x7FFF, 0x8000, 0xFFFF,
+           0x12345678, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF,
+           0x123456789ABCDEF0, 2**63, 2**64 - 1]  # fmt: skip
 PAIRS = [(a, b) for a in NUMBERS for b in NUMBERS]
 
 
@@ -126,10 +127,7 @@ def field(a, start, length, type):
     start, length = start & 255, length & 255
     last = bits - 1
     unsigned = a % 2**bits
-    if type[0] == "u" or length == 0:
-        sign = 0
-    else:
-        sign = unsigned >> min(start + length - 1, last) & 1
+    sign = 0 if type[0] == "u" or length == 0 else unsigned >> min(start + length - 1, last) & 1
     result = 0
     for i in range(bits):
         bit = unsigned >> (start + i) & 1 if i < length and start + i <= last else sign

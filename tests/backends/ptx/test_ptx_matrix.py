@@ -55,7 +55,8 @@ def run_mma(mnemonic, a, b, c, result, extra="", e=None):
     out_kind, out_wide = {"f64": ("f64", 8)}.get(result, ("b32", 4))
     values = c.copy()
     lines = [f".reg .{kind} %a<{a.shape[1]}>, %b<{b.shape[1]}>;", ".reg .b32 %r<3>, %e;",
-             f".reg .{out_kind} %c<{c.shape[1]}>;", ".reg .b64 %p<5>;", "mov.u32 %r1, %tid.x;"]  # fmt: skip
+             f".reg .{out_kind} %c<{c.shape[1]}>;", ".reg .b64 %p<5>;",
+             "mov.u32 %r1, %tid.x;"]  # fmt: skip
     for n, (name, count, size) in enumerate(
         (("a", a.shape[1], wide), ("b", b.shape[1], wide), ("c", c.shape[1], out_wide))
     ):
@@ -259,8 +260,9 @@ def test_wgmma(type, k, d, width):
     out = np.zeros((128, n // 2), "f4" if d == "f32" else "i4")
     registers = ", ".join(f"%c{i}" for i in range(n // 2))
     switches = ", 1, 1, 0, 0" if k == 16 else "" if type == "s8" else ", 1, 1"
+    multiply = f"wgmma.mma_async.sync.aligned.m64n{n}k{k}.{d}.{type}.{type}"
     text = f"""{HEAD}.entry k(.param .u64 p, .param .u64 q, .param .u64 x, .param .u64 y) {{
-    .reg .b32 %r<9>; .reg .{d.replace('s32', 'b32')} %c<{n // 2}>; .reg .b64 %p<6>; .reg .pred %t;
+    .reg .b32 %r<9>; .reg .{d.replace("s32", "b32")} %c<{n // 2}>; .reg .b64 %p<6>; .reg .pred %t;
     .shared .align 1024 .b8 tile[{len(data)}];
     mov.u32 %r0, %tid.x; mov.u32 %r1, tile; ld.param.u64 %p0, [p]; mov.u32 %r2, %r0;
 LOOP: cvt.u64.u32 %p1, %r2; add.s64 %p1, %p0, %p1; ld.global.u8 %r3, [%p1];
@@ -268,11 +270,12 @@ LOOP: cvt.u64.u32 %p1, %r2; add.s64 %p1, %p0, %p1; ld.global.u8 %r3, [%p1];
     setp.lt.u32 %t, %r2, {len(data)}; @%t bra LOOP;
     bar.sync 0; ld.param.u64 %p3, [x]; ld.param.u64 %p4, [y]; setp.ne.u32 %t, 0, 0;
     wgmma.fence.sync.aligned;
-    wgmma.mma_async.sync.aligned.m64n{n}k{k}.{d}.{type}.{type} {{{registers}}}, %p3, %p4, %t{switches};
-    wgmma.mma_async.sync.aligned.m64n{n}k{k}.{d}.{type}.{type} {{{registers}}}, %p3, %p4, 1{switches};
+    {multiply} {{{registers}}}, %p3, %p4, %t{switches};
+    {multiply} {{{registers}}}, %p3, %p4, 1{switches};
     wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;
     ld.param.u64 %p2, [q]; mad.wide.u32 %p2, %r0, {2 * n}, %p2;
-    """ + "\n".join(f"st.global.b32 [%p2+{4 * i}], %c{i};" for i in range(n // 2)) + "ret; }"  # fmt: skip
+    """
+    text += "\n".join(f"st.global.b32 [%p2+{4 * i}], %c{i};" for i in range(n // 2)) + "ret; }"
     execute(Launch(parse_ptx(text), "k", (1,), (128,), [data, out, *map(np.uint64, descriptors)]))
     want = 2 * (left @ right)
     for thread in range(128):

@@ -30,8 +30,10 @@ def run(
 
 
 @pytest.mark.parametrize("space", ["shared", "local", "global", "generic"])
-@pytest.mark.parametrize(("type", "vector"), [("u8", 1), ("s8", 1), ("u16", 1), ("b32", 1), ("u8", 4),
-                                              ("b32", 2), ("b32", 4), ("b64", 1), ("b64", 2)])  # fmt: skip
+@pytest.mark.parametrize(("type", "vector"), [
+    ("u8", 1), ("s8", 1), ("u16", 1), ("b32", 1), ("u8", 4), ("b32", 2), ("b32", 4), ("b64", 1),
+    ("b64", 2),
+])  # fmt: skip
 def test_widths_and_spaces(space, type, vector):
     size = int(type[1:]) // 8 * vector
     data = RNG.integers(0, 256, (32, size)).astype("u1")
@@ -122,10 +124,12 @@ def test_arrays_that_overlap_and_pointers_into_them():
 
 def test_module_variables_keep_their_values_between_launches():
     module = parse_ptx(
-        HEAD + ".global .align 4 .u32 count = 5;\n.const .f32 table[4] = {1.5, 2.5, 0f40600000, 4};\n"
+        HEAD + ".global .align 4 .u32 count = 5;\n"
+        ".const .f32 table[4] = {1.5, 2.5, 0f40600000, 4};\n"
         ".global .u64 pointer = generic(count);\n"
         ".visible .entry k(.param .u64 a) { .reg .b64 %p<4>; .reg .b32 %r; .reg .f32 %f;\n"
-        "ld.param.u64 %p1, [a]; ld.global.u64 %p2, [pointer]; ld.u32 %r, [%p2]; add.u32 %r, %r, 1;\n"
+        "ld.param.u64 %p1, [a]; ld.global.u64 %p2, [pointer]; "
+        "ld.u32 %r, [%p2]; add.u32 %r, %r, 1;\n"
         "st.global.u32 [count], %r; cvt.rn.f32.u32 %f, %r; st.global.f32 [%p1], %f;\n"
         "ld.const.f32 %f, [table+8]; st.global.f32 [%p1+4], %f; ret; }\n"
     )  # fmt: skip
@@ -196,10 +200,12 @@ def test_atomics_take_turns(operation, type, space):
     """
     run(
         f".reg .{register} %v, %w; .reg .b{8 * size} %x; mov.u32 %r1, %tid.x;"
-        "ld.param.u64 %p1, [a]; ld.param.u64 %p2, [b]; ld.param.u64 %p3, [c]; ld.param.u64 %p6, [d];"
+        "ld.param.u64 %p1, [a]; ld.param.u64 %p2, [b]; "
+        "ld.param.u64 %p3, [c]; ld.param.u64 %p6, [d];"
         f"mad.wide.u32 %p2, %r1, {size}, %p2; mad.wide.u32 %p3, %r1, 4, %p3;"
         f"mad.wide.u32 %p6, %r1, {size}, %p6;"
-        f"ld.global.b{8 * size} %v, [%p2]; ld.global.u32 %r2, [%p3]; mad.wide.u32 %p4, %r2, {size}, %p1;"
+        f"ld.global.b{8 * size} %v, [%p2]; ld.global.u32 %r2, [%p3]; "
+        f"mad.wide.u32 %p4, %r2, {size}, %p1;"
         f"{to_shared if space == 'shared' else ''}"
         f"atom.{space}.{operation}.{type} %w, [%p4], %v; st.global.b{8 * size} [%p6], %w;",
         [memory, values, places, old], threads=64,
@@ -233,7 +239,8 @@ def test_compare_and_swap():
 def test_vector_and_packed_reductions():
     out = np.zeros((4, 4), "f4")
     run(
-        "mov.u32 %r1, %tid.x; rem.u32 %r2, %r1, 4; ld.param.u64 %p1, [a]; mad.wide.u32 %p1, %r2, 16, %p1;"
+        "mov.u32 %r1, %tid.x; rem.u32 %r2, %r1, 4; "
+        "ld.param.u64 %p1, [a]; mad.wide.u32 %p1, %r2, 16, %p1;"
         "cvt.rn.f32.u32 %f1, %r1; red.global.add.v4.f32 [%p1], {%f1, 0f3F800000, %f1, 0f40000000};",
         [out],
     )  # fmt: skip

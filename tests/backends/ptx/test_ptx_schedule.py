@@ -31,7 +31,8 @@ def test_loops_of_different_lengths(schedule):
     report = run(
         "mov.u32 %r6, 0; mov.u32 %r7, %r4; L: setp.le.u32 %t1, %r7, 1; @%t1 bra E;"
         "and.b32 %r8, %r7, 1; setp.eq.u32 %t2, %r8, 0; @%t2 bra EVEN;"
-        "mad.lo.u32 %r7, %r7, 3, 1; bra N; EVEN: shr.u32 %r7, %r7, 1; N: add.u32 %r6, %r6, 1; bra L;"
+        "mad.lo.u32 %r7, %r7, 3, 1; bra N; "
+        "EVEN: shr.u32 %r7, %r7, 1; N: add.u32 %r6, %r6, 1; bra L;"
         "E: st.global.u32 [%p2], %r6;", a, 100, 3, schedule=schedule,
     )  # fmt: skip
 
@@ -126,7 +127,8 @@ def test_blocks_see_where_they_are():
         f"{HEAD}.entry k(.param .u64 a) {{ .reg .b64 %p<3>; .reg .b32 %r<20>;\n"
         "mov.u32 %r1, %ctaid.z; mov.u32 %r2, %nctaid.y; mov.u32 %r3, %ctaid.y;"
         "mad.lo.u32 %r1, %r1, %r2, %r3; mov.u32 %r2, %nctaid.x; mov.u32 %r3, %ctaid.x;"
-        "mad.lo.u32 %r1, %r1, %r2, %r3; mov.u32 %r4, %tid.z; mov.u32 %r5, %ntid.y; mov.u32 %r6, %tid.y;"
+        "mad.lo.u32 %r1, %r1, %r2, %r3; mov.u32 %r4, %tid.z; "
+        "mov.u32 %r5, %ntid.y; mov.u32 %r6, %tid.y;"
         "mad.lo.u32 %r4, %r4, %r5, %r6; mov.u32 %r5, %ntid.x; mov.u32 %r6, %tid.x;"
         "mad.lo.u32 %r4, %r4, %r5, %r6; mad.lo.u32 %r7, %r1, 32, %r4; ld.param.u64 %p1, [a];"
         "mad.wide.u32 %p1, %r7, 4, %p1; st.global.u32 [%p1], %r7; ret; }"

@@ -50,7 +50,8 @@ def test_votes(evaluate):
     got = evaluate(
         f"vote.sync.ballot.b32 %d, %p, -1; vote.sync.any.pred %y, %p, -1;"
         f"vote.sync.all.pred %l, %p, -1; vote.sync.uni.pred %u, %q, -1;"
-        f".reg .pred %in; .reg .b32 %bit; mov.u32 %bit, %lanemask_eq; and.b32 %bit, %bit, {members};"
+        f".reg .pred %in; .reg .b32 %bit; "
+        f"mov.u32 %bit, %lanemask_eq; and.b32 %bit, %bit, {members};"
         f"setp.ne.u32 %in, %bit, 0; @!%in bra OUT; vote.sync.ballot.b32 %e, !%p, {members}; OUT:"
         "activemask.b32 %m;",
         {"d": "b32", "y": "pred", "l": "pred", "u": "pred", "e": "b32", "m": "b32"},
