@@ -17,14 +17,12 @@ belong to no row, or to several, so they are filled before.
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import FuncOp, StatementOp
-from hectorite.ir.index import IndexExpr, Path
+from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Schema
-from hectorite.ir.space import Dim
 from hectorite.lowering.choose_roots import choose_roots
 from hectorite.lowering.emit_nest import identity
-from hectorite.lowering.kernel_plan import Root
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.place_tensors import is_regular
+from hectorite.lowering.place_tensors import is_regular, rows_cover
 from hectorite.lowering.schedule_orders import wants_split
 from hectorite.lowering.statement_body import Body, hint
 
@@ -38,22 +36,6 @@ def make_starts_explicit(function: FuncOp, schema: Schema, machine: Machine) -> 
         split = wants_split(statement, root, machine)
         if part or split or not rows_cover(statement, root):
             _start(statement, returned)
-
-
-def rows_cover(statement: StatementOp, root: Root) -> bool:
-    """Whether every element of the result belongs to exactly one row, or element of a visit."""
-    if not root.rows or is_regular(statement, root):
-        return True
-    dims = dict(statement.variables.data)
-    places: list[tuple[Path | None, Dim]] = [
-        (index.path, dim)
-        for index, dim in zip(statement.access.data, statement.type.dims, strict=True)
-    ]
-    if root.visit is not None:
-        element = root.element or ""
-        by_key, by_element = Path(element, root.visit.key), Path(element)
-        return (by_key, root.rows[0]) in places or (by_element, root.visit.set) in places
-    return all((Path(name), dims[name]) in places for name in root.row_variables)
 
 
 def _start(statement: StatementOp, returned: set[SSAValue]) -> None:

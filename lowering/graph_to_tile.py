@@ -19,7 +19,7 @@ Enters: graph IR without softmax, every size that is not a set's fixed. Leaves: 
 sets, one `tile.program` and its `tile.kernel`s.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
@@ -29,7 +29,9 @@ from hectorite.dialects.graph_sets import DeriveOp, DimOp, SetOp, schema_of
 from hectorite.dialects.tile import KernelOp
 from hectorite.dialects.tile_program import AllocateOp, LaunchOp, ProgramOp, ReturnOp
 from hectorite.ir.schema import Schema
+from hectorite.ir.space import TensorType
 from hectorite.lowering.emit_kernel import KernelEmitter
+from hectorite.lowering.emit_total import emit_parts, emit_total, is_total
 from hectorite.lowering.explicit_starts import make_starts_explicit
 from hectorite.lowering.host_program import HostProgram
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout
@@ -101,10 +103,13 @@ class _ProgramWriter:
     def _kernel(self, plan: Kernel, name: str) -> None:
         private = private_tensors(plan, self.returned)
         for statement in plan.statements:
-            if private.get(statement.result) != "local":
+            if private.get(statement.result) not in ("local", "lanes"):
                 self._buffer(statement, overwritten(plan, statement, private))
         builder = KernelBuilder(name, self.machine, lines=self.lines)
         panels = self._pack(plan, name)
+        if is_total(plan):
+            self._total(plan, builder, Placement(plan, self.values, private, panels))
+            return
         emitter = KernelEmitter(plan, builder, Placement(plan, self.values, private, panels))
         tasks = share_rows(plan, builder, self.host)
         most = plan.machine.resident_tasks
@@ -115,6 +120,18 @@ class _ProgramWriter:
             return
         emitter.emit(tasks.share(builder.code, builder.task), builder.code)
         self._launch(builder, tasks.count)
+
+    def _total(self, plan: Kernel, builder: KernelBuilder, placement: Placement) -> None:
+        """Launch the kernel that makes parts of a sum over everything, and the one that adds them
+        up."""
+        statement, count = plan.statements[0], plan.machine.parts
+        parts = self.code.add(AllocateOp(TensorType.of(statement.value.type, (count,))))
+        parts.name_hint = "parts"
+        emit_parts(plan, builder, placement, parts)
+        self._launch(builder, self.code.constant(count))
+        whole = KernelBuilder(f"{builder.name}_total", self.machine, lines=self.lines)
+        emit_total(plan, whole, replace(placement), parts)
+        self._launch(whole, self.code.constant(1))
 
     def _launch(self, builder: KernelBuilder, tasks: SSAValue) -> None:
         self.kernels.append(builder.finish())

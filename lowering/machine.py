@@ -44,6 +44,8 @@ class Machine:
     """CPU: points of the statements' iteration spaces that a task of other kernels should have."""
     chunk_rows: tuple[int, int] = (96, 1024)
     """CPU: the least and the most rows of such a task."""
+    parts: int = 0
+    """GPU: parts of a sum over everything, each of which is a task."""
     split_elements: int = 256
     """GPU: elements of a visit that one task does where long rows are split."""
     resident_tasks: int = 0
@@ -92,6 +94,7 @@ class Machine:
             unrolled_strips=8,
             local_bytes=32 << 10,
             visit_tasks=16 * target.sms,
+            parts=8 * target.threads_per_warp * 4,
             resident_tasks=8 * target.sms,
             enough_rows=1 << 16,
             visit_lanes=target.threads_per_warp,

@@ -15,7 +15,7 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.ir.element import element_of
-from hectorite.ir.index import IndexExpr
+from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import Dim, TensorType
 from hectorite.lowering.kernel_builder import KernelBuilder, Storage
 from hectorite.lowering.kernel_plan import Kernel, Phase, Root
@@ -39,6 +39,22 @@ def is_regular(statement: StatementOp, root: Root) -> bool:
             return False
         seen.add(path.variable)
     return set(root.row_variables) <= seen
+
+
+def rows_cover(statement: StatementOp, root: Root) -> bool:
+    """Whether every element of the result belongs to exactly one row, or element of a visit."""
+    if not root.rows or is_regular(statement, root):
+        return True
+    dims = dict(statement.variables.data)
+    places: list[tuple[Path | None, Dim]] = [
+        (index.path, dim)
+        for index, dim in zip(statement.access.data, statement.type.dims, strict=True)
+    ]
+    if root.visit is not None:
+        element = root.element or ""
+        by_key, by_element = Path(element, root.visit.key), Path(element)
+        return (by_key, root.rows[0]) in places or (by_element, root.visit.set) in places
+    return all((Path(name), dims[name]) in places for name in root.row_variables)
 
 
 def written_slice(
@@ -204,7 +220,18 @@ def rows_in_lanes(kernel: Kernel) -> bool:
         return False
     if any(phase.visit is not None or phase.product is not None for phase in kernel.phases):
         return False
-    return all(_fits_a_lane(kernel, statement) for statement in kernel.statements)
+    return all(
+        _fits_a_lane(kernel, statement) or _scatters_in_lanes(kernel, statement)
+        for statement in kernel.statements
+    )
+
+
+def _scatters_in_lanes(kernel: Kernel, statement: StatementOp) -> bool:
+    """Whether rows write single elements anywhere in a tensor that is filled already."""
+    root = kernel.roots[statement]
+    started = statement.init is not None and not rows_cover(statement, root)
+    single = statement.kind.data == "assign" and is_narrow(statement, root, kernel.machine)
+    return started and single
 
 
 def _fits_a_lane(kernel: Kernel, statement: StatementOp) -> bool:
