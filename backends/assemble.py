@@ -66,7 +66,9 @@ def assemble(
         raise fail(f"there is no assembler `{chosen}`", expected=f"one of {', '.join(ASSEMBLERS)}")
     if not _VERSION.search(text):
         raise fail("this is not PTX: it has no `.version`", source=Source(name, text))
-    ok, cubin, log = ASSEMBLERS[chosen](text, architecture)
+    # Assemblers refuse other letters even in comments.
+    ascii_text = text.encode("ascii", "replace").decode("ascii")
+    ok, cubin, log = ASSEMBLERS[chosen](ascii_text, architecture)
     if not ok:
         raise HectoriteError(faults(log, Source(name, text)))
     found = _resources(log)
@@ -204,7 +206,7 @@ def _number(pattern: re.Pattern[str], text: str) -> int:
     return int(match[1]) if match else 0
 
 
-_FAULT = re.compile(r"^ptxas (?:.*, line (\d+); )?(error|fatal)\s*: (.*)$", re.MULTILINE)
+_FAULT = re.compile(r"^(?:ptxas )?(?:.*, line (\d+); )?(error|fatal)\s*: (.*)$", re.MULTILINE)
 _SUMMARY = "Ptx assembly aborted due to errors"
 
 

@@ -34,11 +34,15 @@ class Origin:
 
 
 def origin_comment(origin: Origin | None) -> str:
-    """The comment that begins the lines of a statement, without a line end; of none, of nobody's.
+    r"""The comment that begins the lines of a statement, without a line end; of none, of nobody's.
 
-    A statement of several lines becomes one.
+    A statement of several lines becomes one, and letters that are not ASCII, which PTX does not
+    allow anywhere, become their numbers (`\xe9`).
     """
-    return _MARK + (_NOBODY if origin is None else " ".join(str(origin).split()))
+    if origin is None:
+        return _MARK + _NOBODY
+    line = " ".join(str(origin).split())
+    return _MARK + line.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def statement_of(text: str, line: int) -> Origin | None:

@@ -111,6 +111,15 @@ def test_a_text_without_kernels_is_a_cubin_too(assembler):
     assert assemble(HEAD, "sm_80", assembler=assembler).kernels == {}
 
 
+def test_letters_beyond_ascii_may_stand_in_comments(assembler):
+    assert assemble(f"// \N{GREEK SMALL LETTER ALPHA}\n{STORES}", "sm_80", assembler=assembler)
+
+
+def test_a_fault_of_a_whole_kernel_is_told(assembler):
+    with pytest.raises(HectoriteError, match="'constant' uses too much shared data"):
+        assemble(STORES.replace("2048", "100000"), "sm_80", assembler=assembler)
+
+
 def test_unknown_targets_and_assemblers():
     with pytest.raises(HectoriteError, match=r"did you mean `sm_80`\?"):
         assemble(HEAD, "sm80")

@@ -36,3 +36,4 @@ def test_comments():
     assert origin_comment(UPDATE) == "// at spread.hec:5: y[e.dst] += x[e.src]"
     assert origin_comment(Origin("a\n  + b")) == "// at a + b"
     assert origin_comment(None) == "// at -"
+    assert origin_comment(Origin("\N{GREEK SMALL LETTER BETA}[v] = 1")) == r"// at \u03b2[v] = 1"
