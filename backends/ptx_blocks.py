@@ -58,8 +58,8 @@ CLUSTER_BARRIER = 16
 @dataclass
 class StepBlock:
     """Steps, then a place to go. `meeting` is "warp", "group" (four warps) or "barrier" if threads
-    come together before the steps; `members` is the mask of those that a warp waits for. `is_common`:
-    all threads of a block that come here come to the same barrier, and it needs all of them."""
+    come together before the steps; `members` is the mask of those that a warp waits for.
+    `is_common`: all threads that come here come to the same barrier, and it needs all of them."""
 
     number: int
     steps: list[Step] = field(default_factory=list[Step])
