@@ -144,9 +144,8 @@ class Pipeline:
             return _advanced(code, self.loop.lb, self.step, iteration)
 
         def value(value: SSAValue, iteration: int) -> SSAValue:
-            if value is self.plan.number:
-                at = number(iteration)
-                return at if last is None or not iteration else code.scalar("min", at, last)
+            if value is self.plan.number and (value, iteration) not in made:
+                made[value, iteration] = _clamped(code, number(iteration), iteration, last)
             return self._ahead(code, value, iteration, made, value_of)
 
         def value_of(inner: SSAValue, iteration: int) -> SSAValue:
@@ -215,9 +214,9 @@ class Pipeline:
             }
 
         def value(value: SSAValue, lead: int) -> SSAValue:
-            if value is self.plan.number:
+            if value is self.plan.number and (value, lead) not in made:
                 at = _advanced(code, number, self.step, lead)
-                return at if last is None or not lead else code.scalar("min", at, last)
+                made[value, lead] = _clamped(code, at, lead, last)
             return self._ahead(code, value, lead, made, value_of)
 
         def value_of(inner: SSAValue, lead: int) -> SSAValue:
@@ -336,14 +335,15 @@ class Pipeline:
     ) -> SSAValue:
         """A value of the body for the iteration `lead` ahead, computed once."""
         owner = value.owner
+        if (value, lead) in made:
+            return made[value, lead]
         if not isinstance(owner, Operation) or owner.parent is not self.plan.body:
             return value
-        if (value, lead) not in made:
-            mapper = {operand: value_of(operand, lead) for operand in owner.operands}
-            clone = owner.clone(mapper)
-            code.block.add_op(clone)
-            for result, new in zip(owner.results, clone.results, strict=True):
-                made[result, lead] = new
+        mapper = {operand: value_of(operand, lead) for operand in owner.operands}
+        clone = owner.clone(mapper)
+        code.block.add_op(clone)
+        for result, new in zip(owner.results, clone.results, strict=True):
+            made[result, lead] = new
         return made[value, lead]
 
     def _at_stage(self, op: Operation, stage: SSAValue) -> Operation:
@@ -384,6 +384,11 @@ def _in_body(plan: Plan, op: Operation) -> Operation | None:
     while current is not None and current.parent is not plan.body:
         current = current.parent_op()
     return current
+
+
+def _clamped(code: Code, number: SSAValue, lead: int, last: SSAValue | None) -> SSAValue:
+    """The number of an iteration `lead` ahead, or of the last one where that is known."""
+    return number if last is None or not lead else code.scalar("min", number, last)
 
 
 def _advanced(code: Code, number: SSAValue, step: SSAValue, count: int) -> SSAValue:
