@@ -26,7 +26,7 @@ from hectorite.ir.element import element_of
 from hectorite.ir.space import TensorType
 from hectorite.ir.target import Target
 from hectorite.lowering.pipeline_plan import Plan
-from hectorite.lowering.stage_products import constant_value
+from hectorite.lowering.stage_products import UNIT, constant_value
 
 MOST_STAGES = 5
 LATENCY = 700.0
@@ -134,7 +134,8 @@ def _cycles(op: ProductOp, target: Target) -> float:
     """Cycles that an SM takes for a product of fixed extent."""
     flops = 2 * prod(shape_of(op.result.type)) * (constant_value(op.extent) or 0)
     name = cast(TensorType, op.a.type).element_type.name
-    tensor = target.tensor.get({"i8": "s8", "u8": "s8"}.get(name, name))
+    rates = target.wgmma if UNIT in op.attributes else target.tensor
+    tensor = rates.get({"i8": "s8", "u8": "s8"}.get(name, name))
     result = element_of(cast(VectorType, op.result.type).get_element_type())
     if tensor is not None:
         return flops / tensor

@@ -49,6 +49,7 @@ ROW_BYTES = 64
 """Bytes of k that one block has of each row: two instructions deep, whatever the type."""
 
 LEAST_DEPTH = 16
+_TENSOR_TYPES = {"i8": "s8", "u8": "s8"}
 
 UNIT = "unit"
 """The attribute of a product that groups of warps may do, on targets where they can."""
@@ -120,14 +121,14 @@ class _Staging:
         chosen = self.op.attributes.get(BLOCK_K)
         if isinstance(chosen, IntegerAttr):
             return chosen.value.data
-        sizes = [cast(TensorType, t.type).element_type.storage.itemsize for t in self._tensors()]
-        depth = max(LEAST_DEPTH, ROW_BYTES // max(sizes))
+        elements = [cast(TensorType, t.type).element_type for t in (self.op.a, self.op.b)]
+        size = max(element.storage.itemsize for element in elements)
+        # Groups of warps are waited for after each block, so theirs are twice as deep.
+        deep = all(_TENSOR_TYPES.get(e.name, e.name) in self.target.wgmma for e in elements)
+        depth = max(LEAST_DEPTH, (2 * ROW_BYTES if deep else ROW_BYTES) // size)
         while self.extent is not None and depth >= 2 * self.extent and depth > LEAST_DEPTH:
             depth //= 2
         return depth
-
-    def _tensors(self) -> tuple[SSAValue, SSAValue]:
-        return self.op.a, self.op.b
 
     def run(self) -> None:
         op, code = self.op, self.code

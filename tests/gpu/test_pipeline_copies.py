@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tile_products import Case
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.scf import ForOp
 from xdsl.parser import Parser
 
 from hectorite.backends.binding import Binding
@@ -170,3 +171,14 @@ def test_the_model_hides_latency(target: str):
         PipelineCopies(target).apply(Context(), module)
         shared = [op.result.type.dims for op in module.walk() if isinstance(op, SharedOp)]
         assert {dims[0] if len(dims) == 3 else 1 for dims in shared} <= stages
+
+
+def test_the_example_in_the_head():
+    """Wait, barrier, the copy of a later iteration, then the index of one later still."""
+    module = segments(THROUGH_SHARED)
+    PipelineCopies(stages=2).apply(Context(), module)
+    (loop,) = [op for op in module.walk() if isinstance(op, ForOp)]
+    wanted = ("tile.wait", "tile.barrier", "scf.if", "tile.commit", "tile.load")
+    names = [op.name for op in loop.body.block.ops if op.name in wanted]
+    assert names[:5] == list(wanted)
+    assert names.count("tile.barrier") == 1
