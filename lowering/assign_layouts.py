@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from typing import cast
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, VectorType
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.scf import ForOp, IfOp
 from xdsl.ir import Block, BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
@@ -260,7 +260,7 @@ def _widest_runs(kernel: KernelOp) -> dict[tuple[int, ...], int]:
         if isinstance(op, ElementAccess) and op.lane_axis is not None and op.lane_step == 1:
             type = cast(TensorType, op.tensor.type)
             value = op.value if isinstance(op, StoreOp) else op.results[0]
-            if isinstance(value.type, VectorType) and op.lane_axis == len(type.dims) - 1:
+            if is_tile(value) and op.lane_axis == len(type.dims) - 1:
                 size = type.element_type.storage.itemsize
                 shape = shape_of(value.type)
                 widest[shape] = max(widest.get(shape, 0), size)

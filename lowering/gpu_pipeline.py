@@ -45,8 +45,9 @@ def to_ptx(
     module: ModuleOp, target: Target, observe: Observe | None = None
 ) -> tuple[ModuleOp, Mapping[str, LaunchShape]]:
     """tile -> ptx: the kernels of a module, and how each is launched."""
-    module, watch = module.clone(), observe or (lambda name, module: None)
+    module = module.clone()
     for each in tile_passes(target):
         each.apply(Context(), module)
-        watch(each.name, module)
+        if observe is not None:
+            observe(each.name, module)
     return tile_to_ptx(module, target)

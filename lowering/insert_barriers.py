@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import cast
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -183,6 +182,6 @@ def _owner(op: ElementAccess, value: SSAValue) -> Owner | None:
     layout = lies(value)
     if layout.rank != 1 or layout.repeats:
         return None
-    index = cast(SSAValue, op.indices[op.lane_axis])
+    index = op.indices[op.lane_axis]
     known = known_index(index)
     return Owner(op.lane_axis, op.lane_step, index if known is None else known, layout)

@@ -34,7 +34,8 @@ def fused_operands(op: ScalarOp) -> tuple[SSAValue, SSAValue, SSAValue] | None:
     if product is None:
         return None
     first, second = op.operands
-    return *product.operands, second if first is product.result else first
+    a, b = product.operands
+    return a, b, second if first is product.result else first
 
 
 def is_fused_away(op: ScalarOp) -> bool:

@@ -41,7 +41,6 @@ from hectorite.ir.diagnostics import fail
 from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.ptx_origin import Origin, origin_comment
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
-from hectorite.ir.space import TensorType
 from hectorite.ir.target import Target
 from hectorite.lowering import ptx_access, ptx_copy, ptx_exchange, ptx_loop, ptx_product
 from hectorite.lowering.ptx_arithmetic import apply
@@ -126,7 +125,7 @@ def _prepare(state: PtxKernel) -> None:
         elif isinstance(op, ProductOp):
             ptx_product.prepare(state, op)
         elif isinstance(op, LocalOp):
-            type = cast(TensorType, op.result.type)
+            type = op.result.type
             bytes = type.element_type.storage.itemsize
             for extent in type.dims:
                 bytes *= cast(int, extent)
@@ -148,10 +147,12 @@ def lower_block(state: PtxKernel, block: Block) -> list[SSAValue]:
 
 def lower_operation(state: PtxKernel, op: Operation) -> None:
     """Lower one operation: give its results their registers."""
-    lowering = _scalar if isinstance(op, ScalarOp) else _LOWERINGS.get(type(op))
-    if lowering is None:
+    if isinstance(op, ScalarOp):
+        values = _scalar(state, op)
+    elif type(op) in _LOWERINGS:
+        values = _LOWERINGS[type(op)](state, op)
+    else:
         raise fail(f"there is no PTX for {op.name}", expected="scf, scalar or tile operations")
-    values = lowering(state, op)
     if values is not None:
         state.define(op.results, values)
 
@@ -175,8 +176,9 @@ def _scalar(state: PtxKernel, op: ScalarOp) -> Sequence[SSAValue] | None:
     if is_fused_away(op):
         return None
     if (fused := fused_operands(op)) is not None:
-        columns = zip(*(state.registers[operand] for operand in fused), strict=True)
-        return [multiply_add(state.code, *values, element) for values in columns]
+        a, b, c = (state.registers[operand] for operand in fused)
+        triples = zip(a, b, c, strict=True)
+        return [multiply_add(state.code, x, y, z, element) for x, y, z in triples]
     columns = zip(*(state.registers[operand] for operand in op.operands), strict=True)
     return [apply(state.code, name, element, values) for values in columns]
 
