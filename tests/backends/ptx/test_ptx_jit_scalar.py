@@ -93,7 +93,9 @@ def is_same(text, type, one, other):
     a, b = (np.ascontiguousarray(x[:, :size]) for x in (one, other))
     if type in FLOATS:
         a, b = (x.view(FLOATS[type])[:, 0] for x in (a, b))
-        signs = (np.signbit(a) == np.signbit(b)) | text.startswith(("min", "max")) | (".sat." in text)
+        signs = (
+            (np.signbit(a) == np.signbit(b)) | text.startswith(("min", "max")) | (".sat." in text)
+        )
         equal = (a == b) & signs | (np.isnan(a) & np.isnan(b))
     else:
         equal = (a == b).all(axis=1)
