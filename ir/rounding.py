@@ -61,7 +61,12 @@ def smallest(element: ElementType) -> float:
 
 
 def holds(target: ElementType, source: ElementType) -> bool:
-    """Whether every value of a float type is one of another float type."""
+    """Whether every value of a type is one of another, both floats or both integers."""
+    if not (target.is_float and source.is_float):
+        if not {target.kind, source.kind} <= {"int", "uint"}:
+            return target == source
+        (least, most), (low, high) = target.bounds, source.bounds
+        return least <= low and high <= most
     return (
         target.epsilon <= source.epsilon
         and greatest(target) >= greatest(source)

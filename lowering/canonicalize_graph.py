@@ -119,21 +119,12 @@ def _shorter_cast(op: CastOp) -> Simpler:
     if op.input.type == op.result.type:
         return op.input
     inner = op.input.op if isinstance(op.input, OpResult) else None
-    if not isinstance(inner, CastOp) or not _widens(_element(inner.input), _element(op.input)):
+    # A cast that every value survives may as well not have been.
+    if not isinstance(inner, CastOp) or not holds(_element(op.input), _element(inner.input)):
         return None
     return (
         inner.input if inner.input.type == op.result.type else CastOp(inner.input, op.result.type)
     )
-
-
-def _widens(source: ElementType, target: ElementType) -> bool:
-    """Whether every value keeps itself in a cast between floats or between integers."""
-    if source.is_float and target.is_float:
-        return holds(target, source)
-    if source.kind in ("int", "uint") and target.kind in ("int", "uint"):
-        (low, high), (least, greatest) = source.bounds, target.bounds
-        return least <= low and high <= greatest
-    return False
 
 
 def _other(op: ScalarOp, number: float | int) -> SSAValue | None:

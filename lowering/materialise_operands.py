@@ -16,6 +16,9 @@ large as what it reads. A CPU computes such operands block by block, so there no
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
+from hectorite.ir.element import element_of
+from hectorite.ir.rounding import holds
+from hectorite.ir.scalar import CastOp
 from hectorite.lowering.choose_roots import product_of
 from hectorite.lowering.kernel_plan import Product
 from hectorite.lowering.machine import Machine
@@ -50,12 +53,15 @@ def _materialise(statement: StatementOp, product: Product) -> None:
     depends = set().union(*(variables_of(part) for part in others))
     variables = [(name, dim) for name, dim in statement.variables.data if name in depends]
     body = Body()
+    if len(others) == 1:
+        others = [_unwidened(others[0])]
     value = _multiplied(body, [body.copy(part) for part in others])
     type = temporary(value.type, [dim for _, dim in variables])
     name = hint(statement.result, "left")
     left = body.statement("assign", plain(variables), variables, type, value, name=name)
     whole = Body()
-    operands = [whole.read(left.result, plain(variables)), whole.copy(weights)]
+    read = whole.read(left.result, plain(variables))
+    operands = [whole.cast(read, statement.value.type), whole.copy(weights)]
     new = whole.statement(
         statement.kind.data,
         statement.access.data,
@@ -73,6 +79,15 @@ def _multiplied(body: Body, values: list[SSAValue]) -> SSAValue:
     for value in values[1:]:
         total = body.apply("mul", total, value)
     return total
+
+
+def _unwidened(value: SSAValue) -> SSAValue:
+    """What a value is before a cast that changes nothing: a tensor of that type is read in less
+    time, and by tensor instructions."""
+    op = value.owner
+    if isinstance(op, CastOp) and holds(element_of(value.type), element_of(op.input.type)):
+        return op.input
+    return value
 
 
 def _is_padded(value: SSAValue) -> bool:

@@ -64,6 +64,18 @@ def one(A: tf32[M, K], B: f32[K, N]) -> f32[M, N] {
   return C
 }
 
+def left(A: f32[M, K], B: tf32[K, N]) -> f32[M, N] {
+  C[m, n] += tf32(A[m, k] * 2 + 0.1) * B[k, n]
+  return C
+}
+
+def locals(A: f32[M, K], B: f32[K, N]) -> f32[M, N] {
+  a[m, k] = tf32(A[m, k])
+  b[k, n] = tf32(B[k, n])
+  C[m, n] += a[m, k] * b[k, n]
+  return C
+}
+
 def made(A: f32[M, K], B: f32[K, N]) -> tf32[M, N] {
   C[m, n] += tf32(A[m, k]) * tf32(B[k, n])
   return C
@@ -87,7 +99,7 @@ def gathered(h: tf32[node, K], B: tf32[K, N]) -> tf32[node, N] {
 
 PROGRAMS = (
     (ELEMENTWISE, ("once", "number", "padded", "greatest", "same")),
-    (DENSE, ("both", "one", "made")),
+    (DENSE, ("both", "one", "left", "locals", "made")),
     (SPARSE, ("spmm", "gathered")),
 )
 
@@ -171,6 +183,9 @@ def test_products(target, m, k, n):
     exact, one = a_loaded @ b_loaded, a_loaded @ b
     np.testing.assert_allclose(program.both(A=a, B=b), exact, rtol=2e-6, atol=2e-6)
     np.testing.assert_allclose(program.one(A=a, B=b), one, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(program.locals(A=a, B=b), exact, rtol=2e-6, atol=2e-6)
+    left = round_to_tf32(a * 2 + np.float32(0.1)).astype(np.float64) @ b_loaded
+    np.testing.assert_allclose(program.left(A=a, B=b), left, rtol=1e-5, atol=1e-5)
     made = program.made(A=a, B=b)
     same(made, round_to_tf32(made))
     np.testing.assert_allclose(made, exact, rtol=2.0**-10.9, atol=2e-6)
@@ -194,9 +209,13 @@ def test_sparse_products(target):
     np.testing.assert_allclose(made, exact, rtol=2.0**-10.9, atol=1e-4)
 
 
-@pytest.mark.parametrize("target", [None, "sm_80", "sm_90"])
-def test_both_operands_of_a_product_stay_tf32_and_its_sum_is_f32(target):
-    text = hectorite.emit(DENSE, "tile", SIZES, "both", target=target)
+@pytest.mark.parametrize(
+    "function, target",
+    [("both", None), ("locals", None)]
+    + [(f, t) for f in ("both", "locals", "left") for t in ("sm_80", "sm_90")],
+)
+def test_both_operands_of_a_product_stay_tf32_and_its_sum_is_f32(function, target):
+    text = hectorite.emit(DENSE, "tile", SIZES, function, target=target)
     found = [op for op in hectorite.parse(text).walk() if isinstance(op, ProductOp)]
     assert found
     for op in found:
