@@ -134,7 +134,8 @@ def _binary(*names: str) -> tuple[Row, ...]:
 
 TABLE: tuple[Row, ...] = (
     # Arithmetic
-    *_binary("add", "sub", "min", "max", "div", "rem"),
+    *_binary("add", "sub", "div", "rem"),
+    *(Row(name, "d a b c?", _last_type) for name in ("min", "max")),
     *_binary("and", "or", "xor", "shl", "shr", "copysign"),
     Row("mul", "d a b", _wide),
     *(Row(name, "d a b c", _last_type) for name in ("fma", "sad")),

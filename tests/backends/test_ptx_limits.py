@@ -17,7 +17,7 @@ from hectorite.backends.assemble import assemble, installed
 from hectorite.backends.emulation import emulated
 from hectorite.backends.sass import disassemble, find_nvdisasm
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.ir.ptx_isa import TABLE, row_of, shape_of, split
+from hectorite.ir.ptx_isa import TABLE, result_registers, row_of, shape_of, split
 from hectorite.ir.ptx_limits import (
     LIMITS,
     OLDEST,
@@ -265,6 +265,28 @@ def test_every_row_has_an_instruction():
     limits = {limit for m, rest in samples() for limit in _limits(m, source_operands(m, rest))}
     missing = [limit for limit in LIMITS if (limit.name, limit.parts) not in limits]
     assert not [(limit.name, *limit.parts) for limit in missing]
+
+
+def test_results_are_the_registers_that_the_assembler_takes():
+    for mnemonic, rest in samples():
+        operands = operands_of(rest)
+        slots = row_of(*split(mnemonic)).slots.split()
+        pairs = zip(operands, slots, strict=False)
+        shown = [operand.split("|")[0] for operand, slot in pairs if slot[0] in "dD"]
+        kinds = [kind for operand in shown for kind in _kinds(operand)]
+        given = result_registers(*split(mnemonic))
+        # What elect chooses, it tells in a second result; an arrival elsewhere gives no state.
+        assert kinds == list(given[: len(kinds)]) and (kinds or shown in ([], ["_"])), mnemonic
+        most = [slot for slot in slots if slot[0] not in "dDp"]
+        least = [slot for slot in most if slot[-1] != "?"]
+        assert len(least) <= source_operands(mnemonic, rest) <= len(most), mnemonic
+
+
+def _kinds(operand):
+    if operand in KINDS:
+        return [KINDS[operand]]
+    braces = re.fullmatch(r"([HRLFD])(\d+)", operand)
+    return [KINDS[braces[1].lower()]] * int(braces[2]) if braces else []
 
 
 def _limits(mnemonic, operands):
