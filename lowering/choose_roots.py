@@ -25,6 +25,7 @@ from hectorite.lowering.kernel_plan import Product, Root, Visit
 from hectorite.lowering.lane_choice import left_lanes
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_product import match_product
+from hectorite.lowering.place_tensors import adds_in_lanes, adds_to_memory
 
 MUCH = 4
 """How many times more a statement gathers for an element than it reads and makes in the element's
@@ -83,6 +84,12 @@ def _root(statement: StatementOp, schema: Schema, machine: Machine) -> Root:
     plain = [index.variable for index in statement.access.data if index.variable is not None]
     if statement.kind.data == "assign":
         plain = [name for name, _ in statement.variables.data]
+    if machine.is_gpu and adds_to_memory(statement):
+        left = {name for index in statement.access.data for name in index.variables}
+        everywhere = tuple(name for name in dims if name in left)
+        scattered = Root(tuple(dims[name] for name in everywhere), everywhere)
+        if adds_in_lanes(statement, scattered, machine):
+            return scattered
     variables = _leading(list(dict.fromkeys(plain)), dims, machine)
     if machine.is_gpu and statement.kind.data != "assign" and len(dims) > len(set(plain)):
         variables = _spread(variables, list(dict.fromkeys(plain)), statement, schema, machine)

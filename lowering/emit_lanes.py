@@ -26,7 +26,7 @@ from hectorite.lowering.emit_values import Frame, Lanes, Scope
 from hectorite.lowering.emit_visit import VisitEmitter
 from hectorite.lowering.kernel_builder import KernelBuilder, Storage
 from hectorite.lowering.kernel_plan import Kernel, Phase, Root, Visit
-from hectorite.lowering.place_tensors import Placement, element_level
+from hectorite.lowering.place_tensors import Placement, adds_in_lanes, element_level
 from hectorite.lowering.row_order import Place, RowOrder
 
 
@@ -183,7 +183,21 @@ class LaneEmitter:
         left, inner = self._others(statement)
         start = self.placement.start(statement, self.builder)
         target = self.placement.storage(statement.result, self.builder)
+        if adds_in_lanes(statement, self.kernel.roots[statement], self.kernel.machine):
+            self._combine(scope, statement, inner, target)
+            return
         over(scope, left, lambda at: emit_point(at, statement, inner, start, target))
+
+    def _combine(
+        self, scope: Scope, statement: StatementOp, inner: list[str], target: Storage
+    ) -> None:
+        """Add what rows in lanes make to elements that other rows add to as well."""
+        kind, type = statement.kind.data, statement.value.type
+        assert scope.lanes is not None
+        first = scope.code.constant(identity(kind, type), VectorType(type, [scope.lanes.count]))
+        value = emit_reduction(scope, statement, inner, first)
+        access, pad = statement.access.data, statement.type.pad_value
+        scope.store(value, target, access, pad, combine=kind)
 
     def _row_scope(self, frame: Frame, statement: StatementOp, block: Place) -> Scope:
         """The scope in which rows are in lanes: those of one domain lie next to each other; tuples

@@ -41,6 +41,17 @@ def is_regular(statement: StatementOp, root: Root) -> bool:
     return set(root.row_variables) <= seen
 
 
+SUMS = ("f32", "f64", "i32", "i64", "u32", "u64")
+"""Element types that a GPU adds to memory as one step; it has no greatest float of memory."""
+
+
+def adds_to_memory(statement: StatementOp) -> bool:
+    """Whether a GPU can combine the statement's values with those in memory, as one step each."""
+    kind, type = statement.kind.data, statement.type
+    is_sum = kind == "add" or (kind in ("max", "min") and not type.element_type.is_float)
+    return is_sum and statement.value.type == type.element and type.element_type.name in SUMS
+
+
 def rows_cover(statement: StatementOp, root: Root) -> bool:
     """Whether every element of the result belongs to exactly one row, or element of a visit."""
     if not root.rows or is_regular(statement, root):
@@ -231,7 +242,13 @@ def _scatters_in_lanes(kernel: Kernel, statement: StatementOp) -> bool:
     root = kernel.roots[statement]
     started = statement.init is not None and not rows_cover(statement, root)
     single = statement.kind.data == "assign" and is_narrow(statement, root, kernel.machine)
-    return started and single
+    return started and (single or adds_in_lanes(statement, root, kernel.machine))
+
+
+def adds_in_lanes(statement: StatementOp, root: Root, machine: Machine) -> bool:
+    """Whether rows of a GPU add to elements that other rows add to as well."""
+    apart = root.visit is None and bool(root.row_variables) and not rows_cover(statement, root)
+    return machine.is_gpu and apart and adds_to_memory(statement)
 
 
 def _fits_a_lane(kernel: Kernel, statement: StatementOp) -> bool:

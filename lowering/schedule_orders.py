@@ -16,7 +16,7 @@ from hectorite.ir.diagnostics import HectoriteError, Source, Span, fail
 from hectorite.ir.schedule import Schedule
 from hectorite.lowering.kernel_plan import Kernel, Product, Root
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.place_tensors import element_level, is_regular
+from hectorite.lowering.place_tensors import adds_to_memory, element_level, is_regular
 from hectorite.lowering.product_shape import LEAST_LANES, LEAST_ROWS, MOST_ACCUMULATORS
 
 Found = list[tuple[StatementOp, Kernel]]
@@ -47,20 +47,14 @@ def work_of(kernel: Kernel) -> str:
     return next(iter(orders), "row")
 
 
-SUMS = ("f32", "f64", "i32", "i64", "u32", "u64")
-"""Element types that a GPU adds to memory as one step; it has no greatest float of memory."""
-
-
 def wants_split(statement: StatementOp, root: Root, machine: Machine) -> bool:
     """Whether rows of a sum over a visit are to be done by several tasks each, and can be."""
     schedule = Schedule.on(statement) if machine.is_gpu else None
     if schedule is None or schedule.work != "split" or root.visit is None:
         return False
-    kind, type = statement.kind.data, statement.type
-    is_sum = kind == "add" or (kind in ("max", "min") and not type.element_type.is_float)
-    alike = statement.value.type == type.element and type.element_type.name in SUMS
     of_rows = is_regular(statement, root) and not element_level(statement, root)
-    return is_sum and alike and of_rows and all(isinstance(dim, int) for dim in type.dims[1:])
+    fixed = all(isinstance(dim, int) for dim in statement.type.dims[1:])
+    return adds_to_memory(statement) and of_rows and fixed
 
 
 def is_split(kernel: Kernel) -> bool:
