@@ -38,7 +38,7 @@ from hectorite.ir.ptx_syntax import Module, Symbol, Variable
 
 HANDLERS = {**ARITHMETIC, **CONVERSION, **MEMORY}
 
-LOCKSTEP_HINT = "mode='lockstep' tells more, and knows more instructions"
+LOCKSTEP_HINT = "the lockstep mode tells more, and knows more instructions"
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def place(source: Source | None, line: int) -> Span:
 
 def refuse(source: Source | None, line: int, message: str, hint: str | None = None):
     """The error for a text that compiled mode has no code for."""
-    hint = hint or "mode='lockstep' may run it"
+    hint = hint or "the lockstep mode may run it"
     return fail(message, span=place(source, line), source=source, hint=hint)
 
 
