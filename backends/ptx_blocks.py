@@ -24,6 +24,7 @@ from hectorite.backends import (
     ptx_fragments,
     ptx_integer,
     ptx_matrix,
+    ptx_video,
     ptx_warp,
     ptx_wgmma,
 )
@@ -46,6 +47,7 @@ BUILDERS: dict[str, ptx_integer.Builder] = {
     **ptx_async.BUILDERS,
     **ptx_barriers.BUILDERS,
     **ptx_wgmma.BUILDERS,
+    **ptx_video.BUILDERS,
     "copysign": ptx_float.copysign,
     "testp": ptx_float.testp,
 }

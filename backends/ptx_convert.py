@@ -249,7 +249,7 @@ def _pack(code: Code, at: Instruction) -> Step:
 
 # Comparisons and selections.
 
-_COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
+COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
     "eq": np.equal,
     "ne": np.not_equal,
     "lt": np.less,
@@ -282,9 +282,9 @@ def _ordered(a: Array, b: Array) -> Array:
 
 def _comparison(code: Code, at: Instruction, type: str) -> Callable[[Array, Array], Array]:
     name = at.suffix[0]
-    if name not in _COMPARISONS:
+    if name not in COMPARISONS:
         raise code.unsupported(f"the comparison .{name}")
-    compare, element = _COMPARISONS[name], element_of(type)
+    compare, element = COMPARISONS[name], element_of(type)
     if name == "ne" and is_float(type):
         compare = _differ
     if type[0] == "s" or type[0] in "ub" and not is_float(type):

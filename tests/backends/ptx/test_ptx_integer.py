@@ -237,3 +237,25 @@ def test_dot_products(evaluate, signs):
                        b=("b32", b), c=("b32", c))["d"]  # fmt: skip
         want = (halves * bytes_).sum(axis=1) + c.astype("i8")
         assert (got == (want & 0xFFFFFFFF).astype("u4")).all()
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_parts_of_registers(evaluate, count):
+    rng = np.random.default_rng(0)
+    a, b, c = (rng.integers(0, 2**32, 64, dtype=np.uint32) for _ in range(3))
+    got = evaluate(
+        f"vadd{count}.u32.u32.u32 %s, %a, %b, %c; vsub{count}.s32.s32.s32.sat %t, %a, %b, %c;"
+        f"vabsdiff{count}.u32.u32.u32.add %u, %a, %b, %c; vavrg{count}.u32.u32.u32 %v, %a, %b, %c;"
+        f"vset{count}.u32.u32.lt %w, %a, %b, %c;",
+        dict.fromkeys("stuvw", "b32"), a=("b32", a), b=("b32", b), c=("b32", c),
+    )  # fmt: skip
+    size = 4 // count
+    x, y = (v.view(f"u{size}").reshape(64, count).astype("i8") for v in (a, b))
+    p, q = (v.view(f"i{size}").reshape(64, count).astype("i8") for v in (a, b))
+    parts = {name: got[name].view(f"u{size}").reshape(64, count) for name in "stvw"}
+    most = 2 ** (8 * size - 1)
+    assert (parts["s"] == (x + y) % (2 * most)).all()
+    assert (parts["t"].view(f"i{size}") == np.clip(p - q, -most, most - 1)).all()
+    assert (got["u"] == (np.abs(x - y).sum(axis=1) + c) % 2**32).all()
+    assert (parts["v"] == (x + y + 1) // 2).all()
+    assert (parts["w"] == (x < y)).all()
