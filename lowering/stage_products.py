@@ -32,14 +32,15 @@ from xdsl.dialects.scf import ForOp
 from xdsl.ir import Block, SSAValue
 from xdsl.passes import ModulePass
 
-from hectorite.dialects.tile import KernelOp, LanesOp, ProductOp, SplatOp
+from hectorite.dialects.tile import KernelOp, LanesOp, ProductOp
 from hectorite.dialects.tile_async import CopyOp, SharedOp
 from hectorite.dialects.tile_layout import BarrierOp
 from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.element import element_of
-from hectorite.ir.scalar import OPERATIONS, ConstantOp
+from hectorite.ir.scalar import ConstantOp
 from hectorite.ir.space import TensorType
 from hectorite.ir.target import DEFAULT_TARGET, Target, target
+from hectorite.lowering.row_runs import first_of_run
 from hectorite.lowering.tile_code import Code
 
 LEAST_ROWS, LEAST_COLUMNS = 16, 8
@@ -91,16 +92,6 @@ def constant_value(value: SSAValue) -> int | None:
     """The number that an index is known to be."""
     owner = value.owner
     return int(owner.number) if isinstance(owner, ConstantOp) else None
-
-
-def first_of_run(value: SSAValue) -> SSAValue | None:
-    """The first of neighbouring rows, if a vector of indices is a start plus the lanes."""
-    owner = value.owner
-    if isinstance(owner, OPERATIONS["add"]):
-        for base, lanes in (owner.operands, reversed(owner.operands)):
-            if isinstance(lanes.owner, LanesOp) and isinstance(base.owner, SplatOp):
-                return base.owner.input
-    return None
 
 
 class _Staging:

@@ -115,7 +115,10 @@ tile.kernel @k(%task: index, %x: {x}, %w: {w}, %picks: {picks}, %y: {y}) {thread
   %group = scalar.mod %i, %two : index
   %first = scalar.mul %i, %height : index
   %left = scalar.mul %j, %width : index
-  %below = scalar.sub %m, %first : index
+  %next = scalar.add %first, %height : index
+  %end = scalar.min %next, %m : index
+  %rest = scalar.sub %end, %first : index
+  %below = scalar.min %rest, %height : index
   %right = scalar.sub %n, %left : index
   %lanes = tile.lanes : {lanes}
   %starts = tile.splat %first : index to {lanes}
