@@ -4,9 +4,11 @@ Enters: PTX text with its plan ahead; then bindings and arguments. Leaves: NumPy
 memory is that of this process, each tensor an array of its own, so that an access that leaves its
 tensor is noticed.
 
-    program = build(text)                            # compiled: every block on all cores
+    program = build(text)
     (y,) = program.run(binding, {"x": x, "A": a})
-    findings = program.check(binding, {"x": x})      # lockstep, with every check there is
+
+Kernels are compiled to machine code; one with an instruction that this has no code for runs in
+lockstep instead. With every check there is: `ptx_checked.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from hectorite.backends.plan import plan_from_text
 from hectorite.backends.plan_values import Allocation
 from hectorite.backends.ptx_jit import Allocation as Region
 from hectorite.backends.ptx_jit import CompiledKernel, Geometry, compile_kernel
-from hectorite.ir.diagnostics import Source
+from hectorite.backends.ptx_machine import Launch, execute
+from hectorite.ir.diagnostics import HectoriteError, Source
 from hectorite.ir.ptx_parse import parse_ptx
 
 ALIGNMENT = 16
@@ -75,14 +78,15 @@ class PtxExecutable:
         self.plan = plan_from_text(text, name)
         self.program: DeviceProgram[Array] = DeviceProgram(self.plan)
         self._module = parse_ptx(text, name)
-        self._kernels: dict[str, CompiledKernel] = {}
+        self._source = Source(name, text)
+        self._kernels: dict[str, CompiledKernel | None] = {}
 
     @cached_property
     def _compiled(self) -> PtxQueue:
         return PtxQueue(self._run_compiled)
 
     def compile(self) -> None:
-        """Compile every kernel now. Raises `HectoriteError` at what has no code."""
+        """Compile every kernel now."""
         for step in self.plan.steps:
             if step["do"] == "launch":
                 self._kernel(step["kernel"])
@@ -118,16 +122,23 @@ class PtxExecutable:
         }
         return call(queue, tensors | numbers(self.plan, arguments))
 
-    def _kernel(self, name: str) -> CompiledKernel:
+    def _kernel(self, name: str) -> CompiledKernel | None:
+        """A kernel in machine code, None where that is not to be had."""
         if name not in self._kernels:
-            source = Source(self.name, self.text)
-            self._kernels[name] = compile_kernel(self._module, name, source)
+            try:
+                self._kernels[name] = compile_kernel(self._module, name, self._source)
+            except HectoriteError:
+                self._kernels[name] = None
         return self._kernels[name]
 
     def _run_compiled(
         self, name: str, grid: int, block: int, shared: int, arguments: Arguments
     ) -> None:
         kernel = self._kernel(name)
+        if kernel is None:
+            launch = (self._module, name, (grid,), (block,), arguments, shared, self._source)
+            execute(Launch(*launch))
+            return
         sizes, offsets = kernel.parameters.sizes, kernel.parameters.offsets
         parameters = bytearray(kernel.parameters.end)
         for parameter, value in zip(kernel.parameter_order, arguments, strict=True):
@@ -151,7 +162,7 @@ def _bytes(value: Array | np.generic) -> bytes:
 def build(text: str, name: str = "<ptx>") -> PtxExecutable:
     """The executable of PTX text with its plan ahead, as `emit` prints it.
 
-    Raises `HectoriteError` if it is not valid, or holds instructions that have no code here.
+    Raises `HectoriteError` if it is not valid.
     """
     made = PtxExecutable(text, name)
     made.compile()

@@ -11,7 +11,7 @@ from hectorite.backends import ptx_checked, ptx_device
 from hectorite.backends.binding import Binding
 from hectorite.backends.device_call import as_number
 from hectorite.backends.plan import Plan, comment, plan_from_text
-from hectorite.ir.diagnostics import HectoriteError
+from hectorite.ir.diagnostics import HectoriteError, fail
 
 PTX = """
 .version 7.0
@@ -115,6 +115,16 @@ def test_launches_in_order(make: Callable[..., Any], nodes: int):
         y, same = run(binding, {"x": x, "base": base})
         assert (y == 2 * (base + np.arange(nodes))).all()
         assert (same == x).all() and not np.may_share_memory(same, x)
+
+
+def test_kernels_that_cannot_be_compiled_run_in_lockstep(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: Any) -> None:
+        raise fail("no code for this")
+
+    monkeypatch.setattr(ptx_device, "compile_kernel", refuse)
+    binding = Binding(plan().schema, {"node": 40})
+    y, _ = compiled(text())(binding, {"x": np.zeros(40, "f4"), "base": 1})
+    assert (y == 2 * (1 + np.arange(40))).all()
 
 
 def test_arguments_at_any_address():
