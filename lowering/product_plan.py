@@ -251,6 +251,8 @@ def wgmma_plan(operands: Operands, threads: int) -> WgmmaPlan | None:
     types, count = _mma_types(operands), threads // GROUP
     if types is None or not count or operands.a_transposed:
         return None
+    if operands.a.name == "tf32":
+        return None  # must be rounded on the way, which memory does not do
     size = operands.a.storage.itemsize
     b_row = (operands.depth if operands.b_transposed else operands.columns) * size
     fits = operands.depth * size in SWIZZLES and (

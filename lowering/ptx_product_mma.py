@@ -23,6 +23,7 @@ from hectorite.dialects.tile_async import SharedOp
 from hectorite.lowering.product_plan import COLUMNS, ROWS, STEP_BYTES, WARP, MmaPlan
 from hectorite.lowering.ptx_convert import constant
 from hectorite.lowering.ptx_kernel import PtxKernel
+from hectorite.lowering.ptx_number import PtxNumber
 from hectorite.lowering.shared_layout import InStage, SharedPlace, shared_layout
 from hectorite.lowering.tile_layouts import known_index
 
@@ -63,11 +64,16 @@ def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
         sums = [zero] * plan.layout.register_count
     a = prepared.a.in_stage(stage_of(kernel, op.a_indices))
     b = prepared.b.in_stage(stage_of(kernel, op.b_indices))
-    following = _a_parts(kernel, plan, a, 0), _b_parts(kernel, plan, b, 0)
+
+    def parts(step: int) -> tuple[Parts, Parts]:
+        both = _a_parts(kernel, plan, a, step), _b_parts(kernel, plan, b, step)
+        return both if plan.operands.a.name != "tf32" else _rounded(kernel, both)
+
+    following = parts(0)
     for step in range(_steps(plan)):
         a_parts, b_parts = following
         if step + 1 < _steps(plan):
-            following = _a_parts(kernel, plan, a, step + 1), _b_parts(kernel, plan, b, step + 1)
+            following = parts(step + 1)
         for down in range(plan.tiles[0]):
             for across in range(plan.tiles[1]):
                 places = [plan.register(down, across, i) for i in range(4)]
@@ -83,6 +89,17 @@ def stage_of(kernel: PtxKernel, indices: Sequence[SSAValue]) -> SSAValue | None:
     if len(indices) == 2 or known_index(indices[0]) == 0:
         return None
     return kernel.value(indices[0])
+
+
+def _rounded(kernel: PtxKernel, parts: tuple[Parts, Parts]) -> tuple[Parts, Parts]:
+    """Elements of tf32 are rounded when they are read; tensor instructions would cut them off."""
+
+    def one(value: SSAValue) -> SSAValue:
+        number = PtxNumber(kernel.code, value, "s32").from_bits().value
+        return kernel.code.op("cvt.rna.tf32.f32", number)
+
+    a, b = ([[one(value) for value in values] for values in side] for side in parts)
+    return a, b
 
 
 def _steps(plan: MmaPlan) -> int:

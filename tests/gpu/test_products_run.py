@@ -45,7 +45,7 @@ WGMMA = [
     Case(128, 128, 70, 128, 128, "bf16", "bf16", threads=256, fixed=True),
     Case(60, 60, 64, 64, 64, "f16", "f16", kind="grouped", threads=128),
     Case(64, 64, 64, 64, 64, "f16", "f16", kind="flipped", threads=256, fixed=True),
-    Case(70, 64, 36, 64, 32, "tf32", "tf32", kind="flipped", threads=128),
+    Case(70, 64, 66, 64, 32, "i8", "i8", "i32", kind="flipped", threads=128),
     Case(64, 64, 128, 64, 64, "i8", "u8", "i32", kind="flipped", threads=128, fixed=True),
 ]
 
@@ -97,3 +97,19 @@ def test_no_bank_conflicts(case: Case):
     shared = [line for line in report.traffic if line.space == "shared"]
     assert shared
     assert all(line.taken == line.ideal for line in shared)
+
+
+def test_tf32_is_rounded_when_it_is_read():
+    """Halves away from zero; what is not a number stays that."""
+    case = Case(16, 8, 16, 16, 8, "tf32", "tf32")
+    arguments = case.arguments()
+    x, w = arguments["x"], arguments["w"]
+    w[:] = np.eye(16, 8)
+    x[:] = 1 + np.float32(2.0**-11)
+    x[1, 1] = 1 + np.float32(2.0**-12)
+    x[2, 2:4] = np.inf, np.nan
+    result, _ = compiled(case, stages=2).run(arguments)
+    expected = np.full((16, 8), np.float32(1 + 2.0**-10))
+    expected[1, 1] = 1
+    expected[2] = np.nan
+    np.testing.assert_array_equal(result, expected)
