@@ -39,6 +39,7 @@ from hectorite.lowering.tile_layouts import (
     is_tile,
     known_index,
     lies,
+    same_memory,
     written_by_name,
     written_memory,
 )
@@ -104,6 +105,7 @@ class _Kernel:
     def __init__(self, kernel: KernelOp):
         self.kernel = kernel
         self.written = written_memory(kernel)
+        self.same = same_memory(kernel)
 
     def run(self) -> None:
         self.block(self.kernel.body.block, frozenset())
@@ -143,7 +145,11 @@ class _Kernel:
                 return pending
 
     def touches(self, op: Operation) -> Touches:
-        return frozenset(t for t in self.accesses(op) if t.tensor in self.written)
+        return frozenset(
+            replace(touch, tensor=self.same.get(touch.tensor, touch.tensor))
+            for touch in self.accesses(op)
+            if touch.tensor in self.written
+        )
 
     def accesses(self, op: Operation) -> Iterator[Touch]:
         if isinstance(op, ElementAccess):

@@ -14,6 +14,7 @@ from xdsl.ir import Block, BlockArgument, Operation, OpResult, SSAValue
 from hectorite.dialects.tile import KernelOp
 from hectorite.dialects.tile_layout import LayoutAttr, layout_attribute
 from hectorite.dialects.tile_memory import ElementAccess
+from hectorite.dialects.tile_program import LaunchOp
 from hectorite.ir.layout import Layout
 from hectorite.ir.scalar import OPERATIONS, ConstantOp, ScalarOp
 
@@ -54,8 +55,28 @@ def yielded(block: Block) -> tuple[SSAValue, ...]:
     return tuple(last.operands) if isinstance(last, YieldOp) else ()
 
 
+def same_memory(kernel: KernelOp) -> dict[SSAValue, SSAValue]:
+    """For each parameter that a launch gives the tensor of an earlier one too: that earlier one."""
+    module = kernel.parent_op()
+    found: dict[SSAValue, SSAValue] = {}
+    for op in module.walk() if module is not None else ():
+        if isinstance(op, LaunchOp) and op.kernel.root_reference == kernel.sym_name:
+            first: dict[SSAValue, SSAValue] = {}
+            for parameter, given in zip(kernel.parameters, op.arguments, strict=True):
+                earlier = first.setdefault(given, found.get(parameter, parameter))
+                if earlier is not parameter:
+                    found[parameter] = earlier
+    return found
+
+
 def written_memory(kernel: KernelOp) -> set[SSAValue]:
-    """The tensors that a kernel may write."""
+    """The tensors that a kernel may write, under any name."""
+    same = same_memory(kernel)
+    written = {same.get(tensor, tensor) for tensor in _written(kernel)}
+    return written | {name for name, tensor in same.items() if tensor in written}
+
+
+def _written(kernel: KernelOp) -> set[SSAValue]:
     found: set[SSAValue] = set()
     for op in kernel.walk():
         if isinstance(op, ElementAccess) and not op.results:

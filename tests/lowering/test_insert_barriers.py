@@ -5,8 +5,10 @@ from xdsl.context import Context
 from xdsl.parser import Parser
 
 from hectorite.dialects.context import make_context
+from hectorite.ir.target import target
 from hectorite.lowering.assign_layouts import AssignLayouts
 from hectorite.lowering.insert_barriers import InsertBarriers
+from hectorite.lowering.tile_to_ptx import tile_to_ptx
 
 TENSOR = "!hec.tensor<f32[64]>"
 LOAD = f"axis 0 : {TENSOR} -> vector<64xf32>"
@@ -123,3 +125,28 @@ CASES = {
 def test_barriers(name):
     body, expected = CASES[name]
     assert operations(body) == expected.split()
+
+
+def test_one_tensor_under_two_names():
+    text = f"""
+      tile.program @f(%a: {TENSOR}) -> {TENSOR} {{
+        %one = scalar.constant 1 : index
+        tile.launch @k(%a, %a) tasks %one : ({TENSOR}, {TENSOR})
+        tile.return %a : {TENSOR}
+      }}
+      tile.kernel @k(%task: index, %x: {TENSOR}, %y: {TENSOR}) {{
+        %v = tile.load %x[%task] : {TENSOR} -> f32
+        tile.store %v, %y[%task] : {TENSOR}, f32
+        tile.end
+      }}"""
+    module = Parser(make_context(), text).parse_module()
+    for each in (AssignLayouts(), InsertBarriers()):
+        each.apply(Context(), module)
+    assert "tile.barrier" in str(module)
+    ptx, _ = tile_to_ptx(module, target("sm_80"))
+    assert "global.nc" not in str(ptx)
+    ptx, _ = tile_to_ptx(
+        Parser(make_context(), text.replace("(%a, %a)", "(%a, %b)").replace(
+            "%one =", f"%b = tile.allocate : {TENSOR}\n%one =")).parse_module(), target("sm_80")
+    )  # fmt: skip
+    assert "global.nc" in str(ptx)
