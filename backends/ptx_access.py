@@ -110,11 +110,14 @@ class Access:
         base = self.base if lanes.exact is ALL else self.base[lanes.exact]
         if base.dtype != np.int64:
             base = base.astype(np.int64)
-        found = self.find(lanes.exact, base + self.offset)
-        checker = self.code.watch
-        if checker.is_watching:
+        return self.at_addresses(lanes.exact, base + self.offset)
+
+    def at_addresses(self, index: Index, address: Array) -> list[Places]:
+        """The same for addresses that the caller has computed."""
+        found = self.find(index, address)
+        if self.code.watch.is_watching:
             for places in found:
-                checker.access(self.at, places, self.width, self.kind)
+                self.code.watch.access(self.at, places, self.width, self.kind)
         return found
 
     def _global(self, index: Index, address: Array) -> list[Places]:

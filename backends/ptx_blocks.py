@@ -27,6 +27,7 @@ from hectorite.backends import (
     ptx_video,
     ptx_warp,
     ptx_wgmma,
+    ptx_wmma,
 )
 from hectorite.backends.ptx_code import Code, Step
 from hectorite.backends.ptx_formats import DTYPES
@@ -47,12 +48,13 @@ BUILDERS: dict[str, ptx_integer.Builder] = {
     **ptx_async.BUILDERS,
     **ptx_barriers.BUILDERS,
     **ptx_wgmma.BUILDERS,
+    **ptx_wmma.BUILDERS,
     **ptx_video.BUILDERS,
     "copysign": ptx_float.copysign,
     "testp": ptx_float.testp,
 }
 _WARP_LEVEL = frozenset({"shfl", "vote", "match", "redux", "elect"})
-_MATRIX_LEVEL = frozenset({"mma", "ldmatrix", "stmatrix", "movmatrix"})
+_MATRIX_LEVEL = frozenset({"mma", "wmma", "ldmatrix", "stmatrix", "movmatrix"})
 CLUSTER_BARRIER = 16
 """The number under which `barrier.cluster` waits; those of a block are 0 to 15."""
 

@@ -152,6 +152,25 @@ def test_mma_product_without_its_wait():
 
 
 @needs_nvcc
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_wmma_product(schedule):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((32, 48)).astype("f2"), rng.standard_normal((48, 32)).astype("f2")
+    c = np.zeros((32, 32), "f4")
+    columns = np.ascontiguousarray(b.T)
+    report = run("wmma_product", (2, 2), (32,), [a, columns, c, 32, 48], schedule)
+    assert np.abs(c - 2 * (1 + a.astype("f4") @ b.astype("f4"))).max() < 1e-4
+    assert report.is_clean
+    a, b = rng.integers(-128, 128, (32, 16)), rng.integers(-128, 128, (16, 8))
+    whole = np.zeros((8, 32), "i4")
+    arguments = [np.ascontiguousarray(a.T).astype("i1"), b.astype("i1"), whole]
+    module = parse_ptx(compiled("wmma_product"))
+    report = execute(Launch(module, "wmma_bytes", (1,), (32,), arguments), schedule, Checks())
+    assert (a @ b == whole.T).all()
+    assert report.is_clean
+
+
+@needs_nvcc
 @pytest.mark.parametrize("options", [(), ("-G",), ("-lineinfo",)])
 @pytest.mark.parametrize("schedule", ["lockstep", "sequential"])
 def test_mixture(options, schedule):
