@@ -14,11 +14,11 @@ from hectorite.ir.target import Target
 from hectorite.lowering.gpu_pipeline import Observe, to_ptx
 
 
-def compile_ptx(
+def lower_to_ptx(
     module: ModuleOp, target: Target, observe: Observe | None = None
-) -> tuple[Plan, str]:
-    """The plan of a module's program, and its kernels as PTX; `observe` sees the module after each
-    pass.
+) -> tuple[Plan, ModuleOp]:
+    """The plan of a module's program, and its kernels in the `ptx` dialect; `observe` sees the
+    module after each pass.
 
     Raises `HectoriteError` for what the target has no code for.
     """
@@ -28,7 +28,15 @@ def compile_ptx(
     blocks = {
         name: Blocks(shape.block, shape.per_block, shape.shared) for name, shape in shapes.items()
     }
-    return plan.with_blocks(blocks), module_to_text(lowered)
+    return plan.with_blocks(blocks), lowered
+
+
+def compile_ptx(
+    module: ModuleOp, target: Target, observe: Observe | None = None
+) -> tuple[Plan, str]:
+    """What `lower_to_ptx` says, with the kernels as PTX text."""
+    plan, lowered = lower_to_ptx(module, target, observe)
+    return plan, module_to_text(lowered)
 
 
 def to_ptx_text(module: ModuleOp, target: Target) -> str:

@@ -101,7 +101,7 @@ def emit(
 
     text = read_program(path_or_source)
     if text.form == "ptx":
-        return text_of_ptx(text, level, target)
+        return text_of_ptx(text, level, target, generic)
     facts = facts_of(text, None)
     known = check_sizes(facts, sizes or {})
     return level_text(

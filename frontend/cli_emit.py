@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from hectorite.frontend.api import check_sizes, facts_of, pick_function
 from hectorite.frontend.console import note
 from hectorite.frontend.gpu_levels import GPU_LEVELS, machine_code, target_of_text
-from hectorite.frontend.levels import check_level, level_text
+from hectorite.frontend.levels import check_level, level_text, text_of_ptx
 from hectorite.frontend.program_text import ProgramText, read_program
 from hectorite.ir.diagnostics import fail
 
@@ -31,7 +31,7 @@ def run(chosen: Namespace) -> int:
     """Print one program."""
     text = read_program(chosen.program)
     check_level(text, chosen.level)
-    if chosen.level in GPU_LEVELS:
+    if chosen.level in GPU_LEVELS and not _is_plain_dialect(chosen):
         return _gpu(text, chosen)
     if chosen.json or chosen.resources:
         raise fail(
@@ -42,8 +42,15 @@ def run(chosen: Namespace) -> int:
     return 0
 
 
+def _is_plain_dialect(chosen: Namespace) -> bool:
+    """Whether the `ptx` dialect is asked for and no table, which is one of machine code."""
+    return chosen.level == "ptx-ir" and not (chosen.json or chosen.resources)
+
+
 def _text(text: ProgramText, level: str, chosen: Namespace) -> str:
     """The program at a level, with every size that the level needs."""
+    if text.form == "ptx":
+        return text_of_ptx(text, level, chosen.target, chosen.generic)
     facts = facts_of(text, None)
     sizes = check_sizes(facts, dict(chosen.size))
     function = chosen.fn and pick_function(facts, chosen.fn, text.name)

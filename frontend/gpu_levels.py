@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hectorite.backends.resources import MachineCode
 
-GPU_LEVELS = ("ptx", "cubin", "sass")
+GPU_LEVELS = ("ptx-ir", "ptx", "cubin", "sass")
 
 _TARGET = re.compile(r"^\s*\.target\s+(\w+)", re.MULTILINE)
 
@@ -37,6 +37,36 @@ def ptx_of_tile(
 
     plan, code = compile_ptx(module, target, observe)
     return emitted("ptx", plan, checks, code)
+
+
+def dialect_of_tile(
+    module: ModuleOp,
+    target: Target,
+    checks: Sequence[Check],
+    observe: Callable[[str, ModuleOp], None] | None = None,
+    *,
+    write: Callable[[ModuleOp], str],
+) -> str:
+    """The kernels of a tile module in the `ptx` dialect, under the plan and checks."""
+    from hectorite.backends.ptx_module import lower_to_ptx
+    from hectorite.frontend.emitted_code import emitted
+
+    plan, lowered = lower_to_ptx(module, target, observe)
+    return emitted("ptx", plan, checks, write(lowered))
+
+
+def dialect_of_text(text: ProgramText, write: Callable[[ModuleOp], str]) -> str:
+    """PTX text in the `ptx` dialect, under the comments that it begins with.
+
+    Raises `HectoriteError` for what the dialect has no operation for.
+    """
+    from hectorite.frontend.program_text import head_of, parse_ir
+    from hectorite.ir.ptx_parse import parse_ptx
+    from hectorite.lowering.import_ptx import import_ptx
+
+    if text.ir is not None:
+        return head_of(text.ir) + write(parse_ir(text.ir, text.name))
+    return head_of(text.text) + write(import_ptx(parse_ptx(text.text, text.name)))
 
 
 def target_of_text(text: ProgramText) -> str:

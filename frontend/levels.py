@@ -4,16 +4,24 @@ Enters: a program of the language, or IR of some level. Leaves: its text at the 
 level, which is a program again.
 
     source -> graph -> graph-opt -> tile -> llvm -> asm
-                                    tile -> ptx -> cubin, sass
+                                    tile -> ptx-ir -> ptx -> cubin, sass
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from hectorite.frontend.gpu_levels import GPU_LEVELS, ptx_of_tile, sass_of, target_of_text
+from hectorite.frontend.gpu_levels import (
+    GPU_LEVELS,
+    dialect_of_text,
+    dialect_of_tile,
+    ptx_of_tile,
+    sass_of,
+    target_of_text,
+)
 from hectorite.frontend.program import Facts, Sizes
 from hectorite.frontend.program_text import CODE, LEVELS, ProgramText
 from hectorite.frontend.range_checks import Check
@@ -62,8 +70,9 @@ def level_text(
     """The text of a program at a level; what `api.emit` says holds."""
     check_level(text, level)
     if text.form == "ptx":
-        return text_of_ptx(text, level, target)
+        return text_of_ptx(text, level, target, generic)
     gpu = _gpu(level, target)
+    shown = partial(module_text, generic=generic)
     if level in ("cubin", "sass"):
         ptx = level_text(text, facts, "ptx", sizes, function, reassociate=reassociate, target=gpu)
         return text_of_ptx(ProgramText(text.name, ptx, "ptx"), level, gpu)
@@ -82,7 +91,8 @@ def level_text(
         return _joined(listing, module_text(module, generic))
     checks = [check.with_sizes(known) for check in facts.checks.get(name, ())]
     if gpu is not None:
-        return _joined(listing, ptx_of_tile(module, target_named(gpu), checks, listing))
+        write = partial(dialect_of_tile, write=shown) if level == "ptx-ir" else ptx_of_tile
+        return _joined(listing, write(module, target_named(gpu), checks, listing))
     return _joined(listing, _code_of(module, checks, name, level))
 
 
@@ -101,11 +111,15 @@ def check_level(text: ProgramText, level: str) -> None:
         )
 
 
-def text_of_ptx(text: ProgramText, level: str, target: str | None = None) -> str:
+def text_of_ptx(
+    text: ProgramText, level: str, target: str | None = None, generic: bool = False
+) -> str:
     """PTX text at one of its levels, as it is or as the listing of its machine code."""
     check_level(text, level)
     if level == "ptx":
         return text.text
+    if level == "ptx-ir":
+        return dialect_of_text(text, partial(module_text, generic=generic))
     if level == "cubin":
         raise fail("a cubin is no text", hint="hectorite emit --level cubin --out FILE writes one")
     return sass_of(text.text, target or target_of_text(text), text.name)

@@ -12,6 +12,7 @@ import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from xdsl.ir import Operation
     from xdsl.utils.exceptions import ParseError
 
-LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm", "ptx", "cubin", "sass")
+LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm", "ptx-ir", "ptx", "cubin", "sass")
 """The levels that can be printed, in the order of compilation: after tile come those of a CPU, then
 those of a GPU."""
 
@@ -35,6 +36,7 @@ _PLAN = "hectorite plan"
 _IMPORT = re.compile(r'^\s*import\s+"([^"\n]*)"', re.MULTILINE)
 _TILE = re.compile(r'^\s*"?tile\.(program|kernel)\b', re.MULTILINE)
 _PTX = re.compile(r"^\s*\.version\s+\d+\.\d+\s*(//.*)?\n\s*\.target\s", re.MULTILINE)
+_PTX_IR = re.compile(r'^\s*"?ptx\.kernel\b', re.MULTILINE)
 _MODULE = re.compile(r'^\s*"?(builtin\.module|graph\.\w+|tile\.\w+)\b', re.MULTILINE)
 
 
@@ -47,6 +49,8 @@ class ProgramText:
     text: str
     form: str
     path: Path | None = None
+    ir: str | None = None
+    """The text as it was, where PTX was given in the `ptx` dialect; `text` is then plain PTX."""
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
@@ -70,6 +74,8 @@ class ProgramText:
 
     @cached_property
     def _loaded(self) -> tuple[ModuleOp, tuple[str, ...]]:
+        if self.ir is not None:
+            return parse_ir(self.ir, self.name), ()
         if self.form in CODE:
             raise fail(
                 f"{self.name} holds {self.form}, which is past the last level that has a module",
@@ -93,7 +99,7 @@ def read_program(path_or_text: str | os.PathLike[str]) -> ProgramText:
         text = path_or_text
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise fail("the text holds half a character (a lone surrogate)", expected="Unicode")
-        return ProgramText("<text>", text, form_of(text))
+        return _program("<text>", text, None)
     try:
         name = os.fspath(path_or_text)
         text = Path(name).read_bytes().decode("utf-8")
@@ -104,15 +110,33 @@ def read_program(path_or_text: str | os.PathLike[str]) -> ProgramText:
         ) from error
     except (OSError, TypeError, ValueError) as error:
         raise _unreadable(path_or_text, error) from error
-    return ProgramText(str(name), text, form_of(text), Path(name))
+    return _program(str(name), text, Path(name))
+
+
+def _program(name: str, text: str, path: Path | None) -> ProgramText:
+    form = form_of(text)
+    if form != "ptx-ir":
+        return ProgramText(name, text, form, path)
+    from hectorite.backends.ptx_print import module_to_text
+
+    code = head_of(text) + module_to_text(parse_ir(text, name))
+    return ProgramText(name, code, "ptx", path, text)
+
+
+def head_of(text: str) -> str:
+    """The comments that a text of the `ptx` dialect or PTX begins with: its plan and checks."""
+    lines = text.splitlines(keepends=True)
+    return "".join(takewhile(lambda line: line.startswith("//"), lines))
 
 
 def form_of(text: str) -> str:
-    """What a text holds: "source", "graph", "tile", "llvm", "asm" or "ptx"."""
+    """What a text holds: "source", "graph", "tile", "llvm", "asm", "ptx-ir" or "ptx"."""
     if text.startswith(f"; {_PLAN}"):
         return "llvm"
     if text.startswith(f"# {_PLAN}"):
         return "asm"
+    if _PTX_IR.search(text):
+        return "ptx-ir"
     if text.startswith(f"// {_PLAN}") or _PTX.search(text):
         return "ptx"
     if _TILE.search(text):
