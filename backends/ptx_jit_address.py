@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hectorite.backends.ptx_jit_frame import SIZES, Fault, Launch, Status
+from hectorite.backends.ptx_jit_frame import SIZES, Fault, Launch
 from hectorite.backends.ptx_jit_text import Code, V, i32, i64
 from hectorite.backends.ptx_jit_values import Values
 from hectorite.ir.diagnostics import Source
@@ -96,10 +96,15 @@ class Addresses(Values):
         """In shared or local memory: stop unless `offset` has `size` bytes below `total`."""
         if not self.checked:
             return
-        size = sized(size)
-        self._check_alignment(offset, size, alignment)
-        room = self._room(total, size)
-        self.stop_unless(self.code.compare("ult", offset, room), kind, offset, size)
+        size, code = sized(size), self.code
+        inside = code.compare("ult", offset, self._room(total, size))
+        fine, bad = code.name("fine"), code.name("bad")
+        code.do(f"br {self._and_aligned(inside, offset, alignment)}, label %{fine}, label %{bad}")
+        code.label(bad)
+        place = (offset, size, i64(alignment))
+        code.call_void("hec.outside", *self._thread(), i32(kind), *place)
+        code.do(f"br label %{STOPPED}")
+        code.label(fine)
 
     def _room(self, total: V, size: V) -> V:
         """How many places below `total` have `size` bytes behind them."""
@@ -114,57 +119,54 @@ class Addresses(Values):
         origin: str | None,
         is_generic: bool = False,
     ) -> None:
-        """Stop unless the bytes are of one allocation. That of `origin` is tried first."""
+        """Stop unless the bytes are of one allocation. That of `origin` is tried first, in place;
+        what is not there is asked of a function, which records the fault if there is one."""
         if not self.checked:
             return
-        size = sized(size)
-        self._check_alignment(address, size, alignment)
-        code = self.code
-        fine, ask, bad = code.name("fine"), code.name("ask"), code.name("bad")
+        size, code = sized(size), self.code
+        fine = code.name("fine")
         if origin is not None:
             number = Launch.FIRST_RANGE + 2 * self.parameter_order.index(origin)
             room = self._room(self.slot(number + 1), size)
             inside = code.compare("ult", code.op("sub", address, self.slot(number)), room)
-            code.do(f"br {inside}, label %{fine}, label %{ask}")
-            code.label(ask)
+            self._pass(self._and_aligned(inside, address, alignment), fine)
         if is_generic and self.frame_bytes:
-            self._pass_frame(address, size, fine)
-        arguments = (V("ptr", "%launch"), V("ptr", "%block"), address, size)
-        found = code.call("i1", "hec.inside", *arguments)
-        code.do(f"br {found}, label %{fine}, label %{bad}")
-        code.label(bad)
-        self.stop(Fault.OUT_OF_BOUNDS, address, size)
+            start = code.cast("ptrtoint", V("ptr", "%frame"), "i64")
+            room = self._room(i64(self.frame_bytes), size)
+            inside = code.compare("ult", code.op("sub", address, start), room)
+            self._pass(self._and_aligned(inside, address, alignment), fine)
+        found = code.call("i1", "hec.access", *self._thread(), address, size, i64(alignment))
+        code.do(f"br {found}, label %{fine}, label %{STOPPED}")
         code.label(fine)
 
-    def _pass_frame(self, address: V, size: V, fine: str) -> None:
-        """Go to `fine` if the bytes are in the frame of this thread."""
-        code, other = self.code, self.code.name("other")
-        start = code.cast("ptrtoint", V("ptr", "%frame"), "i64")
-        room = self._room(i64(self.frame_bytes), size)
-        inside = code.compare("ult", code.op("sub", address, start), room)
-        code.do(f"br {inside}, label %{fine}, label %{other}")
-        code.label(other)
+    def _pass(self, holds: V, fine: str) -> None:
+        """Go to `fine` if the i1 holds."""
+        other = self.code.name("other")
+        self.code.do(f"br {holds}, label %{fine}, label %{other}")
+        self.code.label(other)
 
-    def _check_alignment(self, address: V, size: V, alignment: int) -> None:
-        if alignment > 1:
-            low = self.code.op("and", address, i64(alignment - 1))
-            fits = self.code.compare("eq", low, i64(0))
-            self.stop_unless(fits, Fault.MISALIGNED, address, size)
+    def _and_aligned(self, holds: V, address: V, alignment: int) -> V:
+        if alignment <= 1:
+            return holds
+        low = self.code.op("and", address, i64(alignment - 1))
+        return self.code.op("and", holds, self.code.compare("eq", low, i64(0)))
 
-    def stop_unless(self, holds: V, kind: Fault, address: V, size: V) -> None:
-        fine, bad = self.code.name("fine"), self.code.name("bad")
-        self.code.do(f"br {holds}, label %{fine}, label %{bad}")
-        self.code.label(bad)
-        self.stop(kind, address, size)
-        self.code.label(fine)
-
-    def stop(self, kind: Fault, address: V, size: V) -> None:
+    def _thread(self) -> tuple[V, ...]:
+        """Who does what is being written, and the line of it."""
         # Lines count from that of the kernel, so that equal kernels are one text in the cache.
-        line = self.instruction.line - self.kernel.line
-        thread = self.thread_number()
-        fault = (V("ptr", "%launch"), V("ptr", "%block"), thread, i32(kind), i32(line))
-        self.code.call_void("hec.fault", *fault, address, size)
-        self.code.do(f"ret i32 {int(Status.DONE)}")
+        line = i32(self.instruction.line - self.kernel.line)
+        place = (V("i32", name) for name in ("%x", "%y", "%z"))
+        return (V("ptr", "%launch"), V("ptr", "%block"), *place, line)
+
+    def stop(self, kind: Fault) -> None:
+        """End this thread with a fault."""
+        place = (i64(0), i64(1), i64(1))
+        self.code.call_void("hec.outside", *self._thread(), i32(kind), *place)
+        self.code.do(f"br label %{STOPPED}")
+
+
+STOPPED = "stopped"
+"""The block in which a thread ends that has a fault."""
 
 
 def sized(size: V | int) -> V:

@@ -96,6 +96,41 @@ def add_runtime(pieces: Pieces) -> None:
 
     parameters = [("ptr", "launch"), ("ptr", "block"), ("i64", "address"), ("i64", "size")]
     helper(pieces, "hec.inside", "i1", parameters, inside, "noinline nounwind")
+    _add_accesses(pieces)
+
+
+WHO = [("ptr", "launch"), ("ptr", "block"), *(("i32", name) for name in ("x", "y", "z", "line"))]
+"""The thread that does something, and where in the text, as the functions below take it."""
+
+
+def _add_accesses(pieces: Pieces) -> None:
+    """What a thread calls whose access is not where it was expected."""
+
+    def outside(code: Code, given: list[V]) -> None:
+        launch, block, x, y, z, line, kind, address, size, alignment = given
+        sizes = [code.resized(slot(code, Launch.BLOCK_X + axis, launch), "i32") for axis in (0, 1)]
+        row = code.op("add", code.op("mul", z, sizes[1]), y)
+        thread = code.op("add", code.op("mul", row, sizes[0]), x)
+        low = code.op("and", address, code.op("sub", alignment, i64(1)))
+        aligned_ = code.compare("eq", low, i64(0))
+        told = code.select(aligned_, kind, i32(Fault.MISALIGNED))
+        code.call_void("hec.fault", launch, block, thread, told, line, address, size)
+
+    place = [("i64", "address"), ("i64", "size"), ("i64", "alignment")]
+    parameters = [*WHO, ("i32", "kind"), *place]
+    helper(pieces, "hec.outside", "void", parameters, outside, "cold noinline nounwind")
+
+    def access(code: Code, given: list[V]) -> V:
+        launch, block, *_, address, size, alignment = given
+        found = code.call("i1", "hec.inside", launch, block, address, size)
+        low = code.op("and", address, code.op("sub", alignment, i64(1)))
+        fine = code.op("and", found, code.compare("eq", low, i64(0)))
+        with code.when(code.op("xor", fine, V("i1", "true"))):
+            kind = i32(Fault.OUT_OF_BOUNDS)
+            code.call_void("hec.outside", *given[:6], kind, address, size, alignment)
+        return fine
+
+    helper(pieces, "hec.access", "i1", [*WHO, *place], access, "noinline nounwind")
 
 
 def block_function(step: Step) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hectorite.backends.ptx_jit_address import Addresses
+from hectorite.backends.ptx_jit_address import STOPPED, Addresses
 from hectorite.backends.ptx_jit_frame import Fault, Layout, Record, Status, aligned
 from hectorite.backends.ptx_jit_inline import refuse
 from hectorite.backends.ptx_jit_text import FLOATS, TRUE, Code, Pieces, V, i32, i64, width
@@ -133,6 +133,8 @@ class Step(Addresses):
         """The whole function."""
         for block in self.blocks:
             self._block(block)
+        self.code.label(STOPPED)
+        self.code.do(f"ret i32 {int(Status.DONE)}")
         prologue = self._prologue()
         listed = ", ".join(f"{type} %{name}" for type, name in STEP_PARAMETERS)
         if not self.suspends:
@@ -209,7 +211,7 @@ class Step(Addresses):
             self.code.do(f"ret i32 {int(Status.DONE)}")
         elif instruction.name == "trap":
             kind = Fault.ASSERTION if instruction.suffix else Fault.TRAP
-            self.stop(kind, i64(0), i64(0))
+            self.stop(kind)
         else:
             handler = self.handlers.get(instruction.name)
             if handler is None:
