@@ -32,7 +32,7 @@ from hectorite.ir.diagnostics import HectoriteError, Source, Span, fail
 
 LIBM = ("exp", "log", "sin", "cos", "tanh", "erf", "erfc", "pow", "fmod", "fma")
 LIBM_ROUNDING = ("floor", "ceil", "trunc", "rint", "nearbyint", "roundeven")
-LIBC = ("memcpy", "memset", "memmove")
+LIBC = ("memcpy", "memset", "memmove", "malloc", "free")
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class CompiledKernel:
         self.shared_bytes = step.shared_bytes
         self._first_line = step.kernel.line
         self.lines = dict(enumerate(step.suspension_lines, 1))
-        self._code = jit.load(_object(text), (ENTRY,), _symbols())
+        self._code = jit.load(_object(text), (ENTRY,))
         run = jit.load(_object(_RUN), ("hectorite.launch",), cpu_threads.symbols())
         argument = ctypes.c_void_p
         self._run = run.function("hectorite.launch", None, argument, argument, ctypes.c_int64)
@@ -223,11 +223,6 @@ def _object(text: str) -> bytes:
     code = jit.compile_object(text, "kernel.ll")
     cache.store(key, {"what": "a kernel of PTX"}, {"object": code})
     return code
-
-
-def _symbols() -> dict[str, int]:
-    library = ctypes.CDLL(None) if hasattr(ctypes, "CDLL") else None
-    return {name: jit.address_of(getattr(library, name)) for name in ("malloc", "free")}
 
 
 def _initial(module: Module, layout: Layout, step: Step) -> np.ndarray[Any, Any]:

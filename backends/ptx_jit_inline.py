@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hectorite.ir.diagnostics import HectoriteError, Source, Span, fail
+from hectorite.ir.diagnostics import HectoriteError, Source, Span, did_you_mean, fail
 from hectorite.ir.ptx_flow import function_named
 from hectorite.ir.ptx_syntax import (
     Address,
@@ -45,7 +45,9 @@ def place(source: Source | None, line: int) -> Span:
     return Span(line, start, line, max(start + 1, len(text.rstrip()) + 1))
 
 
-def refuse(source: Source | None, line: int, message: str, hint: str | None = None):
+def refuse(
+    source: Source | None, line: int, message: str, hint: str | None = None
+) -> HectoriteError:
     """The error for a text that compiled mode has no code for."""
     hint = hint or "the lockstep mode may run it"
     return fail(message, span=place(source, line), source=source, hint=hint)
@@ -166,10 +168,10 @@ class Inliner:
         self.registers.update({prefixed(n, inner): t for n, t in called.registers.items()})
         inside: dict[str, Operand] = {}
         for variable in called.variables:
-            if variable.space == "shared":
-                shared = replace(variable, name=f"{called.name}.{variable.name}")
-                self.variables[shared.name] = shared
-                inside[variable.name] = Symbol(shared.name)
+            if variable.space in ("shared", "global", "const"):  # one for all calls
+                common = replace(variable, name=f"{called.name}.{variable.name}")
+                self.variables[common.name] = common
+                inside[variable.name] = Symbol(common.name)
             else:
                 own = replace(variable, name=inner + variable.name)
                 self.variables[own.name] = own
@@ -200,7 +202,10 @@ def inlined(module: Module, kernel: str, source: Source | None) -> Function:
     """
     function = function_named(module.functions, kernel)
     if function is None:
-        raise HectoriteError([])
+        known = [function.name for function in module.entries]
+        raise fail(
+            f"the module has no kernel `{kernel}`", source=source, hint=did_you_mean(kernel, known)
+        )
     return Inliner(module, source).flatten(function)
 
 
