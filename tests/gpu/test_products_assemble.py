@@ -36,8 +36,7 @@ def machine_code(case: Case, target: str) -> tuple[int, Statistics]:
     return assembled.kernels["k"].registers, statistics(listing)
 
 
-@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
-@pytest.mark.parametrize("kind", ["gathered", "flipped"])
+@pytest.mark.parametrize(("target", "kind"), [("sm_80", "gathered"), ("sm_90", "flipped")])
 @pytest.mark.parametrize("types", TYPES, ids="-".join)
 def test_no_spills(types: tuple[str, str, str], kind: str, target: str):
     case = square(*types, kind=kind, rows=64)

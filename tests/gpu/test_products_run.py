@@ -62,19 +62,16 @@ def test_agrees(case: Case):
     check(case, 3, "lockstep")
 
 
-@pytest.mark.parametrize("case", [MMA[0], MMA[6], MMA[9], FMA[0], FMA[5]], ids=str)
-@pytest.mark.parametrize(
-    ("stages", "schedule"), [(1, "lockstep"), (2, "reversed"), (5, "lockstep")]
-)
+@pytest.mark.parametrize("case", [MMA[0], MMA[9], FMA[0]], ids=str)
+@pytest.mark.parametrize(("stages", "schedule"), [(1, "lockstep"), (5, "reversed")])
 def test_agrees_for_any_stages_and_order_of_threads(case: Case, stages: int, schedule: str):
     check(case, stages, schedule)
 
 
-@pytest.mark.parametrize("stages", [1, 3])
 @pytest.mark.parametrize("case", WGMMA, ids=str)
-def test_groups_of_warps(case: Case, stages: int):
-    assert "wgmma.mma_async" in compiled(case, "sm_90a", stages).text
-    check(case, stages, "lockstep", "sm_90a")
+def test_groups_of_warps(case: Case):
+    assert "wgmma.mma_async" in compiled(case, "sm_90a", 2).text
+    check(case, 2, "lockstep", "sm_90a")
 
 
 CONFLICT_FREE = [
