@@ -107,7 +107,8 @@ def first_copy(code: PtxCode, layout: Layout, thread: SSAValue) -> SSAValue | No
         weight *= digit.count
     if not mask:
         return None
-    return code.op("setp.eq.s32", code.op("and.b32", thread, mask), 0)
+    part = thread if mask == layout.thread_count - 1 else code.op("and.b32", thread, mask)
+    return code.op("setp.eq.s32", part, 0)
 
 
 def _plus(code: PtxCode, total: SSAValue | None, value: SSAValue, step: int) -> SSAValue:

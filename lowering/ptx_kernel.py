@@ -92,9 +92,7 @@ class PtxKernel:
         self.pointers: dict[Operation, At] = {}
         self.prepared: dict[Operation, Any] = {}
         self._scratch: tuple[int, SSAValue] | None = None
-        self._first: SSAValue | None = None
         self._places: dict[Layout, tuple[SSAValue | None, ...]] = {}
-        self._copies: dict[Layout, SSAValue | None] = {}
         self.code = self._start()
 
     # Parameters --------------------------------------------------------------------------------
@@ -186,10 +184,9 @@ class PtxKernel:
     # Places of elements; computed where the kernel starts, so that they are known everywhere ------
 
     def prepare(self, layout: Layout) -> None:
-        """Compute what `place` and `copy` of a layout give, here."""
+        """Compute what `place` of a layout gives, here."""
         if layout not in self._places:
             self._places[layout] = first_place(self.code, layout, self.thread)
-            self._copies[layout] = first_copy(self.code, layout, self.thread)
 
     def place(self, layout: Layout) -> tuple[SSAValue | None, ...]:
         """Where the thread's register 0 is, by dimension; None stands for 0."""
@@ -199,10 +196,8 @@ class PtxKernel:
 
     def copy(self, layout: Layout) -> SSAValue | None:
         """A predicate of one of the threads that hold the same elements; None if every thread
-        holds its own."""
-        if layout not in self._copies:
-            return first_copy(self.code, layout, self.thread)
-        return self._copies[layout]
+        holds its own. It is computed where it is needed: predicates are few."""
+        return first_copy(self.code, layout, self.thread)
 
     # Shared memory -----------------------------------------------------------------------------
 
