@@ -53,9 +53,12 @@ class Checker(Watch):
         self.writer = np.empty(cells, np.int32)
         self.written_at = np.empty(cells, np.int32)
         self.by_atomic = np.empty(cells, bool)
-        self.readers = np.empty((2, cells), np.int32)
-        self.read_at = np.empty((2, cells), np.int32)
+        self.readers = [np.empty(cells, np.int32) for _ in range(2)]
+        self.read_at = [np.empty(cells, np.int32) for _ in range(2)]
         warps = code.warps_per_block
+        # Where a warp's clock begins, less the number of the first warp of its block.
+        warp = code.numbers // WARP
+        self.clock_row = warp * warps - warp // warps * warps
         self.epoch = np.zeros((code.blocks, warps), np.int32)
         self.clock = np.zeros((code.blocks, warps, warps), np.int32)
         self.arrivals = np.zeros((code.blocks, warps), np.int32)
@@ -67,8 +70,9 @@ class Checker(Watch):
         self.writer[:] = -1
         self.written_at[:] = 0
         self.by_atomic[:] = False
-        self.readers[:] = -1
-        self.read_at[:] = 0
+        for readers, read_at in zip(self.readers, self.read_at, strict=True):
+            readers[:] = -1
+            read_at[:] = 0
         self.epoch[:] = 0
         self.clock[:] = 0
         self.arrivals[:] = 0
@@ -152,28 +156,30 @@ class Checker(Watch):
             self.conflicts(at, cells, lanes, kind)
         epoch = self.epoch.reshape(-1)[lanes // WARP]
         if kind == "read":
-            self.readers[1, cells[::-1]] = lanes[::-1]
-            self.read_at[1, cells[::-1]] = epoch[::-1]
+            # Of lanes that read one place together the first counts here, the last below.
+            self.readers[1][cells[::-1]] = lanes[::-1]
+            self.read_at[1][cells[::-1]] = epoch[::-1]
             self.keep_reader(cells, lanes, epoch)
             return
         self.writer[cells] = lanes
         self.written_at[cells] = _UNDER_WAY if kind == "async" else epoch
         self.by_atomic[cells] = kind == "atomic"
         if kind != "atomic":
-            self.readers[:, cells] = -1
+            for readers in self.readers:
+                readers[cells] = -1
 
     def keep_reader(self, cells: Array, lanes: Array, epoch: Array) -> None:
         """The last reader in the first row; the second keeps one of another warp if it can."""
-        before, before_at = self.readers[0, cells], self.read_at[0, cells]
-        self.readers[0, cells] = lanes
-        self.read_at[0, cells] = epoch
-        second = self.readers[1, cells]
+        before, before_at = self.readers[0][cells], self.read_at[0][cells]
+        self.readers[0][cells] = lanes
+        self.read_at[0][cells] = epoch
+        second = self.readers[1][cells]
         other = (
             (before >= 0) & (before // WARP != lanes // WARP) & (second // WARP == lanes // WARP)
         )
         chosen = cells[other]
-        self.readers[1, chosen] = before[other]
-        self.read_at[1, chosen] = before_at[other]
+        self.readers[1][chosen] = before[other]
+        self.read_at[1][chosen] = before_at[other]
 
     def conflicts(self, at: Instruction, cells: Array, lanes: Array, kind: str) -> None:
         """Accesses that no barrier orders with an earlier one of the same place."""
@@ -196,7 +202,7 @@ class Checker(Watch):
             return
         clash = np.zeros(len(cells), bool)
         for row in range(2):
-            clash |= self.unordered(lanes, self.readers[row, cells], self.read_at[row, cells])
+            clash |= self.unordered(lanes, self.readers[row][cells], self.read_at[row][cells])
         if kind == "atomic":
             clash &= ~self.by_atomic[cells]
         if clash.any():
@@ -211,10 +217,8 @@ class Checker(Watch):
         different = (others >= 0) & (others != lanes)
         if not different.any():
             return different
-        warps = self.code.warps_per_block
-        block, warp = np.divmod(lanes // WARP, warps)
-        other = np.maximum(others, 0) // WARP % warps
-        return different & (self.clock[block, warp, other] <= epochs)
+        place = self.clock_row[lanes] + (np.maximum(others, 0) >> 5)
+        return different & (self.clock.reshape(-1).take(place) <= epochs)
 
     def name_of(self, lane: int) -> str:
         return f"thread {lane % self.code.width}"
