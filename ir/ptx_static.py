@@ -259,7 +259,7 @@ def control_dependences(blocks: Sequence[Block], reached: set[int]) -> dict[int,
         successors = list(dict.fromkeys(blocks[number].successors))
         going_on = [s for s in successors if s not in ends]
         following[number] = going_on if going_on else successors
-    behind = _postdominators(following, reached)
+    behind = _postdominators(_ending(following, blocks), reached)
     decided: dict[int, set[int]] = {number: set() for number in reached}
     for branch in reached:
         if len(following[branch]) < 2:
@@ -269,6 +269,23 @@ def control_dependences(blocks: Sequence[Block], reached: set[int]) -> dict[int,
                 if number == branch or number not in behind[branch]:
                     decided[number].add(branch)
     return _closed(decided)
+
+
+def _ending(following: dict[int, list[int]], blocks: Sequence[Block]) -> dict[int, list[int]]:
+    """The ways through the blocks, with those to an end put back where no other way leads to one:
+    a loop that only the end leaves."""
+    ending = {number for number in following if not following[number]}
+    pending = list(ending)
+    while pending:
+        behind = pending.pop()
+        for number, successors in following.items():
+            if behind in successors and number not in ending:
+                ending.add(number)
+                pending.append(number)
+    return {
+        number: successors if number in ending else list(dict.fromkeys(blocks[number].successors))
+        for number, successors in following.items()
+    }
 
 
 def _closed(decided: dict[int, set[int]]) -> dict[int, set[int]]:

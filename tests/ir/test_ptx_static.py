@@ -133,6 +133,15 @@ def test_loops_of_different_lengths():
     assert findings(same) == []
 
 
+def test_a_loop_that_only_the_end_leaves():
+    """Every way to the end leads through the loop's branch, one of whose ways is the end."""
+    loop = ["bar.sync 0;", "@%p0 bra E;", "L:", "add.u32 %a0, %a0, 64;",
+            "setp.lt.u32 %p1, %a0, 256;", "@%p1 bra L;", "E:", "ret;"]  # fmt: skip
+    assert findings([*BY_THREAD, *loop]) == []
+    early = [*BY_THREAD, "L:", "@%p0 bra E;", "bar.sync 0;", "bra L;", "E:", "ret;"]
+    assert findings(early) == [], "who has ended is not waited for"
+
+
 def test_flow():
     """Blocks, what instructions read and write, what lives, and cycles."""
     body = ["mov.u32 %a0, 3;", "mov.u32 %a2, 0;", "L:", "@%p0 add.u32 %a2, %a2, %a0;",
