@@ -92,6 +92,8 @@ def _array(number: int, parameter: Variable, given: Array) -> Value:
         raise _unfit(number, parameter, _named(given), _wanted(parameter))
     if given.dtype.hasobject:
         raise fail(f"{what} is an array of Python objects", expected="an array of numbers")
+    if given.dtype.kind in "SUMm":
+        raise fail(f"{what} is an array of {given.dtype}", expected="an array of numbers")
     if not given.flags.c_contiguous:
         raise fail(
             f"{what} is not contiguous: a kernel sees its memory, not its strides",

@@ -147,6 +147,7 @@ def test_arguments_that_do_not_fit(kernel, arguments):
     wrong(kernel, "argument 1 (`.u64 y`) is not contiguous", [x, y[::2], n])
     wrong(kernel, "argument 0 (`.u64 x`) is read-only", [read_only, y, n])
     wrong(kernel, "is an array of Python objects", [np.array([None]), y, n])
+    wrong(kernel, "is an array of <U1", [np.array(["a"]), y, n])
     wrong(kernel, "in big-endian order", [x.astype(">f4"), y, n])
     wrong(kernel, "args is of type dict", {})
 
