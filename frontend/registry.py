@@ -39,6 +39,7 @@ PASSES = {
     "promote-locals": ("hectorite.lowering.promote_locals", "PromoteLocals"),
     "pipeline-copies": ("hectorite.lowering.pipeline_copies", "PipelineCopies"),
     "reassociate-products": ("hectorite.lowering.reassociate_products", "ReassociateProducts"),
+    "reuse-values": ("hectorite.lowering.reuse_values", "ReuseValues"),
     "simplify-access": ("hectorite.lowering.simplify_access", "SimplifyAccess"),
     "specialize-sizes": ("hectorite.lowering.specialize_sizes", "SpecializeSizes"),
     "split-contraction": ("hectorite.lowering.split_contraction", "SplitContraction"),

@@ -17,6 +17,7 @@ from hectorite.lowering.assign_layouts import AssignLayouts
 from hectorite.lowering.insert_barriers import InsertBarriers
 from hectorite.lowering.pipeline_copies import PipelineCopies
 from hectorite.lowering.promote_locals import PromoteLocals
+from hectorite.lowering.reuse_values import ReuseValues
 from hectorite.lowering.stage_products import StageProducts
 from hectorite.lowering.tile_to_ptx import LaunchShape, tile_to_ptx
 from hectorite.lowering.unroll_gathers import UnrollGathers
@@ -29,6 +30,8 @@ def tile_passes(target: Target) -> tuple[ModulePass, ...]:
     return (
         # Sums that live in values, not in memory, need neither layouts proven alike nor barriers.
         PromoteLocals(),
+        # Values that several statements need are made once, before anything is made from them.
+        ReuseValues(),
         # Whole products become loops over blocks, which the next pass can pipeline.
         StageProducts(target.name),
         # Rows that are gathered at once have their indices asked for at once, too.
