@@ -1,6 +1,7 @@
 """The `ptx` dialect: PTX as SSA, one operation for each instruction.
 
-    kernel      ::= "ptx.kernel" @name "(" (%arg ":" register)* ")" ("threads" n ("resident" m)?)? region
+    kernel      ::= "ptx.kernel" @name "(" (%arg ":" register)* ")" launch? region
+    launch      ::= "threads" n ("resident" m)?
     instruction ::= ...                                      see ptx_instruction.py
     constant    ::= "ptx.constant" number ":" kind           written where it is used
     special     ::= "ptx.special" string ":" kind            %tid.x, %laneid, ...

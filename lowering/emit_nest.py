@@ -49,7 +49,7 @@ def over(scope: Scope, variables: Sequence[str], body: Body) -> None:
         return
     name, rest = variables[0], variables[1:]
     extent = scope.dims[name]
-    if isinstance(extent, int) and extent <= scope.kernel.machine.unroll:
+    if isinstance(extent, int) and name in scope.written_out:
         for number in range(extent):
             over(scope.with_loop(name, scope.code.constant(number)), rest, body)
         return
@@ -166,7 +166,7 @@ def emit_reduction(
         return scope.code.scalar(kind, total, value)
     name, rest = inner[0], inner[1:]
     extent = scope.dims[name]
-    if isinstance(extent, int) and extent <= scope.kernel.machine.unroll:
+    if isinstance(extent, int) and name in scope.written_out:
         for number in range(extent):
             at = scope.with_loop(name, scope.code.constant(number))
             total = emit_reduction(at, statement, rest, total)

@@ -162,7 +162,7 @@ class RowEmitter:
     ) -> None:
         """Run `body` at each point of the row's part of the result, the last dimension in lanes."""
         variables, access, slice_root = written_slice(statement, root)
-        scope = Scope(frame, slice_root, variables)
+        scope = Scope.over(frame, slice_root, variables, variables)
         names = [name for name in variables if name not in slice_root.bound]
         width = vector_lanes(statement.value.type, self.builder.machine)
 

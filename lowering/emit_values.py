@@ -8,7 +8,7 @@ A `Scope` knows where every index variable stands: at a row, at an element of a 
 or across lanes. Maps are followed through bound layouts, each path once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from xdsl.dialects.builtin import VectorType
@@ -21,6 +21,7 @@ from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.space import Dim, TensorType
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage, element_path
 from hectorite.lowering.kernel_plan import Root, Visit
+from hectorite.lowering.machine import Machine
 from hectorite.lowering.row_order import Place, RowOrder
 from hectorite.lowering.tile_code import Code
 
@@ -59,6 +60,23 @@ class Frame:
     """The places of a visit that the task does, if it does not do all elements of its rows."""
 
 
+def _written_out(
+    dims: Mapping[str, Dim], left: Collection[str], machine: Machine
+) -> frozenset[str]:
+    """The short loops that are written out, from the innermost on as long as that stays short;
+    those over `left` are around the others."""
+    order = [*(n for n in dims if n in left), *(n for n in dims if n not in left)]
+    chosen, copies = set[str](), 1
+    for name in reversed(order):
+        extent = dims[name]
+        if isinstance(extent, int) and extent <= machine.unroll:
+            copies *= max(1, extent)
+            if copies > machine.most_copies:
+                break
+            chosen.add(name)
+    return frozenset(chosen)
+
+
 @dataclass(frozen=True)
 class Scope:
     """A frame together with the variables of one statement."""
@@ -69,6 +87,8 @@ class Scope:
     loops: Mapping[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     lanes: Lanes | None = None
     cache: dict[Path, SSAValue] = field(default_factory=dict[Path, SSAValue])
+    written_out: frozenset[str] = frozenset()
+    """Variables whose loops are written out, point by point."""
 
     @property
     def code(self) -> Code:
@@ -80,7 +100,14 @@ class Scope:
 
     @staticmethod
     def of(frame: Frame, statement: StatementOp, root: Root) -> "Scope":
-        return Scope(frame, root, dict(statement.variables.data))
+        left = {name for index in statement.access.data for name in index.variables}
+        return Scope.over(frame, root, dict(statement.variables.data), left)
+
+    @staticmethod
+    def over(frame: Frame, root: Root, dims: Mapping[str, Dim], left: Collection[str]) -> "Scope":
+        """The scope of points over `dims`, those of the variables `left` outermost."""
+        written_out = _written_out(dims, left, frame.kernel.machine)
+        return Scope(frame, root, dims, written_out=written_out)
 
     def inside(self, code: Code) -> "Scope":
         """The same scope, writing into a block nested in this one."""

@@ -30,6 +30,8 @@ class Machine:
     """Vectors of fewer lanes leave most of a register (of a warp) empty."""
     unroll: int = 8
     """Loops of at most this many steps are written out."""
+    most_copies: int = 64
+    """The most copies of a statement that written-out loops make together."""
     unrolled_strips: int = 2
     """So are at most this many strips of lanes."""
     local_bytes: int = 1 << 16
@@ -92,6 +94,7 @@ class Machine:
             vector_bytes=16 * target.threads_per_warp,
             few_lanes=target.threads_per_warp // 2,
             unrolled_strips=8,
+            most_copies=16,
             local_bytes=32 << 10,
             visit_tasks=16 * target.sms,
             parts=8 * target.threads_per_warp * 4,

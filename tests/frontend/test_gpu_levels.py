@@ -110,7 +110,7 @@ def test_ptx_goes_to_no_earlier_level(hectorite, foreign):
     status, _, told = hectorite("emit", foreign, "--level", "tile")
     assert status == 1
     assert "is of the level ptx, from which tile cannot be made" in told
-    assert "expected: one of ptx, cubin, sass" in told
+    assert "expected: one of ptx-ir, ptx, cubin, sass" in told
 
 
 def test_a_cubin_is_no_text():
