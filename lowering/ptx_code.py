@@ -55,6 +55,9 @@ class At:
 Operand = SSAValue | int | float | At | Sequence[SSAValue]
 Values = Sequence[SSAValue]
 
+_OWN_WIDTH = ("shl", "shr", "bfe", "bfi")
+"""Instructions whose numbers have 32 bits whatever their type: distances and lengths of bits."""
+
 
 class PtxCode:
     """A cursor at the end of a block of a kernel."""
@@ -107,7 +110,7 @@ class PtxCode:
         slots: list[Slot] = []
         values: list[SSAValue] = []
         for operand in operands:
-            slot, found = self._operand(operand, suffix)
+            slot, found = self._operand(operand, () if name in _OWN_WIDTH else suffix)
             slots.append(slot)
             values += found
         predicate = guard if guard_not is None else guard_not
@@ -138,8 +141,8 @@ class PtxCode:
         types = [register_kind(type) for type in types_of(suffix)]
         if isinstance(number, float):
             return next((k for k in reversed(types) if k in ("f32", "f64")), "f32")
-        last = types[-1] if types else "b32"
-        return last if last in ("f32", "f64") else "b32"
+        last = types[-1] if types else None
+        return "b32" if last is None or last == "pred" else last
 
     def constant(self, number: float | int, kind: str = "b32") -> SSAValue:
         """A number; the same one again where this block has it already."""

@@ -1,5 +1,6 @@
 """PTX text of the ptx dialect: registers, moves and versions."""
 
+import re
 import shutil
 import subprocess
 
@@ -123,3 +124,17 @@ def test_memory_of_a_block_of_a_thread_and_of_the_launch():
 def test_text_is_the_same_when_read_and_printed_again():
     text = text_of(sum_kernel())
     assert module_to_text(import_ptx(parse_ptx(text))) == text
+
+
+def test_numbers_are_as_wide_as_what_they_are_added_to():
+    """The same number of 32 bits is in a register, as a loop updates it."""
+    code = PtxCode.kernel("offsets", ["x", "n"], ["b64", "b32"])
+    x, n = code.parameters
+    guard = code.op("setp.lt.s32", n, 5)
+    old = code.op("ld.global.b32", At(x), guard=guard, otherwise=[code.constant(4)])
+    at = code.op("add.s64", code.op("mul.lo.s64", x, 4), 4)
+    at = code.op("shl.b64", at, 4)
+    code.op("st.global.b32", At(at), old)
+    text = text_of(code)
+    assert re.search(r"add\.s64 %rd\d+, %rd\d+, 4;", text), text
+    assemble(text)
