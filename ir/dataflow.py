@@ -27,6 +27,15 @@ _GONE = object()
 
 
 @dataclass(frozen=True)
+class Edit:
+    """A call that changed a graph: the name of the method, its arguments and what it gave."""
+
+    method: str
+    arguments: tuple[Any, ...]
+    result: int | None = None
+
+
+@dataclass(frozen=True)
 class Node:
     """A statement applied to other nodes; an input has no form. `name`, and `hints` for those of
     the index variables, are for people, except that an input is told from others by its name.
@@ -54,6 +63,10 @@ class Dataflow:
     """The nodes that have it as an operand. Sort them: their order is that of past changes."""
     results: list[int] = field(default_factory=list[int])
     inputs: dict[str, int] = field(default_factory=dict[str, int])
+    edits: list[Edit] = field(default_factory=list[Edit])
+    """Calls of `add`, `replace` and `declare`, and"""
+    touched: dict[int, None] = field(default_factory=dict[int, None])
+    """nodes made, changed, gone, or with other users, since `listen`."""
     _equal: dict[tuple[Form, tuple[int, ...]], int] = field(
         default_factory=dict[tuple[Form, tuple[int, ...]], int]
     )
@@ -77,7 +90,14 @@ class Dataflow:
         hints: tuple[str, ...] = (),
     ) -> int:
         """The node of a form on operands, which may have been there already."""
-        form, chosen = _distinct(form, tuple(operands))
+        number = self._add(form, tuple(operands), name, hints)
+        self.edits.append(Edit("add", (form, tuple(operands), name, hints), number))
+        return number
+
+    def _add(
+        self, form: Form, operands: tuple[int, ...], name: str | None, hints: tuple[str, ...]
+    ) -> int:
+        form, chosen = _distinct(form, operands)
         if (form, chosen) in self._equal:
             return self._equal[form, chosen]
         labels = ",".join(self.nodes[o].label for o in chosen)
@@ -94,11 +114,13 @@ class Dataflow:
         self.results[:] = results
         for number in list(self.nodes):
             self.drop(number)
+        self.listen()
 
     # changing
 
     def replace(self, old: int, new: int) -> None:
         """Let everything that uses `old` use `new` instead. `new` must not depend on `old`."""
+        self.edits.append(Edit("replace", (old, new)))
         waiting = [(old, new)]
         while waiting:
             old, new = waiting.pop()
@@ -115,6 +137,7 @@ class Dataflow:
 
     def declare(self, decl: SetDecl) -> None:
         """Add a set that steps compute on."""
+        self.edits.append(Edit("declare", (decl,)))
         old = self.schema
         if self._marks:
             self._journal.append(lambda: setattr(self, "schema", old))
@@ -131,7 +154,9 @@ class Dataflow:
             self._remove(self._equal, (node.form, node.operands))
             self._remove(self.nodes, number)
             self._remove(self.users, number)
+            self.touched[number] = None
             for operand in node.operands:
+                self.touched[operand] = None
                 self._remove(self.users[operand], number)
                 waiting.append(operand)
 
@@ -147,8 +172,10 @@ class Dataflow:
         self._remove(self._equal, (node.form, node.operands))
         self._put(self._equal, (changed, operands), user)
         self._put(self.nodes, user, replace(node, form=changed, operands=operands, fixed=fixed))
+        self.touched[user] = None
         for operand in node.operands:
             if operand not in operands:
+                self.touched[operand] = None
                 self._remove(self.users[operand], user)
         for operand in operands:
             self._use(operand, user)
@@ -203,11 +230,15 @@ class Dataflow:
             {number: dict(users) for number, users in self.users.items()},
             list(self.results),
             dict(self.inputs),
-            dict(self._equal),
-            self._next,
+            _equal=dict(self._equal),
+            _next=self._next,
         )
 
     # taking back
+
+    def listen(self) -> None:
+        """Start new records of `edits` and `touched`."""
+        self.edits, self.touched = [], {}
 
     def mark(self) -> int:
         """A point to return to; end it by `take_back` or `keep`, the innermost first."""
@@ -229,12 +260,14 @@ class Dataflow:
     def _fresh(self, node: Node) -> int:
         number = self._next
         self._next += 1
+        self.touched[number] = None
         self._put(self.nodes, number, node)
         self._put(self.users, number, dict[int, None]())
         return number
 
     def _use(self, operand: int, user: int) -> None:
         if user not in self.users[operand]:
+            self.touched[operand] = None
             self._put(self.users[operand], user, None)
 
     def _put(self, table: dict[Any, Any], key: object, value: object) -> None:
@@ -251,6 +284,7 @@ class Dataflow:
 
     def _put_result(self, position: int, number: int) -> None:
         old = self.results[position]
+        self.touched[old] = self.touched[number] = None
         if self._marks:
             self._journal.append(lambda: self.results.__setitem__(position, old))
         self.results[position] = number
