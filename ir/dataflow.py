@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from hectorite.ir.formula import with_slots
@@ -184,23 +185,19 @@ class Dataflow:
     # asking
 
     def order(self) -> list[int]:
-        """All nodes that the results need, operands first; the same for the same graph."""
-        found = dict[int, None]()
-        for result in self.results:
-            stack = [(result, iter(self.nodes[result].operands))]
-            seen = {result}
-            if result in found:
-                continue
-            while stack:
-                number, rest = stack[-1]
-                following = next((o for o in rest if o not in found and o not in seen), None)
-                if following is None:
-                    found[number] = None
-                    stack.pop()
-                else:
-                    seen.add(following)
-                    stack.append((following, iter(self.nodes[following].operands)))
-        return list(found)
+        """All nodes, operands first and otherwise in order of creation."""
+        waiting = {number: len(set(node.operands)) for number, node in self.nodes.items()}
+        ready = [number for number, left in waiting.items() if not left]
+        heapify(ready)
+        found = list[int]()
+        while ready:
+            number = heappop(ready)
+            found.append(number)
+            for user in self.users[number]:
+                waiting[user] -= 1
+                if not waiting[user]:
+                    heappush(ready, user)
+        return found
 
     def statements(self) -> Iterator[tuple[int, Node, Form]]:
         """The nodes that are no inputs, operands first."""
