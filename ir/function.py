@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from xdsl.dialects.builtin import FunctionType, StringAttr
-from xdsl.ir import Attribute, Block, Operation, Region
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.irdl import IRDLOperation, prop_def, region_def, traits_def
 from xdsl.parser import Parser
 from xdsl.printer import Printer
@@ -97,9 +97,9 @@ class NamedFunctionOp(IRDLOperation):
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
         printer.print_symbol_name(self.sym_name.data)
-        # Data is bound by name, so the printed names must be the parameters' own.
         for argument, name in zip(self.body.block.args, self.names, strict=True):
             argument.name_hint = name
+            _print_as(printer, argument, name)
         with printer.in_parens():
             printer.print_list(self.body.block.args, printer.print_block_argument)
         printer.print_string(" -> ")
@@ -110,3 +110,15 @@ class NamedFunctionOp(IRDLOperation):
                 printer.print_list(self.outputs, printer.print_attribute)
         printer.print_string(" ")
         printer.print_region(self.body, print_entry_block_args=False)
+
+
+def _print_as(printer: Printer, argument: SSAValue, name: str) -> None:
+    """Let a parameter be printed by its own name, since data is bound by that: a hint would lose a
+    number at its end, which the printer keeps for itself. Others do not get the name any more."""
+    printer._ssa_values[argument] = name  # pyright: ignore[reportPrivateUsage]
+    stem, _, number = name.rpartition("_")
+    taken = [(name, 1)]
+    if stem and number.isdecimal():
+        taken.append((stem, int(number) + 1))
+    for hint, following in taken:
+        printer.ssa_names[hint] = max(printer.ssa_names.get(hint, 0), following)
