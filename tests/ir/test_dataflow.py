@@ -10,7 +10,7 @@ from hectorite.ir.formula import Apply, Constant, Read, nary
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.statement_form import Shape, concat, form
 
-I, J, K = (IndexExpr.of(name) for name in "ijk")
+ROW, COLUMN, STEP = (IndexExpr.of(name) for name in "ijk")
 
 
 def product(kind="add", names="ijk"):
@@ -21,8 +21,8 @@ def product(kind="add", names="ijk"):
 
 
 def relu():
-    body = Apply("relu", (Read(0, (I, J)),))
-    return form("assign", (I, J), {"i": 4, "j": 4}, Shape((4, 4), "f32"), body)[0]
+    body = Apply("relu", (Read(0, (ROW, COLUMN)),))
+    return form("assign", (ROW, COLUMN), {"i": 4, "j": 4}, Shape((4, 4), "f32"), body)[0]
 
 
 def state(flow):
@@ -44,9 +44,9 @@ def test_names_of_variables_do_not_matter():
 
 
 def test_operands_are_numbered_as_they_appear():
-    body = Apply("mul", (Read(5, (I, K)), Read(2, (K, J))))
+    body = Apply("mul", (Read(5, (ROW, STEP)), Read(2, (STEP, COLUMN))))
     extents = {"i": 4, "j": 4, "k": 4}
-    made, slots, names = form("add", (I, J), extents, Shape((4, 4), "f32"), body)
+    made, slots, names = form("add", (ROW, COLUMN), extents, Shape((4, 4), "f32"), body)
     assert made is product()
     assert (slots, names) == ((5, 2), ("i", "j", "k"))
 
@@ -128,7 +128,7 @@ def test_concat_adds_extents():
 
 
 def test_nested_sums_are_one():
-    one, x = Constant(1.0, "f32"), Read(0, (I,))
+    one, x = Constant(1.0, "f32"), Read(0, (ROW,))
     assert nary("add", [nary("add", [x, one]), x]) == Apply("add", (x, one, x))
     assert nary("add", [x]) == x
 
