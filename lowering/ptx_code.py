@@ -66,7 +66,7 @@ class PtxCode:
         self.kernel_op = kernel
         self.region = kernel.body
         self.block = kernel.body.blocks[0]
-        self._constants: dict[tuple[Block, Any, str], SSAValue] = {}
+        self._constants: dict[tuple[Block, str, str, bool], SSAValue] = {}
 
     @classmethod
     def kernel(
@@ -129,24 +129,30 @@ class PtxCode:
             values = [operand.base, *operand.coordinates]
             return Slot(len(values), offset=operand.offset), values
         if isinstance(operand, int | float):
-            return Slot(), [self.constant(operand, self._kind(operand, suffix))]
+            return Slot(), [self._number(operand, suffix)]
         values = [
-            self.constant(item, self._kind(item, suffix)) if isinstance(item, int | float) else item
+            self._number(item, suffix) if isinstance(item, int | float) else item
             for item in operand
         ]
         # One value is written without braces, which every instruction allows.
         return Slot(len(values), braces=len(values) > 1), values
 
-    def _kind(self, number: float | int, suffix: tuple[str, ...]) -> str:
+    def _number(self, number: float | int, suffix: tuple[str, ...]) -> SSAValue:
+        """A number that stands in the text: it is not one that may be in a register instead."""
         types = [register_kind(type) for type in types_of(suffix)]
         if isinstance(number, float):
-            return next((k for k in reversed(types) if k in ("f32", "f64")), "f32")
-        last = types[-1] if types else None
-        return "b32" if last is None or last == "pred" else last
+            kind = next((k for k in reversed(types) if k in ("f32", "f64")), "f32")
+        else:
+            last = types[-1] if types else None
+            kind = "b32" if last is None or last == "pred" else last
+        return self._constant(number, kind, is_written=True)
 
     def constant(self, number: float | int, kind: str = "b32") -> SSAValue:
         """A number; the same one again where this block has it already."""
-        key = (self.block, repr(number), kind)
+        return self._constant(number, kind, is_written=False)
+
+    def _constant(self, number: float | int, kind: str, is_written: bool) -> SSAValue:
+        key = (self.block, repr(number), kind, is_written)
         if key not in self._constants:
             op = ConstantOp(number, kind)
             self.block.add_op(op)

@@ -138,3 +138,16 @@ def test_numbers_are_as_wide_as_what_they_are_added_to():
     text = text_of(code)
     assert re.search(r"add\.s64 %rd\d+, %rd\d+, 4;", text), text
     assemble(text)
+
+
+def test_numbers_stand_in_the_text_where_an_instruction_takes_nothing_else():
+    code = PtxCode.kernel("waits", ["x", "n"], ["b64", "b32"])
+    x, n = code.parameters
+    guard = code.op("setp.lt.s32", n, 5)
+    old = code.op("ld.global.b32", At(x), guard=guard, otherwise=[code.constant(0)])
+    code.op("bar.sync", 0)
+    code.op("cp.async.wait_group", 0)
+    code.op("st.global.b32", At(x), old)
+    text = text_of(code)
+    assert "cp.async.wait_group 0;" in text, text
+    assemble(text)
