@@ -156,7 +156,7 @@ class Dataflow:
             self._remove(self.nodes, number)
             self._remove(self.users, number)
             self.touched[number] = None
-            for operand in node.operands:
+            for operand in dict.fromkeys(node.operands):
                 self.touched[operand] = None
                 self._remove(self.users[operand], number)
                 waiting.append(operand)
@@ -174,7 +174,7 @@ class Dataflow:
         self._put(self._equal, (changed, operands), user)
         self._put(self.nodes, user, replace(node, form=changed, operands=operands, fixed=fixed))
         self.touched[user] = None
-        for operand in node.operands:
+        for operand in dict.fromkeys(node.operands):
             if operand not in operands:
                 self.touched[operand] = None
                 self._remove(self.users[operand], user)
