@@ -1,13 +1,14 @@
 """Sets of distinct tuples that passes compute on, and what is known about paths through them.
 
-Enters: a set and paths out of it, `(e.src, e.type)`. Leaves: the derived set whose elements are the
-distinct tuples, declared in the module or found there if it already was, with the map into it.
+Enters: a schema, a set and paths out of it, `(e.src, e.type)`. Leaves: the derived set whose
+elements are the distinct tuples, new or found if it already was there, with the map into it;
+`derive` declares it in a module, others in the schema that they search with.
 
     graph.derive @edge_src_type {src: node, type: etype} = distinct [e.src, e.type]
                                 for (e: edge) as src_type
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects.builtin import ModuleOp
@@ -15,7 +16,7 @@ from xdsl.dialects.builtin import ModuleOp
 from hectorite.dialects.graph import FuncOp
 from hectorite.dialects.graph_sets import DeriveOp, DimOp, SetOp, schema_of
 from hectorite.ir.index import IndexExpr, Path
-from hectorite.ir.schema import Derivation, Schema
+from hectorite.ir.schema import Derivation, Schema, SetDecl
 from hectorite.ir.space import TensorType
 
 Fields = tuple[str, ...]
@@ -106,12 +107,38 @@ def single_map(schema: Schema, set_name: str, paths: Sequence[Fields]) -> Factor
 
 def derive(module: ModuleOp, set_name: str, paths: Sequence[Fields]) -> Factor:
     """The map into the set of distinct tuples of the paths, declared if it is not yet."""
-    schema = schema_of(module)
-    core = independent(schema, set_name, paths)
-    position = _existing(schema, set_name, core) or _declare(module, schema, set_name, core)
-    factor = single_map(schema_of(module), set_name, [(position,), *paths])
-    assert factor is not None
+    decl, factor = distinct(schema_of(module), set_name, paths, set(_size_variables(module)))
+    derivation = None if decl is None else decl.derivation
+    if decl is not None and derivation is not None:
+        op = DeriveOp(
+            decl.name,
+            dict(decl.fields),
+            derivation.keys,
+            derivation.binders,
+            position=derivation.position,
+        )
+        block = module.body.block
+        declarations = [op for op in block.ops if isinstance(op, SetOp | DeriveOp | DimOp)]
+        block.insert_op_after(op, declarations[-1])
     return factor
+
+
+def distinct(
+    schema: Schema, set_name: str, paths: Sequence[Fields], taken: Collection[str] = ()
+) -> tuple[SetDecl | None, Factor]:
+    """The set of distinct tuples of the paths, None if the schema has it, and the map into it.
+    `taken` are names besides those of the schema that a new set must not have."""
+    core = independent(schema, set_name, paths)
+    decl = None
+    position = _existing(schema, set_name, core)
+    if position is None:
+        decl = _declaration(schema, set_name, core, taken)
+        assert decl.derivation is not None
+        position = str(decl.derivation.position)
+        schema = Schema({**schema.sets, decl.name: decl}, schema.sizes)
+    factor = single_map(schema, set_name, [(position,), *paths])
+    assert factor is not None
+    return decl, factor
 
 
 def derived_name(set_name: str, paths: Sequence[Fields]) -> str:
@@ -126,19 +153,17 @@ def _existing(schema: Schema, set_name: str, core: Sequence[Fields]) -> str | No
     return None
 
 
-def _declare(module: ModuleOp, schema: Schema, set_name: str, core: Sequence[Fields]) -> str:
-    sets = {*schema.sets, *schema.sizes, *_size_variables(module)}
-    name = _unused(derived_name(set_name, core), sets)
+def _declaration(
+    schema: Schema, set_name: str, core: Sequence[Fields], taken: Collection[str]
+) -> SetDecl:
+    name = _unused(derived_name(set_name, core), {*schema.sets, *schema.sizes, *taken})
     position = _unused(derived_name("", core).strip("_"), set(schema.fields_of(set_name)))
     fields = dict[str, str]()
     for path in core:
         fields[_unused("_".join(path), set(fields))] = schema.follow(set_name, path)
-    keys = [IndexExpr.of("e", *path) for path in core]
-    op = DeriveOp(name, fields, keys, [("e", set_name)], position=position)
-    block = module.body.block
-    declarations = [op for op in block.ops if isinstance(op, SetOp | DeriveOp | DimOp)]
-    block.insert_op_after(op, declarations[-1])
-    return position
+    keys = tuple(IndexExpr.of("e", *path) for path in core)
+    derivation = Derivation(keys, (("e", set_name),), position=position)
+    return SetDecl(name, tuple(fields.items()), derivation)
 
 
 def _size_variables(module: ModuleOp) -> Iterator[str]:
