@@ -67,7 +67,9 @@ class Dataflow:
     edits: list[Edit] = field(default_factory=list[Edit])
     """Calls of `add`, `replace` and `declare`, and"""
     touched: dict[int, None] = field(default_factory=dict[int, None])
-    """nodes made, changed, gone, or with other users, since `listen`."""
+    """nodes made, changed, gone, or with other users, and"""
+    became: dict[int, int] = field(default_factory=dict[int, int])
+    """replaced nodes with what stands for them; all since `listen`."""
     _equal: dict[tuple[Form, tuple[int, ...]], int] = field(
         default_factory=dict[tuple[Form, tuple[int, ...]], int]
     )
@@ -134,6 +136,7 @@ class Dataflow:
             for position, result in enumerate(self.results):
                 if result == old:
                     self._put_result(position, new)
+            self.became[old] = new
             self.drop(old)
 
     def declare(self, decl: SetDecl) -> None:
@@ -234,8 +237,8 @@ class Dataflow:
     # taking back
 
     def listen(self) -> None:
-        """Start new records of `edits` and `touched`."""
-        self.edits, self.touched = [], {}
+        """Start new records of `edits`, `touched` and `became`."""
+        self.edits, self.touched, self.became = [], {}, {}
 
     def mark(self) -> int:
         """A point to return to; end it by `take_back` or `keep`, the innermost first."""
@@ -256,6 +259,8 @@ class Dataflow:
 
     def _fresh(self, node: Node) -> int:
         number = self._next
+        if self._marks:
+            self._journal.append(lambda: setattr(self, "_next", number))
         self._next += 1
         self.touched[number] = None
         self._put(self.nodes, number, node)

@@ -1,0 +1,182 @@
+"""A graph under search: try a match, see what it costs, keep it or take it back.
+
+    trial = workspace.attempt(match)     the graph is changed, trial.delta says by how much
+    workspace.undo(trial)                as if nothing had been
+
+All stages of the search work through this. What they keep is recorded as moves, which `replay.py`
+does again on another graph of the same structure.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from hectorite.ir.dataflow import Dataflow, Edit
+from hectorite.lowering.search.ledger import Ledger, Undo
+from hectorite.lowering.search.step import Costs, Match, Rule
+
+GROWTH = 1.5
+"""How much more bytes of folded tensors there may be than before the search."""
+
+MANY_USERS = 32
+"""Nodes with more users than this connect places that have little to do with each other."""
+
+
+LEAST = 10**7
+"""A saving smaller than the cost of the graph over this is none."""
+
+
+@dataclass
+class Budget:
+    """How many more matches may be tried."""
+
+    left: int
+
+    @property
+    def spent(self) -> bool:
+        return self.left <= 0
+
+    def part(self, steps: int) -> "Budget":
+        """A budget of at most so many steps, taken out of this one; give back what remains."""
+        taken = max(0, min(steps, self.left))
+        self.left -= taken
+        return Budget(taken)
+
+    def give_back(self, part: "Budget") -> None:
+        """Return what a part did not use."""
+        self.left += max(0, part.left)
+        part.left = 0
+
+
+@dataclass(frozen=True)
+class Move:
+    """A match that was kept: what it did and where, in the numbers of its graph."""
+
+    rule: str
+    family: str
+    detail: str
+    nodes: tuple[int, ...]
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A match that is applied for now. `delta` is in attoseconds, negative if the graph is cheaper
+    with it; `affected` are the nodes that it changed or whose cost it changed."""
+
+    match: Match
+    delta: int
+    touched: tuple[int, ...]
+    affected: frozenset[int]
+    edits: tuple[Edit, ...]
+    mark: int
+    undo: Undo
+
+    @property
+    def move(self) -> Move:
+        match = self.match
+        return Move(match.rule, match.family, match.detail, match.nodes, self.edits)
+
+
+class Workspace:
+    """A graph, its ledger, the rules in force and the moves that were kept. Owns the graph."""
+
+    def __init__(
+        self,
+        flow: Dataflow,
+        rules: Sequence[Rule],
+        model: Costs,
+        budget: Budget,
+        cap: float | None = None,
+        ledger: Ledger | None = None,
+    ):
+        self.flow, self.rules, self.model, self.budget = flow, rules, model, budget
+        self.ledger = ledger or Ledger(flow, model)
+        self.cap = GROWTH * model.folded_bytes(flow) if cap is None else cap
+        self.moves = list[Move]()
+
+    @property
+    def total(self) -> int:
+        """The cost of the graph in attoseconds."""
+        return self.ledger.total
+
+    def fork(self, rules: Sequence[Rule] | None = None) -> "Workspace":
+        """A copy to go another way from here; it shares the budget."""
+        made = Workspace(
+            self.flow.copy(),
+            self.rules if rules is None else rules,
+            self.model,
+            self.budget,
+            self.cap,
+            self.ledger.copy(),
+        )
+        made.moves = list(self.moves)
+        return made
+
+    def matches(self, number: int) -> Iterator[Match]:
+        """What the rules offer at a node."""
+        for rule in self.rules:
+            yield from rule.matches(self.flow, number)
+
+    def again(self, number: int, match: Match) -> Match | None:
+        """The same match, found in the graph as it is now; None if it is gone."""
+        rules = (rule for rule in self.rules if rule.name == match.rule)
+        found = (other for rule in rules for other in rule.matches(self.flow, number))
+        same = (m for m in found if m.nodes == match.nodes and m.detail == match.detail)
+        return next(same, None)
+
+    def attempt(self, match: Match) -> Trial:
+        """Apply a match until `undo` or `keep`; several are ended the latest first."""
+        flow = self.flow
+        self.budget.left -= 1
+        before, mark = self.total, flow.mark()
+        flow.listen()
+        match.apply(flow)
+        drop_unused(flow)
+        touched, edits = tuple(flow.touched), tuple(flow.edits)
+        undo = self.ledger.update(flow, touched)
+        affected = frozenset((*touched, *undo))
+        return Trial(match, self.total - before, touched, affected, edits, mark, undo)
+
+    def undo(self, trial: Trial) -> None:
+        """Take a trial back."""
+        self.flow.take_back(trial.mark)
+        self.ledger.restore(trial.undo)
+
+    def keep(self, trial: Trial) -> None:
+        """Make a trial a move."""
+        self.flow.keep(trial.mark)
+        self.moves.append(trial.move)
+
+    def measure(self, match: Match) -> Trial:
+        """What a match would change; the graph stays as it is."""
+        trial = self.attempt(match)
+        self.undo(trial)
+        return trial
+
+    def saves(self, delta: int) -> bool:
+        """Whether a change of the cost is worth having."""
+        return delta * LEAST < -self.total
+
+    def grows(self, trial: Trial) -> bool:
+        """Whether the applied trial leaves more folded bytes than allowed."""
+        nodes = self.flow.nodes
+        if not any(number in nodes and nodes[number].fixed for number in trial.touched):
+            return False
+        return self.model.folded_bytes(self.flow) > self.cap
+
+    def around(self, touched: Iterable[int]) -> dict[int, None]:
+        """The nodes from which a match that has to do with these may be found, in order."""
+        flow = self.flow
+        near = dict.fromkeys(sorted(n for n in touched if n in flow.nodes))
+        for hop in range(2):
+            for number in list(near):
+                near.update(dict.fromkeys(flow.nodes[number].operands))
+                if hop == 0 or len(flow.users[number]) <= MANY_USERS:
+                    near.update(dict.fromkeys(sorted(flow.users[number])))
+        return near
+
+
+def drop_unused(flow: Dataflow) -> None:
+    """Remove what a change made or left without users."""
+    for number in sorted(flow.touched):
+        flow.drop(number)
