@@ -1,11 +1,13 @@
-"""The race on a GPU: everybody in one process, on one stream, timed by the events of the device.
+"""The race on a GPU: `python benchmarks/run.py SUITE --target cuda`.
 
 Enters: a suite's cases. Leaves: tables on the terminal, and `benchmarks/results/DEVICE-DATE.json`:
-versions, what the card can do (copies in bytes/s, matrix products in flop/s), and a row for each
-peer in each case. Every peer is checked before anybody is timed; rounds are interleaved, so that a
-card which gets warm does so for all, and medians count.
+versions, what the card can do, a row for each peer in each case, and who was left out and why. The
+file is written anew after every case, and keeps the rows of other cases that it holds already, so
+that a race may be cut short, and go on suite by suite.
 
-Peers that are not installed are left out by name. Where there is no driver it says so in one line.
+The race itself is in a process of its own (`gpu_process.py`). One that dies, hangs or loses its
+device takes nobody else along: the case is raced again without the peer that was at work.
+Where there is no driver it says so in one line.
 """
 
 from __future__ import annotations
@@ -13,239 +15,172 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import multiprocessing
 import os
 import re
+import statistics
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from benchmarks.cases import Case, Data, build
-from benchmarks.machine import Limits, bound
-from benchmarks.peers.table import GPU_ONLY, OURS, Call, Peer, Skip, all_peers
-from benchmarks.race import Entry
-from benchmarks.reference import expected, relative_error
-from benchmarks.report import Row, rows_of, show_case, show_summary
-from hectorite.backends.cuda_driver import CudaDevice, check, device, driver
-from hectorite.backends.cuda_events import Event
-from hectorite.backends.cuda_memory import Span, download, pool, synchronise
-from hectorite.ir.diagnostics import HectoriteError
+from benchmarks.cases import Case
+from benchmarks.gpu_process import Plan, Timed, serve
+from benchmarks.peers.table import OURS, matches
+from benchmarks.report import Row, milliseconds, rows_of, show_case, show_summary
 
 RESULTS = Path(__file__).parent / "results"
-RUNTIMES = (OURS, "torch", "inductor", "pyg", *GPU_ONLY)
-"""Who can run on a GPU at all."""
-
-NAMES = {
-    "torch CSR (MKL)": "torch CSR (cuSPARSE)",
-    "torch": "torch (cuBLAS)",
-}
-"""What the libraries behind a peer are here."""
-
-LEFT_OUT = ("torch oneDNN (packed)",)
-PACKAGES = ("cuda-python", "numpy", "torch", "torch_geometric", "triton", "cupy")
-COPIED = 1 << 28
-"""Bytes of the copy whose rate is the bandwidth."""
-
-ORDER = 8192
-"""Rows and columns of the matrices whose product gives the matrix rate."""
-
-CALLS = 10
-"""Calls of a peer in one round."""
+PATIENCE = 300.0
+"""Seconds that a peer may take to get ready, compiling included."""
 
 
 def race_on_gpu(chosen: argparse.Namespace, cases: Sequence[Case]) -> int:
     """Race all cases. Returns 1 if a result of ours was wrong or missing, or there is no GPU."""
-    try:
-        card = device()
-    except HectoriteError as error:
-        print(error.diagnostics[0].message, file=sys.stderr)
-        return 1
     os.environ["BENCHMARK_DEVICE"] = "cuda"
     os.environ.setdefault("OMP_NUM_THREADS", str(chosen.threads))
     screen = Console(width=None if sys.stdout.isatty() else 120)
     rounds = chosen.rounds or (2 if chosen.quick else 10)
-    with card.active():
-        rates = card_rates(
-            card, 1 << 22 if chosen.quick else COPIED, 512 if chosen.quick else ORDER
-        )
-        screen.print(f"{card.name}: {told(rates)}", highlight=False)
-        rows: list[Row] = []
-        raced = 0
+    rows: list[Row] = []
+    raced = 0
+    with Process(Plan(rounds, chosen.peers, chosen.quick, chosen.data_dir)) as process:
+        card = process.ask("card")
+        if "error" in card or "broken" in card:
+            print(card.get("error") or f"the GPU is unusable: {card['broken']}", file=sys.stderr)
+            return 1
+        screen.print(f"{card['device']}: {told(card['rates'])}", highlight=False)
+        record = Record(chosen.json, card, rounds)
         for case in cases:
-            try:
-                rows += race_case(case, chosen, card, rates, rounds, screen)
-                raced += 1
-            except FileNotFoundError as missing:
-                screen.print(f"skipped {case.name}: no file {missing.filename}")
+            answer = race_case(process, case)
+            if "missing" in answer:
+                screen.print(f"skipped {case.name}: no file {answer['missing']}")
+                continue
+            raced += 1
+            rows += shown(screen, case, answer, record)
     show_summary(screen, rows)
-    path = chosen.json or RESULTS / f"{slug(card.name)}-{datetime.date.today().isoformat()}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    facts = {"device": card.name, "target": card.target.name, "versions": versions(card)}
-    facts |= {"rates": rates, "rows": [row.as_json() for row in rows]}
-    path.write_text(json.dumps(facts, indent=1) + "\n")
-    screen.print(f"written to {path}", highlight=False)
+    screen.print(f"written to {record.path}", highlight=False)
     ours = sum(row.who == OURS for row in rows)
-    return 1 if chosen.peers in OURS and ours < raced else 0
+    return 1 if matches(OURS, chosen.peers) and ours < raced else 0
 
 
-def race_case(
-    case: Case,
-    chosen: argparse.Namespace,
-    card: CudaDevice,
-    rates: dict[str, float],
-    rounds: int,
-    screen: Console,
-) -> list[Row]:
-    """Race the peers of one case, show its table, return its rows."""
-    data = build(case, chosen.data_dir)
-    reference = expected(case, data)
-    wanted = [part.strip() for part in chosen.peers.split(",")]
-    entries: list[Entry] = []
-    calls: list[tuple[Entry, Call]] = []
-    for each in peers_of(case):
-        if not any(part in each.name for part in wanted):
-            continue
-        entry, call = prepared(each, case, data, reference)
-        entries.append(entry)
-        if call is not None:
-            calls.append((entry, call))
-    for _ in range(rounds):
-        for entry, call in calls:
-            entry.samples += [(seconds, 0.0) for seconds in timed(card, call)]
-    limit = bound(case, data, limits_of(case, rates))
-    rows, skipped = rows_of(case, limit, entries)
+def race_case(process: Process, case: Case) -> dict[str, Any]:
+    """What came of a case, raced as often as it takes to leave out peers that break the device."""
+    barred: dict[str, str] = {}
+    while True:
+        answer = process.ask("race", case, barred)
+        if "broken" not in answer:
+            return answer
+        if not process.at_work or process.at_work in barred:
+            return {"entries": [], "bound": None, "failed": answer["broken"]}
+        barred[process.at_work] = f"{answer['broken']}; the device was lost"
+        process.restart()
+
+
+def shown(screen: Console, case: Case, answer: dict[str, Any], record: Record) -> list[Row]:
+    """The rows of a case, on the screen and in the file."""
+    entries: list[Timed] = answer["entries"]
+    rows, skipped = rows_of(case, answer["bound"], entries)
     show_case(screen, rows, skipped, {entry.peer.name for entry in entries if entry.peer.expert})
+    hidden = {e.peer.name: statistics.median(e.device) for e in entries if e.device}
+    if hidden:
+        order = sorted(hidden, key=lambda name: hidden[name])
+        said = ", ".join(f"{name} {milliseconds(hidden[name])}" for name in order)
+        screen.print(f"  ms with launches hidden: {said}", highlight=False)
+    left_out = {each.who: each.reason for each in skipped}
+    if "failed" in answer:
+        left_out["everybody"] = answer["failed"]
+        screen.print(f"  {case.name} failed: {answer['failed']}", highlight=False)
+    record.add(case, [row.as_json() | {"device_s": hidden.get(row.who)} for row in rows], left_out)
     return rows
 
 
-def peers_of(case: Case) -> list[Peer]:
-    """The peers of a case that run on a GPU, by the names they have there."""
-    able = [
-        p
-        for p in all_peers()
-        if case.kind in p.kinds and p.runtime in RUNTIMES and p.name not in LEFT_OUT
-    ]
-    return [Peer(NAMES.get(p.name, p.name), p.runtime, p.kinds, p.prepare, p.expert) for p in able]
+class Process:
+    """The process that has the device. A context manager: leaving it ends the process."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.at_work = ""
+
+    def __enter__(self) -> Process:
+        self._start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._end()
+
+    def restart(self) -> None:
+        """Begin anew, which a device needs after a fault."""
+        self._end()
+        self._start()
+        self.ask("card")
+
+    def ask(self, *request: object) -> dict[str, Any]:
+        """The answer to a request; `at_work` is the peer that was last at work on it. Where the
+        process ends or is silent for too long, `broken` says so."""
+        self.at_work = ""
+        with suppress(OSError):  # it has ended, and what it said last is still in the pipe
+            self._pipe.send(request)
+        try:
+            while self._pipe.poll(PATIENCE):
+                said = self._pipe.recv()
+                if isinstance(said, dict):
+                    return said
+                self.at_work = said
+            reason = f"no answer in {PATIENCE:.0f} s"
+        except (EOFError, OSError):
+            self._process.join(5)
+            reason = f"its process ended with status {self._process.exitcode}"
+        return {"broken": reason}
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, self._plan), daemon=False)
+        self._process.start()
+        theirs.close()
+
+    def _end(self) -> None:
+        self._pipe.close()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
 
 
-def prepared(
-    each: Peer, case: Case, data: Data, reference: np.ndarray
-) -> tuple[Entry, Call | None]:
-    """A peer whose result has been checked, ready to be called, or why it does not compete."""
-    try:
-        call = each.prepare(dict(data), case)
-        result = as_array(call())
-        memory = peak_memory(call)
-    except Skip as reason:
-        return Entry(each, reason=str(reason)), None
-    except ImportError as reason:
-        return Entry(each, reason=f"not installed ({reason})"[:120]), None
-    except Exception as error:  # a peer may fail in any way; its row says how
-        return Entry(each, reason=f"{type(error).__name__}: {error}".split("\n")[0][:200]), None
-    entry = Entry(each, error=relative_error(result, reference), peak_mb=memory)
-    if not entry.error <= case.tolerance:
-        entry.reason = f"wrong result (relative error {entry.error:.1e})"
-        return entry, None
-    return entry, call
+class Record:
+    """The file of a device and a day."""
 
+    def __init__(self, path: Path | None, card: dict[str, Any], rounds: int) -> None:
+        today = datetime.date.today().isoformat()
+        self.path = path or RESULTS / f"{slug(card['device'])}-{today}.json"
+        self._facts = {"date": today, **card, "rounds": rounds}
+        before: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        same = before.get("device") == card["device"]
+        self._rows: list[dict[str, Any]] = before["rows"] if same else []
+        self._left_out: list[dict[str, Any]] = before["left_out"] if same else []
+        self.path.parent.mkdir(parents=True, exist_ok=True)
 
-def timed(card: CudaDevice, call: Call) -> list[float]:
-    """Seconds of each of CALLS calls, by events on the stream that everybody works on."""
-    stream = current_stream()
-    marks = [Event(card, stream)]
-    for _ in range(CALLS):
-        call()
-        marks.append(Event(card, stream))
-    return [end.since(start) for start, end in zip(marks, marks[1:], strict=False)]
+    def add(self, case: Case, rows: Sequence[dict[str, Any]], left_out: dict[str, str]) -> None:
+        """Enter what came of a case, in place of what the file says about it."""
+        here = {"suite": case.suite, "case": case.name}
 
+        def is_other(row: dict[str, Any]) -> bool:
+            return (row["suite"], row["case"]) != (case.suite, case.name)
 
-def current_stream() -> int:
-    """The stream of torch, which ours follows; without torch the default one."""
-    torch = sys.modules.get("torch")
-    return torch.cuda.current_stream().cuda_stream if torch is not None else 0
-
-
-def peak_memory(call: Call) -> float | None:
-    """MiB of the device that a call takes at its highest, None where torch does not count them."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return None
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    kept = call()
-    torch.cuda.synchronize()
-    del kept
-    return (torch.cuda.max_memory_allocated() - before) / 2**20
-
-
-def as_array(result: Any) -> np.ndarray:
-    """The result of any peer in the memory of the host."""
-    if isinstance(result, Span):
-        array = np.empty(result.shape, result.dtype)
-        download(result, array, 0)
-        synchronise(0)
-        return array
-    return result.detach().cpu().numpy()
-
-
-def card_rates(card: CudaDevice, copied: int, order: int) -> dict[str, float]:
-    """What the card does: `copy` in bytes/s, read and written; products in flop/s by type."""
-    source, target = (pool(0).empty((copied,), np.dtype(np.uint8), 0) for _ in range(2))
-
-    def copy() -> None:
-        move = driver().cuMemcpyDtoDAsync(target.address, source.address, copied, 0)
-        check(move, "copy")
-
-    rates = {"copy": 2 * copied / best(card, copy, 0)}
-    if find_spec("torch") is None:
-        return rates
-    from benchmarks.peers.torch_sparse_ops import threaded_torch
-
-    torch = threaded_torch()
-    for name in ("float16", "bfloat16", "float32"):
-        a, b = (torch.randn(order, order).to(getattr(torch, name)) for _ in range(2))
-        seconds = best(card, lambda a=a, b=b: a @ b, current_stream())
-        rates[name] = 2.0 * order**3 / seconds
-    return rates
-
-
-def best(card: CudaDevice, work: Any, stream: int) -> float:
-    """The shortest time of several."""
-    work()
-    marks = [Event(card, stream)]
-    for _ in range(20):
-        work()
-        marks.append(Event(card, stream))
-    return min(end.since(start) for start, end in zip(marks, marks[1:], strict=False))
-
-
-def limits_of(case: Case, rates: dict[str, float]) -> Limits:
-    """The rates that bound a case. Rows that are gathered are charged as copies: caches may do
-    better."""
-    flops = rates.get("float16" if case.kind == "gemm16" else "float32", float("inf"))
-    return Limits(flops, rates["copy"], {(1, 64): rates["copy"]}, "events of the device")
+        self._rows = [*filter(is_other, self._rows), *rows]
+        told = [here | {"who": who, "reason": reason} for who, reason in left_out.items()]
+        self._left_out = [*filter(is_other, self._left_out), *told]
+        facts = self._facts | {"rows": self._rows, "left_out": self._left_out}
+        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        fresh.write_text(json.dumps(facts, indent=1) + "\n")
+        fresh.replace(self.path)
 
 
 def told(rates: dict[str, float]) -> str:
     products = ", ".join(f"{n} {r / 1e12:.1f} Tflop/s" for n, r in rates.items() if n != "copy")
     return f"copies {rates['copy'] / 1e9:.0f} GB/s" + (f", {products}" if products else "")
-
-
-def versions(card: CudaDevice) -> dict[str, str | int]:
-    """The versions of the driver and of the packages that are installed."""
-    found: dict[str, str | int] = {"driver": card.driver_version}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def slug(name: str) -> str:

@@ -28,7 +28,7 @@ from rich.console import Console  # noqa: E402  (the line above makes `benchmark
 from benchmarks.cases import SUITES, Case, build, tensor_core_cases  # noqa: E402
 from benchmarks.compile_time import race_compilers  # noqa: E402
 from benchmarks.machine import Limits, bound, measure  # noqa: E402
-from benchmarks.peers.table import GPU_ONLY, OURS, Peer, all_peers  # noqa: E402
+from benchmarks.peers.table import GPU_ONLY, OURS, Peer, all_peers, matches  # noqa: E402
 from benchmarks.race import Arena, Entry  # noqa: E402
 from benchmarks.reference import expected  # noqa: E402
 from benchmarks.report import Row, rows_of, show_case, show_summary  # noqa: E402
@@ -61,10 +61,6 @@ def arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
 def available_cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def matches(name: str, parts: str) -> bool:
-    return not parts or any(part.strip() in name for part in parts.split(","))
 
 
 def cases_of(chosen: argparse.Namespace) -> list[Case]:

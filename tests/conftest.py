@@ -7,13 +7,16 @@ A file `tests/**/*.mlir` or `.hec` with lines such as
 is a test: each such command runs by calling `main`, and FileCheck reads what it prints. Lines that
 start with `not` must fail, `2>&1` joins the error stream. In `.hec` files the comment is `#`.
 
-`pytest --target cuda` runs the suite on a GPU, `--target ptx` on the executor of PTX.
+`pytest --target cuda` runs the suite on a GPU, `--target ptx` on the executor of PTX, and
+`--target cuda --stand-in` on the executor behind cuda-python, through the driver of `driver/`.
 """
 
 import io
 import os
 import re
 import shlex
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -25,11 +28,19 @@ from filecheck.matcher import Matcher
 from filecheck.options import Options, parse_argv_options
 from filecheck.parser import Parser
 
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # tests and benchmarks are used from the checkout, not installed
+
+from tests.driver import stand_in  # noqa: E402
+
 RUN = re.compile(r"^(?://|#|;) RUN: (.*)$", re.MULTILINE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--target", help="what programs run on where a test names no target")
+    parser.addoption(
+        "--stand-in", action="store_true", help="a CUDA driver that hands launches to the executor"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,6 +48,17 @@ def pytest_configure(config: pytest.Config) -> None:
     target = config.getoption("--target")
     if target:
         os.environ["HECTORITE_TARGET"] = target
+    if config.getoption("--stand-in"):
+        folder = tempfile.TemporaryDirectory(prefix="stand-in-")
+        config.add_cleanup(folder.cleanup)
+        stand_in.use(stand_in.build(Path(folder.name)))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """What the stand-in did, so that nobody takes a run without launches for one."""
+    if config.getoption("--stand-in"):
+        done = ", ".join(f"{count} {what}" for what, count in stand_in.calls().items())
+        terminalreporter.write_line(f"stand-in: {done or 'not started in this process'}")
 
 
 @pytest.fixture(scope="session")

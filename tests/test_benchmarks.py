@@ -15,11 +15,10 @@ import pytest
 
 pytest.importorskip("scipy")
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # `benchmarks` is run from the checkout, not installed
 
-from benchmarks import cases, machine, native, race, reference, report, run  # noqa: E402
-from benchmarks.peers.table import OURS, Peer, Skip, all_peers  # noqa: E402
-from tests.driver import stand_in  # noqa: E402
+from benchmarks import cases, machine, native, race, reference, report, run
+from benchmarks.peers.table import OURS, Peer, Skip, all_peers
+from tests.driver import stand_in
 
 KINDS = ("rgcn", "rgat", "hgt", "spmm", "sddmm", "gat", "gemm", "gemm16")
 
@@ -279,16 +278,8 @@ def test_a_race_on_a_gpu(tmp_path):
         assert all(row["median_s"] > 0 for row in facts["rows"])
 
 
-def test_a_race_without_a_gpu_is_one_line(monkeypatch, capsys):
-    from hectorite.backends import cuda_driver
-    from hectorite.ir.diagnostics import fail
-
-    def absent(ordinal=0):
-        raise fail("no GPU: there is no NVIDIA driver on this machine; use `cpu`")
-
-    monkeypatch.setattr(cuda_driver, "device", absent)
-    monkeypatch.setattr("benchmarks.gpu.device", absent)
+def test_a_race_without_a_gpu_is_one_line(monkeypatch, capfd):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert run.main(["sparse", "--quick", "--target", "cuda"]) == 1
-    assert capsys.readouterr().err.splitlines() == [
-        "no GPU: there is no NVIDIA driver on this machine; use `cpu`"
-    ]
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith("no GPU: ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +79,10 @@ def prepared(data: Data, case: Case) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def on_device(array: Any) -> Any:
-    """An array on the GPU: a torch tensor, or memory of our own where torch is not installed."""
-    if find_spec("torch") is not None:
+    """An array on the GPU: a torch tensor, or memory of our own where torch does not see it."""
+    from benchmarks.gpu_process import gpu_torch
+
+    if gpu_torch() is not None:
         from benchmarks.peers.torch_sparse_ops import tensor
 
         return tensor(array)

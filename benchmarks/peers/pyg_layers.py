@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.cases import FEATURES, HEADS, SLOPE, Case, Data
 from benchmarks.peers.table import Call, Skip, peer
 from benchmarks.peers.torch_layers import group_starts
-from benchmarks.peers.torch_sparse_ops import indices, tensor, threaded_torch
+from benchmarks.peers.torch_sparse_ops import indices, on_gpu, place, tensor, threaded_torch
 
 
 def fill(parameter, value: np.ndarray) -> None:
@@ -21,8 +21,11 @@ def fill(parameter, value: np.ndarray) -> None:
 
 
 def refuse_huge(byte_count: int, what: str) -> None:
-    """Skips a layer that would take most of the machine's memory."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Skips a layer that would take most of the memory of the machine, or of its GPU."""
+    if on_gpu():
+        memory = threaded_torch().cuda.mem_get_info()[1]
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if byte_count > memory / 4:
         raise Skip(f"{what}: {byte_count / 2**30:.0f} GiB")
 
@@ -50,6 +53,7 @@ def relational_convolution(data: Data, name: str) -> Call:
     # Its mean over each relation is the norm of the case.
     kind = getattr(nn, name)
     conv = kind(FEATURES, FEATURES, data["R"], aggr="mean", bias=False, is_sorted=True)
+    conv = conv.to(place())
     fill(conv.weight, data["W"])
     fill(conv.root, data["W0"])
     h, edges = tensor(data["h"]), torch.stack([indices(data["src"]), indices(data["dst"])])
@@ -64,6 +68,7 @@ def rgat(data: Data, case: Case) -> Call:
     from torch_geometric.nn import RGATConv
 
     conv = RGATConv(FEATURES, FEATURES, data["R"], heads=1, negative_slope=SLOPE, bias=False)
+    conv = conv.to(place())
     fill(conv.weight, data["W"])
     fill(conv.k, data["al"][0])
     fill(conv.q, data["ar"][0])
@@ -88,6 +93,7 @@ def hgt(data: Data, case: Case) -> Call:
         relations.append((str(ends[0][0]), f"relation{r}", str(ends[1][0])))
     names = [str(t) for t in range(data["T"])]
     conv = HGTConv(FEATURES, FEATURES, (names, relations), heads=1)
+    conv = conv.to(place())
     for t, name in enumerate(names):
         stacked = [data[w][t].reshape(FEATURES, FEATURES).T for w in ("Wk", "Wq", "Wv")]
         fill(conv.kqv_lin.lins[name].weight, np.concatenate(stacked))
@@ -123,6 +129,7 @@ def gat(data: Data, case: Case) -> Call:
     conv = GATConv(
         inputs, width, heads=HEADS, negative_slope=SLOPE, add_self_loops=False, bias=False
     )
+    conv = conv.to(place())
     fill(conv.lin.weight, data["W"].reshape(inputs, HEADS * width).T)
     fill(conv.att_src, data["al"])
     fill(conv.att_dst, data["ar"])

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.cases import FEATURES, HEADS, SLOPE, Case, Data
 from benchmarks.peers.table import Call, peer
 from benchmarks.peers.torch_layers import group_starts, weights_of
-from benchmarks.peers.torch_sparse_ops import indices, tensor, threaded_torch
+from benchmarks.peers.torch_sparse_ops import indices, place, tensor, threaded_torch
 
 
 def row_pointers(row: np.ndarray, n: int) -> np.ndarray:
@@ -46,7 +46,7 @@ class Compacted:
         """Sorted (type, node) pairs as an MKL matrix [types, nodes] of zeros."""
         starts = tensor(row_pointers(keys // self.n, relations))
         nodes = tensor((keys % self.n).astype(np.int32))
-        zero = self.torch.zeros(len(keys))
+        zero = self.torch.zeros(len(keys), device=place())
         return self.torch.sparse_csr_tensor(starts, nodes, zero, (relations, self.n))
 
     def matrix(self, values):
@@ -58,9 +58,9 @@ class Compacted:
     def softmax(self, score):
         """Softmax of score [entries] over each destination."""
         torch = self.torch
-        top = torch.full((self.n,), -torch.inf).scatter_reduce_(0, self.row, score, "amax")
+        top = score.new_full((self.n,), -torch.inf).scatter_reduce_(0, self.row, score, "amax")
         weight = score.sub_(top[self.row]).exp_()
-        total = torch.zeros(self.n).index_add_(0, self.row, weight)
+        total = score.new_zeros(self.n).index_add_(0, self.row, weight)
         return weight.div_(total[self.row])
 
 
@@ -108,7 +108,7 @@ def relational(data: Data, case: Case) -> Call:
         t = graph.matrix(graph.softmax(score)) @ transformed(v, p["Wm"])
         return by_node_type(torch.nn.functional.gelu(t), p["Wo"])
 
-    zero = torch.zeros(len(graph.col))
+    zero = torch.zeros(len(graph.col), device=place())
     norm = tensor(data["norm"][graph.order]) if case.kind == "rgcn" else None
     return {"rgcn": rgcn, "rgat": rgat, "hgt": hgt}[case.kind]
 
@@ -133,10 +133,10 @@ def attention(data: Data, case: Case) -> Call:
         to_source, to_target = ((z @ a)[:, :, 0] for a in (left, right))
         score = to_source[:, col].add_(to_target[:, row]).view(-1)
         score = torch.nn.functional.leaky_relu(score, SLOPE, True)
-        top = torch.full((HEADS * n,), -torch.inf)
+        top = score.new_full((HEADS * n,), -torch.inf)
         top.scatter_reduce_(0, row_of_head, score, "amax")
         share = score.sub_(top[row_of_head]).exp_()
-        total = torch.zeros(HEADS * n).index_add_(0, row_of_head, share)
+        total = score.new_zeros(HEADS * n).index_add_(0, row_of_head, share)
         share.div_(total[row_of_head])
         a = torch.sparse_csr_tensor(indptr, col_of_head, share, shape, check_invariants=False)
         return (a @ z.view(HEADS * n, -1)).view(HEADS, n, -1).transpose(0, 1).contiguous()

@@ -14,7 +14,13 @@ import numpy as np
 
 from benchmarks.cases import FEATURES, SLOPE, Case, Data
 from benchmarks.peers.table import Call, Skip, peer
-from benchmarks.peers.torch_sparse_ops import indices, row_softmax, tensor, threaded_torch
+from benchmarks.peers.torch_sparse_ops import (
+    compiler_for,
+    indices,
+    row_softmax,
+    tensor,
+    threaded_torch,
+)
 
 WEIGHTS = {
     "rgcn": ("W", "W0", "norm"),
@@ -62,7 +68,7 @@ def layer(data: Data, kind: str, gather_weights: bool):
         return by_group(x, w, edges_of)
 
     def into_nodes(message):
-        return torch.zeros(n, FEATURES).index_add(0, dst, message)
+        return message.new_zeros(n, FEATURES).index_add(0, dst, message)
 
     def rgcn(h):
         message = by_edge(h[src], p["W"]) * p["norm"][:, None]
@@ -104,7 +110,6 @@ def compiled_gather(data: Data, case: Case) -> Call:
 
 
 def compiled(data: Data, case: Case, gather_weights: bool) -> Call:
-    torch = threaded_torch()
-    torch._dynamo.reset()
+    torch = compiler_for(case)
     function, h = torch.compile(layer(data, case.kind, gather_weights)), tensor(data["h"])
     return lambda: function(h)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType
 
 import numpy as np
@@ -19,8 +19,7 @@ def threaded_torch() -> ModuleType:
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.set_grad_enabled(False)
-    if on_gpu():
-        torch.set_default_device("cuda")
+    torch.set_float32_matmul_precision("highest")  # no tf32 for anybody: nothing of ours uses it
     return torch
 
 
@@ -29,10 +28,23 @@ def on_gpu() -> bool:
     return os.environ.get("BENCHMARK_DEVICE") == "cuda"
 
 
+def place() -> str:
+    """Where tensors live. A default device would slow down every call of torch from Python."""
+    return "cuda" if on_gpu() else "cpu"
+
+
 def tensor(array: np.ndarray):
     """The array as a torch tensor, without a copy where it is contiguous and stays here."""
-    made = threaded_torch().from_numpy(np.ascontiguousarray(array))
-    return made.cuda() if on_gpu() else made
+    return threaded_torch().from_numpy(np.ascontiguousarray(array)).to(place())
+
+
+@lru_cache(maxsize=1)
+def compiler_for(case: Case) -> ModuleType:
+    """torch, whose compiler has forgotten the case before: it gives up on a function that it has
+    compiled for too many shapes, and what it compiled for this case must stay until it is timed."""
+    torch = threaded_torch()
+    torch._dynamo.reset()
+    return torch
 
 
 def indices(array: np.ndarray):
@@ -44,9 +56,9 @@ def row_softmax(torch, score, row, n: int):
     """Softmax of score [E] or [E, heads] over the entries of each row."""
     wide = row if score.ndim == 1 else row[:, None].expand_as(score)
     shape = (n, *score.shape[1:])
-    top = torch.full(shape, -torch.inf).scatter_reduce(0, wide, score, "amax")
+    top = score.new_full(shape, -torch.inf).scatter_reduce(0, wide, score, "amax")
     weight = (score - top[row]).exp()
-    return weight / torch.zeros(shape).index_add(0, row, weight)[row]
+    return weight / score.new_zeros(shape).index_add(0, row, weight)[row]
 
 
 def compressed(data: Data, values: np.ndarray):
@@ -72,7 +84,7 @@ def gathered(data: Data, case: Case):
     row, col, n = indices(data["row"]), indices(data["col"]), data["n"]
 
     def spmm(a, b):
-        return torch.zeros(n, b.shape[1]).index_add(0, row, a[:, None] * b[col])
+        return b.new_zeros(n, b.shape[1]).index_add(0, row, a[:, None] * b[col])
 
     def sddmm(a, p, q):
         return a * (p[row] * q[col]).sum(1)
@@ -82,7 +94,7 @@ def gathered(data: Data, case: Case):
         score = (z * al).sum(2)[col] + (z * ar).sum(2)[row]
         score = torch.nn.functional.leaky_relu(score, SLOPE)
         weight = row_softmax(torch, score, row, n)
-        return torch.zeros(z.shape).index_add(0, row, weight[:, :, None] * z[col])
+        return z.new_zeros(z.shape).index_add(0, row, weight[:, :, None] * z[col])
 
     names = {"spmm": ("A", "B"), "sddmm": ("A", "P", "Q"), "gat": ("x", "W", "al", "ar")}
     function = {"spmm": spmm, "sddmm": sddmm, "gat": gat}[case.kind]
@@ -99,8 +111,6 @@ def eager(data: Data, case: Case) -> Call:
 def compiled(data: Data, case: Case) -> Call:
     if case.kind == "spmm" and len(data["row"]) > 100_000 and not on_gpu():
         raise Skip("compiled scatters are atomic additions: 100x slower than CSR at this size")
-    torch = threaded_torch()
-    torch._dynamo.reset()
     function, arguments = gathered(data, case)
-    fused = torch.compile(function)
+    fused = compiler_for(case).compile(function)
     return lambda: fused(*arguments)

@@ -12,11 +12,9 @@ import pytest
 
 from hectorite.backends.cuda_driver import stream_handle
 from hectorite.ir.diagnostics import HectoriteError
+from tests.driver import stand_in
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.driver import stand_in  # noqa: E402
 
 pytest.importorskip("cuda.bindings.driver")
 NEEDS_COMPILER = pytest.mark.skipif(stand_in.COMPILER is None, reason="no C compiler")

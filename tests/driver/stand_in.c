@@ -1,14 +1,18 @@
 /* A library with the entry points of the CUDA driver that hectorite calls, for machines without one.
 
-   Enters: calls of cuda-python, which finds this as libcuda.so.1 through LD_LIBRARY_PATH. Leaves:
-   memory of the host in place of that of a device, and launches handed to a Python function that
-   stand_in_register was given, which executes the PTX.
+   Enters: calls of cuda-python, which finds this as libcuda.so.1 through LD_LIBRARY_PATH, or loaded
+   already. Leaves: memory of the host in place of that of a device, and launches handed to a Python
+   function that executes the PTX: stand_in.py, imported when the driver starts, gives it to
+   stand_in_register.
 
    It is stricter than a driver where that finds mistakes: work on streams is done only when someone
    waits for it, new memory is filled with rubbish, a call without a current context fails, and so
    does anything but launches and copies on a stream that is being captured. There is one device,
-   and one thread at a time may call. Never install this. */
+   and threads wait for each other. Never install this. */
 
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,12 +20,12 @@
 
 typedef int Status;
 enum {
-  SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201,
+  SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_CONTEXT = 201,
   INVALID_PTX = 218, UNSUPPORTED_PTX_VERSION = 222, INVALID_HANDLE = 400, NOT_FOUND = 500,
   ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900
 };
 
-#define MOST 4096
+#define MOST 65536
 #define RUBBISH 0xA5
 #define BYTES_MOST (1ull << 33)
 
@@ -34,6 +38,12 @@ static Launch launch_kernel;
 static Count parameter_count;
 static int calls[4];
 
+/* Threads take turns. Executing a launch calls back, so that one may hold the lock several times. */
+static pthread_mutex_t turn = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static int lock(void) { return pthread_mutex_lock(&turn); }
+static void unlock(int *held) { pthread_mutex_unlock(&turn); }
+#define IN_TURN __attribute__((cleanup(unlock), unused)) int held = lock()
+
 /* What the Python side uses ---------------------------------------------------------------- */
 
 void stand_in_register(Load load, Launch launch, Count count) {
@@ -45,9 +55,10 @@ static Allocation allocations[MOST];
 static int allocation_count;
 
 int stand_in_allocations(Allocation *to, int most) {
+  IN_TURN;
   int n = allocation_count < most ? allocation_count : most;
-  memcpy(to, allocations, n * sizeof *to);
-  return n;
+  if (n) memcpy(to, allocations, n * sizeof *to);
+  return allocation_count;
 }
 
 enum { COMPILED, LOADED, LAUNCHED, REPLAYED };
@@ -93,6 +104,7 @@ static Work *work(int kind) {
 }
 
 static Status later(Work *made) {
+  IN_TURN;
   *last_work = made;
   last_work = &made->next;
   return SUCCESS;
@@ -119,6 +131,7 @@ static void run(Work *each) {
 }
 
 static void forget(uint64_t address) {
+  IN_TURN;
   for (int i = 0; i < allocation_count; i++)
     if (allocations[i].address == address) {
       memset((void *)address, RUBBISH, allocations[i].size);
@@ -129,6 +142,7 @@ static void forget(uint64_t address) {
 }
 
 static Status finish(void) {
+  IN_TURN;
   while (first_work) {
     Work *each = first_work;
     first_work = each->next;
@@ -153,7 +167,23 @@ static Status finish(void) {
 
 /* Devices ------------------------------------------------------------------------------------ */
 
-Status cuInit(unsigned flags) { return getenv("STAND_IN_EMPTY") ? 100 : SUCCESS; }
+/* Have the Python that called register its functions; the checkout is in its path. */
+static int connected(void) {
+  int (*begin)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "PyGILState_Ensure");
+  void (*end)(int) = (void (*)(int))dlsym(RTLD_DEFAULT, "PyGILState_Release");
+  int (*run)(const char *) = (int (*)(const char *))dlsym(RTLD_DEFAULT, "PyRun_SimpleString");
+  if (!load_text && begin && end && run) {
+    int state = begin();
+    run("__import__('tests.driver.stand_in', fromlist=['register']).register()");
+    end(state);
+  }
+  return load_text != NULL;
+}
+Status cuInit(unsigned flags) {
+  const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+  if (getenv("STAND_IN_EMPTY") || (visible && !*visible)) return NO_DEVICE;
+  return connected() ? SUCCESS : NO_DEVICE;
+}
 Status cuDriverGetVersion(int *version) { return *version = 13000, SUCCESS; }
 Status cuDeviceGetCount(int *count) { return *count = 1, SUCCESS; }
 Status cuDeviceGet(int *device, int ordinal) {
@@ -206,6 +236,7 @@ Status cuLinkAddData_v2(void *state, int type, void *data, size_t size, const ch
   Linker *linker = state;
   if (strstr(data, ".version 99")) return UNSUPPORTED_PTX_VERSION;
   linker->text = strdup(data);
+  IN_TURN;
   if (load_text(data, linker->log, linker->size)) return INVALID_PTX;
   calls[COMPILED]++;
   return SUCCESS;
@@ -251,6 +282,7 @@ Status cuMemPoolSetAttribute(void *pool, int attribute, void *value) { return SU
 Status cuMemPoolTrimTo(void *pool, size_t bytes) { return SUCCESS; }
 Status cuMemAlloc_v2(uint64_t *address, size_t size) {
   NEEDS_CONTEXT;
+  IN_TURN;
   if (!size || allocation_count == MOST) return INVALID_VALUE;
   if (size > BYTES_MOST) return OUT_OF_MEMORY;
   void *made = aligned_alloc(256, (size + 255) / 256 * 256);

@@ -1,8 +1,7 @@
-"""The stand-in for the CUDA driver (`stand_in.c`) in a process of its own.
+"""The stand-in for the CUDA driver (`stand_in.c`), in this process or in others.
 
-Enters: a folder to build in, and Python code. Leaves: what the code printed, run where cuda-python
-finds the stand-in. Inside that process `register` tells the library to execute launches with the
-executor of PTX.
+Enters: a folder to build in. Leaves: a process where cuda-python finds the stand-in, which has
+launches executed by the executor of PTX (`register`, which the library calls when it starts).
 """
 
 from __future__ import annotations
@@ -27,19 +26,37 @@ def build(folder: Path) -> Path:
     assert COMPILER is not None
     made = folder / "libcuda.so.1"
     if not made.exists():
-        flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-Wl,-soname,libcuda.so.1"]
+        flags = ["-shared", "-fPIC", "-O1", "-pthread", "-Wall", "-Werror"]
+        flags.append("-Wl,-soname,libcuda.so.1")
         own = folder / f"{os.getpid()}.so"
-        subprocess.run([COMPILER, *flags, "-o", str(own), str(SOURCE)], check=True)
+        command = [COMPILER, *flags, "-o", str(own), str(SOURCE), "-ldl"]
+        subprocess.run(command, check=True)
         own.rename(made)
     return folder
 
 
-def run(folder: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def use(folder: Path) -> None:
+    """Have the library of a folder be the driver of this process and of those that it starts. The
+    loader knows it by the name inside it, so that it is found before any other driver."""
+    ctypes.CDLL(str(folder / "libcuda.so.1"))
+    os.environ.update(environment(folder))
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What a process needs in its environment to find the library of a folder, and this module."""
+    paths = {"LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(ROOT)}
+    before = {name: os.environ[name] for name in paths if os.environ.get(name)}
+    return {
+        name: os.pathsep.join([path, before[name]] if name in before else [path])
+        for name, path in paths.items()
+    }
+
+
+def run(folder: Path, code: str, **given: str) -> subprocess.CompletedProcess[str]:
     """Run Python code where the driver is the stand-in of `folder`."""
     outer = {name: os.environ[name] for name in os.environ if name != "HECTORITE_ASSEMBLER"}
-    inner = outer | {"LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(ROOT)} | environment
-    start = "from tests.driver.stand_in import register\nregister()\n"
-    command = [sys.executable, "-c", start + code]
+    inner = outer | environment(folder) | given
+    command = [sys.executable, "-c", code]
     return subprocess.run(
         command, env=inner, capture_output=True, text=True, check=False, timeout=300
     )
@@ -54,7 +71,7 @@ _KEPT: list[Any] = []
 
 
 def register() -> None:
-    """Have the library execute PTX. Call it once, before anything uses the driver."""
+    """Have the library of this process execute PTX."""
     library = ctypes.CDLL("libcuda.so.1")
     callbacks = (_LOAD(_load), _LAUNCH(_launch), _COUNT(_parameter_count))
     _KEPT.extend((library, *callbacks))
@@ -62,7 +79,10 @@ def register() -> None:
 
 
 def calls() -> dict[str, int]:
-    """How many texts were compiled and modules loaded, how many launches and replays there were."""
+    """How many texts were compiled and modules loaded, how many launches and replays there were;
+    nothing where the driver has not been started."""
+    if not _KEPT:
+        return {}
     return {name: _KEPT[0].stand_in_calls(n) for n, name in enumerate(COUNTED)}
 
 
@@ -108,9 +128,9 @@ def _launch(
     for parameter, pointer in zip(kernel.parameter_order, pointers, strict=True):
         start, size = offsets[parameter], sizes[parameter]
         parameters[start : start + size] = ctypes.string_at(pointer, size)
-    table = (_Allocation * 4096)()
-    count = _KEPT[0].stand_in_allocations(table, len(table))
-    known = [Allocation(each.address, each.size) for each in table[:count]]
+    table = (_Allocation * _KEPT[0].stand_in_allocations(None, 0))()
+    _KEPT[0].stand_in_allocations(table, len(table))
+    known = [Allocation(each.address, each.size) for each in table]
     try:
         geometry = Geometry((grid, 1, 1), (block, 1, 1), shared)
         kernel.launch(geometry, bytes(parameters), known)
