@@ -60,6 +60,17 @@ class Binding:
             if decl.derivation is not None:
                 self.size(decl.name)
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was bound, in the form in which it is given: sizes, and maps by field."""
+        sets = [decl for decl in self.schema.sets.values() if decl.derivation is None]
+        return {
+            decl.name: {field: self.map(decl.name, field) for field, _ in decl.fields}
+            if decl.fields
+            else self.size(decl.name)
+            for decl in sets
+        }
+
     def size(self, name: str) -> int:
         """Number of elements of a set, or value of a fixed size. KeyError if it is neither."""
         if name not in self._sizes:

@@ -39,6 +39,7 @@ def compile(
     function: str | None = None,
     cache: bool = True,
     reassociate: bool = True,
+    fixed: Mapping[str, Any] | None = None,
 ) -> Program:
     """Compile a program of the language, or IR of any level as `emit` prints it.
 
@@ -53,6 +54,8 @@ def compile(
     - `cache`: keep compiled code on disk, in `$HECTORITE_CACHE` or the platform's folder for it.
     - `reassociate`: let float sums be taken in another order, which they may unless values are
       infinite or a rounding decides something.
+    - `fixed`: arrays for parameters that are the same in every call, such as weights. The functions
+      then take the other parameters, and what depends on these alone is computed once.
 
     Raises `HectoriteError` listing what is wrong in the program or in these arguments.
     """
@@ -71,6 +74,10 @@ def compile(
     program = Program(text.name, facts, build_function, known, intake_of(target))
     for message in program.warnings:
         warnings.warn(message, UserWarning, stacklevel=2)
+    if fixed is not None:
+        from hectorite.frontend.fixed_split import fix_program
+
+        return fix_program(program, facts, fixed, text, target, reassociate, cache)
     if program.functions:
         last = list(program.functions.values())[-1]
         values = known | {n: v for n, v in facts.schema.sizes.items() if v is not None}

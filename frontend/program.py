@@ -276,7 +276,7 @@ class Function:
         self, binding: Binding | None, arguments: Mapping[str, Any]
     ) -> tuple[Executable, Binding, dict[str, Any], Sizes]:
         """Everything that a call needs, checked."""
-        bound = self._binding(binding)
+        bound = self.bound(binding)
         values, sizes = self.take(bound, arguments)
         self.check_ranges(bound, sizes)
         return self.executable(sizes), bound, values, sizes
@@ -350,7 +350,8 @@ class Function:
             run_checks(checks, binding, sizes)
             passed.add(key)
 
-    def _binding(self, binding: Any) -> Binding:
+    def bound(self, binding: Any) -> Binding:
+        """The binding that a call is given, checked; an empty one for a program without sets."""
         schema = self.facts.schema
         if binding is None:
             if schema.sets:

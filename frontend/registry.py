@@ -43,6 +43,7 @@ PASSES = {
     "simplify-access": ("hectorite.lowering.simplify_access", "SimplifyAccess"),
     "specialize-sizes": ("hectorite.lowering.specialize_sizes", "SpecializeSizes"),
     "split-contraction": ("hectorite.lowering.split_contraction", "SplitContraction"),
+    "split-fixed": ("hectorite.lowering.split_fixed", "SplitFixed"),
     "split-sum": ("hectorite.lowering.split_sum", "SplitSum"),
     "stage-products": ("hectorite.lowering.stage_products", "StageProducts"),
     "unroll-gathers": ("hectorite.lowering.unroll_gathers", "UnrollGathers"),

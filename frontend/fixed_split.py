@@ -1,0 +1,49 @@
+"""Rewriting a function whose arguments are partly fixed into two programs in one.
+
+Enters: the text of a program, names of fixed parameters, values of sizes. Leaves: a `Split`: the
+rewritten function, and the function that computes once what it takes instead (`split-fixed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hectorite.dialects.graph import FuncOp
+from hectorite.frontend.fixed import Split, fix
+from hectorite.frontend.program import Facts, Program, Sizes
+from hectorite.frontend.program_text import CODE, ProgramText
+from hectorite.frontend.targets import only
+from hectorite.ir.diagnostics import fail
+from hectorite.lowering.pipelines import Options, optimise
+from hectorite.lowering.split_fixed import fixed_name, split_fixed
+
+
+def fix_program(
+    program: Program,
+    facts: Facts,
+    fixed: Mapping[str, Any],
+    text: ProgramText,
+    target: str,
+    reassociate: bool,
+    cache: bool,
+) -> Program:
+    """Fix parameters of the functions of a program; see `compile`. Raises `HectoriteError` for an
+    unknown name, and for a program in a form past the graph level."""
+    if text.form in (*CODE, "tile"):
+        raise fail(
+            f"{text.name} holds {text.form}, in which parameters cannot be fixed any more",
+            expected="a program, or IR of the graph level",
+        )
+
+    def make(name: str, sizes: Sizes) -> Split:
+        from hectorite.frontend.api import compile
+
+        module = optimise(only(text.module, name), sizes, Options(reassociate))
+        (func,) = (op for op in module.ops if isinstance(op, FuncOp))
+        names = split_fixed(module, func, list(fixed), reassociate)
+        code = compile(str(module) + "\n", target, cache=cache, reassociate=reassociate)
+        once = code[fixed_name(name)] if names else None
+        return Split(code, code[name], once, names)
+
+    return fix(program, facts, fixed, make)
