@@ -1,0 +1,193 @@
+"""How large things are: sizes, distinct images of maps, the busiest element of a map.
+
+Enters: what is known (bound data, declared sizes, ranges), and the schema. Leaves: numbers for
+every dimension, estimated where nothing is known:
+
+    a size                        64
+    a set without maps            1000 elements
+    a set with maps               8 elements for each of its largest target
+    distinct images of k maps     n balls in as many bins as there are tuples: m * (1 - exp(-n / m))
+    the busiest image             4 times the mean
+
+A range (low, high) counts as its geometric mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import expm1, sqrt
+from typing import Any
+
+import numpy as np
+
+from hectorite.ir.schema import Derivation, Schema
+from hectorite.ir.space import Dim
+
+Fields = tuple[str, ...]
+Size = int | tuple[int, int]
+"""A number of elements, or the least and the greatest that it may be."""
+
+USUAL_SIZE = 64.0
+USUAL_SET = 1000.0
+USUAL_DEGREE = 8.0
+USUAL_SKEW = 4.0
+
+
+@dataclass
+class Extents:
+    """Sizes of what a program computes on.
+
+    `sizes` are numbers of elements of sets and values of sizes; `distinct` numbers of distinct
+    tuples of paths out of a set, `degree` the most elements that share one; `maps` are the maps
+    themselves where data is bound, from which both are counted when they are first asked for.
+    """
+
+    schema: Schema = field(default_factory=Schema)
+    sizes: Mapping[str, Size] = field(default_factory=dict[str, Size])
+    counts: Mapping[tuple[str, frozenset[Fields]], int] = field(
+        default_factory=dict[tuple[str, frozenset[Fields]], int]
+    )
+    degrees: Mapping[tuple[str, Fields], int] = field(default_factory=dict[tuple[str, Fields], int])
+    maps: Mapping[tuple[str, str], Any] = field(default_factory=dict[tuple[str, str], Any])
+    _known: dict[object, float] = field(default_factory=dict[object, float], repr=False)
+
+    def of(self, dim: Dim) -> float:
+        """Elements of a set, or the value of a size; at least 1."""
+        if isinstance(dim, int):
+            return float(max(dim, 1))
+        if dim not in self._known:
+            self._known[dim] = max(1.0, self._extent(dim))
+        return self._known[dim]
+
+    def distinct(self, owner: str, paths: Sequence[Fields]) -> float:
+        """Distinct tuples of these paths over the elements of a set."""
+        key = (owner, frozenset(paths))
+        if key not in self._known:
+            self._known[key] = max(1.0, self._distinct(owner, key[1]))
+        return self._known[key]
+
+    def degree(self, owner: str, path: Fields) -> float:
+        """Elements of a set that the busiest image of a path has."""
+        key = (owner, path)
+        if key not in self._known:
+            self._known[key] = max(1.0, self._degree(owner, path))
+        return self._known[key]
+
+    def declare(self, schema: Schema) -> None:
+        """Take a schema with more sets, or other ones; what was estimated is forgotten if a set
+        has another meaning now."""
+        old, self.schema = self.schema.sets, schema
+        if any(old.get(name, decl) != decl for name, decl in schema.sets.items()):
+            self._known.clear()
+
+    def _extent(self, dim: str) -> float:
+        known = self.sizes.get(dim, self.schema.sizes.get(dim))
+        if isinstance(known, tuple):
+            return sqrt(max(known[0], 1) * max(known[1], 1))
+        if known is not None:
+            return float(known)
+        decl = self.schema.sets.get(dim)
+        if decl is None:
+            return USUAL_SIZE
+        if decl.derivation is not None:
+            return self._derived(decl.derivation)
+        if not decl.fields:
+            return USUAL_SET
+        return USUAL_DEGREE * max(self.of(target) for _, target in decl.fields)
+
+    def _derived(self, derivation: Derivation) -> float:
+        paths = [key.path for key in derivation.keys]
+        variables = {path.variable for path in paths if path is not None}
+        if None not in paths and len(derivation.binders) == 1 and not derivation.conditions:
+            owner = derivation.binders[0][1]
+            return self.distinct(owner, [path.fields for path in paths if path is not None])
+        if len(variables) == 1 and None not in paths:
+            owner = dict(derivation.binders)[next(iter(variables))]
+            return self.distinct(owner, [path.fields for path in paths if path is not None])
+        return max(self.of(owner) for _, owner in derivation.binders)
+
+    def _distinct(self, owner: str, paths: frozenset[Fields]) -> float:
+        if () in paths:
+            return self.of(owner)
+        if (owner, paths) in self.counts:
+            return float(self.counts[owner, paths])
+        arrays = [self._images(owner, path) for path in sorted(paths)]
+        if arrays and all(array is not None for array in arrays):
+            return float(len(_distinct_rows([a for a in arrays if a is not None])[0]))
+        known = self._position_size(owner, paths)
+        if known is not None:
+            return known
+        elements, images = self.of(owner), 1.0
+        for path in paths:
+            images *= self.of(self.schema.follow(owner, path))
+        return images * -expm1(-elements / images)
+
+    def _position_size(self, owner: str, paths: frozenset[Fields]) -> float | None:
+        """The elements of a derived set that the paths are the keys of, or that one leads to."""
+        for decl in self.schema.sets.values():
+            derivation = decl.derivation
+            if derivation is None or derivation.position is None or decl.name not in self.sizes:
+                continue
+            keys = frozenset(key.path.fields for key in derivation.keys if key.path is not None)
+            if derivation.binders[0][1] == owner and paths in (
+                keys,
+                frozenset({(derivation.position,)}),
+            ):
+                return self.of(decl.name)
+        return None
+
+    def _degree(self, owner: str, path: Fields) -> float:
+        if (owner, path) in self.degrees:
+            return float(self.degrees[owner, path])
+        images = self._images(owner, path)
+        if images is not None and len(images):
+            return float(np.bincount(images).max())
+        mean = self.of(owner) / self.distinct(owner, [path])
+        return min(USUAL_SKEW * mean, self.of(owner))
+
+    def _images(self, owner: str, path: Fields) -> Any:
+        """Where each element is led to; None if a map is not known."""
+        images: Any = None
+        for name in path:
+            images = self._step(owner, name, images)
+            if images is None:
+                return None
+            owner = self.schema.follow(owner, (name,))
+        return images
+
+    def _step(self, owner: str, name: str, images: Any) -> Any:
+        array = self.maps.get((owner, name))
+        array = self._derived_map(owner, name) if array is None else np.asarray(array)
+        return array if array is None or images is None else array[images]
+
+    def _derived_map(self, owner: str, name: str) -> Any:
+        """A map out of a derived set, or the position map into one."""
+        for decl in self.schema.sets.values():
+            derivation = decl.derivation
+            if derivation is None or len(derivation.binders) != 1 or derivation.conditions:
+                continue
+            source = derivation.binders[0][1]
+            if (source, name) != (owner, derivation.position) and decl.name != owner:
+                continue
+            paths = [key.path for key in derivation.keys]
+            arrays = [None if p is None else self._images(source, p.fields) for p in paths]
+            if not arrays or any(array is None for array in arrays):
+                return None
+            first, place = _distinct_rows([array for array in arrays if array is not None])
+            if decl.name != owner:
+                return place
+            at = [field for field, _ in decl.fields].index(name)
+            return np.asarray(arrays[at])[first]
+        return None
+
+
+def _distinct_rows(arrays: Sequence[Any]) -> tuple[Any, Any]:
+    """Of the distinct tuples of arrays of one length, in lexicographic order: where each stands
+    first, and which each place has."""
+    first, place = np.unique(arrays[0], return_index=True, return_inverse=True)[1:]
+    for array in arrays[1:]:
+        _, numbers = np.unique(array, return_inverse=True)
+        code = place.astype(np.int64) * (int(numbers.max(initial=0)) + 1) + numbers
+        first, place = np.unique(code, return_index=True, return_inverse=True)[1:]
+    return first, place

@@ -1,0 +1,226 @@
+"""How statements are spread over the rows of kernels, and which two of them share a kernel.
+
+Enters: forms. Leaves: what the tile level will do with them, predicted from one statement or from
+two neighbours, so that costs stay local.
+
+    y[e.dst, o] += a[e] * z[e.src, o]      a visit of edges by dst, rows: node
+    a[e] = p[e] / s[e.dst]                 over elements: joins a visit of edges
+    z[n, o] = relu(y[n, o])                rows: n
+    C[i, j] += A[i, k] * B[k, j]           a block product, rows: i
+
+Two statements share a kernel, and what one gives the other never leaves the cache, if they have
+the same rows and the reader names its own row (or its own element of a visit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hectorite.ir.formula import Access, Apply, Cast, Formula, Read, variables
+from hectorite.ir.index import IndexExpr, Path
+from hectorite.ir.schema import Schema
+from hectorite.ir.space import Dim
+from hectorite.ir.statement_form import Form
+
+SMALLEST = 4
+"""Products with fewer terms than this along their inner dimensions are ordinary loops."""
+
+ENOUGH_ROWS = 256
+"""Further loops become rows until there are as many."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A product of blocks: variables of rows, columns (`lanes`) and terms (`inner`, `outer`), the
+    read of the weights, and the paths of the row that select weights."""
+
+    row: str
+    lanes: str
+    inner: str
+    outer: tuple[str, ...]
+    loops: tuple[str, ...]
+    weights: Read
+    groups: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """`rows` are what rows range over, `row_variables` the variables that stand for them. In a
+    visit of `visit` = (set, key), `element` is the variable of the elements. `over_elements` tells
+    that each element of a set with maps is a row, which a visit of that set may take over."""
+
+    rows: tuple[Dim, ...]
+    row_variables: tuple[str, ...] = ()
+    visit: tuple[str, tuple[str, ...]] | None = None
+    element: str | None = None
+    over_elements: bool = False
+    block: Block | None = None
+
+
+def spread(form: Form, schema: Schema, extent: Callable[[Dim], float]) -> Spread:
+    """How a statement is spread. `extent` gives the size of a dimension."""
+    dims = dict(form.dims)
+    block = block_of(form, schema, extent)
+    if block is not None:
+        return Spread((dims[block.row],), (block.row,), block=block)
+    for index in (*form.keys, *form.left):
+        path = index.path
+        if path is not None and path.fields:
+            owner = str(dims[path.variable])
+            rows: tuple[Dim, ...] = (schema.follow(owner, path.fields),)
+            if form.kind == "softmax":
+                return Spread((owner,), (path.variable,), over_elements=True)
+            return Spread(rows, (), (owner, path.fields), path.variable)
+    if form.kind == "concat":
+        return Spread(form.shape.dims[:1] if form.axis else ())
+    plain = [i.variable for i in (form.keys or form.left) if i.variable is not None]
+    if form.kind == "assign":
+        plain = [name for name, _ in form.dims]
+    names = _leading(list(dict.fromkeys(plain)), dims, schema, extent)
+    owners = [dims[name] for name in names]
+    elements = len(names) == 1 and owners[0] in schema.sets
+    elements = elements and bool(schema.fields_of(str(owners[0])))
+    return Spread(tuple(owners), tuple(names), over_elements=elements)
+
+
+def _leading(
+    names: list[str], dims: dict[str, Dim], schema: Schema, extent: Callable[[Dim], float]
+) -> list[str]:
+    """The first variable, and the next until there are rows enough; the last is for lanes."""
+    chosen, rows = list[str](), 1.0
+    for position, name in enumerate(names):
+        last = position == len(names) - 1
+        if rows >= ENOUGH_ROWS or (last and (chosen or dims[name] not in schema.sets)):
+            break
+        chosen.append(name)
+        rows = ENOUGH_ROWS if dims[name] in schema.sets else rows * extent(dims[name])
+    return chosen
+
+
+def block_of(form: Form, schema: Schema, extent: Callable[[Dim], float]) -> Block | None:
+    """The statement as a product of blocks: one factor moves along columns and terms, and no other
+    does along columns."""
+    left = [index.variable for index in form.left]
+    if form.kind != "add" or form.body is None or None in left or len(set(left)) != len(left):
+        return None
+    parts = _factors(form.body)
+    for row in left:
+        for part in parts:
+            read = part.argument if isinstance(part, Cast) else part
+            if not isinstance(read, Read) or not read.access or row is None:
+                continue
+            others = [other for other in parts if other is not part]
+            found = _block(form, read, others, row, schema, extent)
+            if found is not None:
+                return found
+    return None
+
+
+def _block(
+    form: Form,
+    weights: Read,
+    others: list[Formula],
+    row: str,
+    schema: Schema,
+    extent: Callable[[Dim], float],
+) -> Block | None:
+    dims, left = dict(form.dims), form.alone
+    depends = {name for other in others for name in variables(other)}
+    access = weights.access or ()
+
+    def serves(name: str) -> bool:
+        dim = dims[name]
+        return dim not in schema.sets and extent(dim) >= SMALLEST and _moves(access, name)
+
+    lanes = [n for i in reversed(access) for n in i.variables if n in left and n != row]
+    columns = next((name for name in lanes if serves(name)), None)
+    if columns is None or columns in depends or row not in depends:
+        return None
+    terms = [name for name in form.reduced if name in depends and serves(name)]
+    paths = [path for index in access for path in index.paths if path.variable == row]
+    if not terms or any(not path.fields for path in paths):
+        return None
+    inner = max(terms, key=lambda name: any(_last(other, name) for other in others))
+    outer = tuple(name for name in form.reduced if name != inner)
+    loops = tuple(name for name in left if name not in (row, columns))
+    if any(dims[name] in schema.sets for name in (*outer, *loops)):
+        return None
+    groups = tuple(dict.fromkeys(path.fields for path in paths))
+    return Block(row, columns, inner, outer, loops, weights, groups)
+
+
+def _factors(body: Formula) -> list[Formula]:
+    if isinstance(body, Apply) and body.function == "mul":
+        return [factor for argument in body.arguments for factor in _factors(argument)]
+    return [body]
+
+
+def _moves(access: Access, name: str) -> bool:
+    """Whether a read moves along one dimension as a variable grows, one element at a time."""
+    places = [index for index in access if name in index.variables]
+    return len(places) == 1 and _unit_step(places[0], name)
+
+
+def _unit_step(index: IndexExpr, name: str) -> bool:
+    terms = [t for t in index.terms if t.path is not None and t.path.variable == name]
+    plain = len(terms) == 1 and index.division is None
+    return plain and terms[0].coefficient == 1 and terms[0].path == Path(name)
+
+
+def _last(part: Formula, name: str) -> bool:
+    """Whether a factor moves along its last dimension with a variable."""
+    read = part.argument if isinstance(part, Cast) else part
+    return isinstance(read, Read) and bool(read.access) and name in read.access[-1].variables
+
+
+def shares_kernel(source: Form, made: Spread, reader: Form, used: Spread, slot: int) -> bool:
+    """Whether the reader finds, in the same kernel, each element of `source` that it reads in
+    `slot`. The spreads are those of the two forms."""
+    accesses = [read.access for read in reader.reads if read.slot == slot]
+    if reader.init and slot == reader.operands - 1:
+        accesses = [reader.left]
+    if made.block and used.block and made.block.groups != used.block.groups:
+        return False
+    if reader.kind == "concat":
+        return bool(used.rows) and used.rows == made.rows and made.visit is None
+    return bool(accesses) and all(
+        access is not None and _at_hand(source, made, used, access) for access in accesses
+    )
+
+
+def _at_hand(source: Form, made: Spread, used: Spread, access: Access) -> bool:
+    if made.visit is not None:
+        place = _place(source, Path(made.element or "", made.visit[1]))
+        return place is not None and _names_row(made, used, access[place].path)
+    if made.over_elements and used.visit is not None and used.visit[0] == made.rows[0]:
+        place = _place(source, Path(made.row_variables[0]))
+        return place is not None and access[place].variable == used.element
+    if not made.row_variables:
+        return False
+    if used.visit is not None or (used.over_elements and used.rows != made.rows):
+        place = _place(source, Path(made.row_variables[0]))
+        one = len(made.rows) == 1 and place is not None and used.visit is not None
+        key = Path(used.element or "", used.visit[1]) if used.visit else None
+        return one and used.rows == made.rows and access[place or 0].path == key
+    same = used.rows == made.rows and len(used.row_variables) == len(made.row_variables)
+    return same and all(
+        (place := _place(source, Path(theirs))) is not None and access[place].variable == mine
+        for mine, theirs in zip(used.row_variables, made.row_variables, strict=True)
+    )
+
+
+def _names_row(made: Spread, used: Spread, path: Path | None) -> bool:
+    """Whether a path is the row of the visit that `made` sums over."""
+    assert made.visit is not None
+    if used.visit is not None:
+        return used.visit == made.visit and path == Path(used.element or "", used.visit[1])
+    if used.over_elements and used.rows[0] == made.visit[0]:
+        return path == Path(used.row_variables[0], made.visit[1])
+    own = len(used.rows) == 1 and used.rows == made.rows
+    return own and path == Path(used.row_variables[0])
+
+
+def _place(form: Form, path: Path) -> int | None:
+    """The dimension of the result that a path selects."""
+    return next((i for i, index in enumerate(form.left) if index.path == path), None)

@@ -1,0 +1,297 @@
+"""What one statement does: operations by unit, bytes by way of access, kernels.
+
+Enters: a form, what its operands are, which of them are at hand in the same kernel, and sizes.
+Leaves: `Work`, numbers that `ir/roofline.py` turns into seconds.
+
+    y[e.dst, o] += a[e] * z[e.src, o]    2 * |edge| * 64 operations in vectors
+                                         |edge| gathered rows of 256 bytes out of z
+                                         |edge| steps of a visit of |node| rows
+                                         a and y streamed
+
+Operations count once for each value of the variables that they depend on. Equal parts of a body
+count once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from hectorite.ir.element import ELEMENTS
+from hectorite.ir.extents import Extents
+from hectorite.ir.formula import Access, Apply, Formula, Read, variables, walk
+from hectorite.ir.schema import Schema
+from hectorite.ir.space import Dim
+from hectorite.ir.spread import Block, Spread
+from hectorite.ir.statement_form import Form, Shape
+
+LANES = 8.0
+"""Innermost extents of fewer elements than this leave most of a vector empty."""
+
+TRANSCENDENTAL: Mapping[str, float] = {
+    "exp": 1.0,
+    "log": 1.3,
+    "sin": 1.6,
+    "cos": 1.6,
+    "tanh": 1.5,
+    "sigmoid": 1.3,
+    "silu": 1.3,
+    "erf": 1.6,
+    "gelu": 1.8,
+    "pow": 3.0,
+}
+"""Functions that are polynomials, in exponentials."""
+
+SLOW: Mapping[str, float] = {"div": 4.0, "sqrt": 6.0, "rsqrt": 8.0, "floordiv": 12.0, "mod": 12.0}
+"""Functions that cost as much as several additions."""
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Rows of `row` bytes, `count` of them, from places that lie in no order in `table` bytes."""
+
+    count: float
+    row: float
+    table: float
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of `rows` by `terms` by `columns`, `times` times. Blocks of rows are full to the
+    share `fill`; `unit` is what computes it."""
+
+    rows: float
+    columns: float
+    terms: float
+    times: float
+    fill: float
+    unit: str
+    weight_bytes: float
+
+
+@dataclass
+class Work:
+    """What a statement does. Operations and bytes are numbers of them."""
+
+    operations: dict[str, float] = field(default_factory=dict[str, float])
+    """By unit: fma_f32 and the like in vectors, transcendental, scalar."""
+    product: Product | None = None
+    streamed: float = 0.0
+    """Bytes read in order, each once."""
+    written: float = 0.0
+    gathers: tuple[Gather, ...] = ()
+    elements: float = 0.0
+    """Steps of visits."""
+    rows: float = 0.0
+    """Rows of visits."""
+    atomics: float = 0.0
+    launches: float = 0.0
+    tasks: float = 1.0
+    """Parts that could be done at the same time."""
+
+    @property
+    def flops(self) -> float:
+        """Operations of all units."""
+        own = 0.0
+        if self.product is not None:
+            p = self.product
+            own = 2.0 * p.rows * p.columns * p.terms * p.times
+        return own + sum(self.operations.values())
+
+    @property
+    def bytes(self) -> float:
+        """All bytes that are read, written and gathered."""
+        return self.streamed + self.written + sum(g.count * g.row for g in self.gathers)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a statement finds: shapes of its operands, whether each is at hand in its own kernel
+    (`near`), whether its result leaves the kernel, and whether it starts a kernel."""
+
+    shapes: tuple[Shape, ...]
+    near: tuple[bool, ...]
+    stored: bool
+    starts: bool
+
+
+def work_of(
+    form: Form, how: Spread, around: Surroundings, schema: Schema, extents: Extents, gpu: bool
+) -> Work:
+    """The work of a statement spread in this way."""
+    counting = _Counting(form, how, around, schema, extents, gpu)
+    work = Work(launches=float(around.starts))
+    if around.stored:
+        work.written = counting.bytes(form.shape)
+    if form.kind == "concat":
+        for shape, near in zip(around.shapes, around.near, strict=True):
+            work.streamed += 0.0 if near else counting.bytes(shape)
+        work.operations["fma_f32"] = counting.elements(form.shape)
+        return work
+    counting.add_operations(work)
+    counting.add_reads(work)
+    counting.add_visit(work)
+    return work
+
+
+@dataclass(frozen=True)
+class _Counting:
+    form: Form
+    how: Spread
+    around: Surroundings
+    schema: Schema
+    extents: Extents
+    gpu: bool
+
+    def points(self, names: Sequence[str]) -> float:
+        """Values of some index variables together."""
+        over = self.form.extents
+        return prod(self.extents.of(over[name]) for name in dict.fromkeys(names))
+
+    def elements(self, shape: Shape) -> float:
+        return prod(map(self.extents.of, shape.dims))
+
+    def bytes(self, shape: Shape) -> float:
+        return self.elements(shape) * _width(shape.element)
+
+    def add_operations(self, work: Work) -> None:
+        """Operations of the body and of the reduction."""
+        block = self.how.block
+        if block is not None:
+            work.product = self._product(block)
+        if self.form.kind == "softmax":
+            points = self.points([name for name, _ in self.form.dims])
+            self._count(work, "transcendental", points, TRANSCENDENTAL["exp"])
+            self._count(work, self._unit(self.form.shape.element), points, 4.0 + SLOW["div"])
+            # Maximum, sum and quotient each pass over the elements again.
+            work.streamed += 3.0 * points * _width(self.form.shape.element)
+            return
+        every = [name for name, _ in self.form.dims]
+        inner = set() if block is None else {block.lanes}
+        for part in dict.fromkeys(walk(self.form.body)) if self.form.body is not None else ():
+            if isinstance(part, Apply):
+                names = variables(part)
+                if inner and inner <= set(names):
+                    continue  # the product itself
+                self._apply(work, part, names)
+        if self.form.kind != "assign" and block is None:
+            self._count(work, self._unit(self.form.shape.element, every), self.points(every), 1.0)
+
+    def _apply(self, work: Work, part: Apply, names: Sequence[str]) -> None:
+        points = self.points(names)
+        heavy = TRANSCENDENTAL.get(part.function)
+        if heavy is not None:
+            self._count(work, "transcendental", points, heavy)
+            return
+        each = SLOW.get(part.function, 1.0)
+        amount = max(1, len(part.arguments) - 1) * each
+        self._count(work, self._unit(self.form.shape.element, names), points, amount)
+
+    def _count(self, work: Work, unit: str, points: float, each: float) -> None:
+        work.operations[unit] = work.operations.get(unit, 0.0) + points * each
+
+    def _unit(self, element: str, names: Sequence[str] = ()) -> str:
+        """Where elements are computed: in vectors if some variable makes some."""
+        wide = not names or any(self._is_wide(name) for name in names)
+        if not wide and not self.gpu:
+            return "scalar"
+        if not ELEMENTS[element].is_float:
+            return "int"
+        return "fma_f64" if element == "f64" else "fma_f32"
+
+    def _is_wide(self, name: str) -> bool:
+        """Whether a variable may lie in lanes: one of fixed extent, or one that is the only one."""
+        dim = self.form.extents[name]
+        alone = len(self.form.dims) == 1
+        return (dim not in self.schema.sets or alone) and self.extents.of(dim) >= LANES
+
+    def _product(self, block: Block) -> Product:
+        over = self.form.extents
+        rows, times = self.extents.of(over[block.row]), self.points(block.loops)
+        terms = self.points((block.inner, *block.outer))
+        columns = self.extents.of(over[block.lanes])
+        height, fill, groups = 6.0, 1.0, 1.0
+        if block.groups:
+            groups = min(rows, self.extents.distinct(str(over[block.row]), block.groups))
+            each = rows / groups
+            fill = each / (height * (each // height + 1.0)) if each % height else 1.0
+        element = self.around.shapes[block.weights.slot].element
+        unit = {"f16": "tensor_f16", "bf16": "tensor_f16", "tf32": "tensor_tf32"}.get(element)
+        bytes = groups * times * columns * terms * _width(element)
+        if unit is None or not self.gpu:
+            unit = self._unit(self.form.shape.element)
+        return Product(rows, columns, terms, times, fill, unit, bytes)
+
+    def add_reads(self, work: Work) -> None:
+        """Bytes of operands that are not at hand."""
+        gathers = list[Gather]()
+        done = set[tuple[int, Access]]()
+        for read in self.form.reads:
+            if read.access is None or self.around.near[read.slot]:
+                continue
+            if (read.slot, read.access) in done:
+                continue
+            done.add((read.slot, read.access))
+            self._read(work, gathers, read, read.access)
+        if self.form.init and not self.around.near[-1]:
+            work.streamed += self.bytes(self.around.shapes[-1])
+        work.gathers = tuple(gathers)
+
+    def _read(self, work: Work, gathers: list[Gather], read: Read, access: Access) -> None:
+        shape = self.around.shapes[read.slot]
+        if self.how.block is not None and read == self.how.block.weights and work.product:
+            work.streamed += work.product.weight_bytes
+            return
+        last = max((at for at, index in enumerate(access) if self._jumps(index.paths)), default=-1)
+        names = [name for index in access for name in index.variables]
+        used = min(self.bytes(shape), self.points(names) * _width(shape.element))
+        if last < 0:
+            work.streamed += used
+            return
+        leading = [name for index in access[: last + 1] for name in index.variables]
+        rest = [name for index in access[last + 1 :] for name in index.variables]
+        row = self.points([n for n in rest if n not in leading]) * _width(shape.element)
+        images = self._images(access[: last + 1], shape.dims)
+        gathers.append(Gather(self.points(leading), row, min(self.bytes(shape), images * row)))
+
+    def _jumps(self, paths: Sequence[object]) -> bool:
+        """Whether an index leads to places that are in no order as the statement goes on."""
+        visit = self.how.visit
+        for path in paths:
+            fields, variable = getattr(path, "fields", ()), getattr(path, "variable", "")
+            if visit is not None and variable == self.how.element:
+                if fields != visit[1]:
+                    return True
+            elif fields:
+                return True
+        return False
+
+    def _images(self, access: Access, dims: Sequence[Dim]) -> float:
+        """Places that the leading indices of an access reach."""
+        total = 1.0
+        for index, dim in zip(access, dims, strict=False):
+            extent = self.extents.of(dim)
+            path = index.path
+            if path is not None and path.fields:
+                owner = str(self.form.extents[path.variable])
+                extent = min(extent, self.extents.distinct(owner, [path.fields]))
+            total *= extent
+        return total
+
+    def add_visit(self, work: Work) -> None:
+        """Steps of the loops over elements; tasks."""
+        visit = self.how.visit
+        work.tasks = prod(map(self.extents.of, self.how.rows))
+        if visit is None:
+            return
+        work.elements, work.rows = self.extents.of(visit[0]), work.tasks
+        if self.gpu:
+            # A row that has much more than its share is split, and its parts are added together.
+            share = work.elements / 1024.0
+            busiest = self.extents.degree(*visit)
+            work.atomics = busiest if busiest > share else 0.0
+
+
+def _width(element: str) -> float:
+    return float(ELEMENTS[element].storage.itemsize)
