@@ -60,7 +60,7 @@ def redo(flow: Dataflow, edits: Iterable[Edit], numbers: dict[int, int]) -> tupl
 
 
 def again(flow: Dataflow, steps: Iterable[Step]) -> Dataflow:
-    """The graph after the first steps of an outcome, from the graph that was given to `optimise`."""
+    """The graph after the first steps of an outcome, from the graph given to `optimise`."""
     made, _ = renumbered(flow)
     numbers = {number: number for number in made.nodes}
     for step in steps:

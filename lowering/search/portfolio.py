@@ -1,0 +1,192 @@
+"""All searches together: `optimise` gives the cheapest graph that any of them finds.
+
+    the whole graph:   descent                                      greedy
+    each region:       descent, chains, discrepancies, best first   equal regions once
+    small graphs:      discrepancies over the whole graph
+    again with shifted borders; all of it again from what was found, until nothing is gained
+
+Every search starts from the cheapest graph so far or from the one given, and replaces the cheapest
+only by something cheaper, so the outcome is never dearer than the input, whatever the budget. A
+budget is a number of matches that each round may try, not a time: the outcome is the same on every
+machine. An outcome searched again stays as it is, since its last round has found nothing.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from hectorite.ir.dataflow import Dataflow
+from hectorite.lowering.search.best_first import best_first
+from hectorite.lowering.search.descent import descend
+from hectorite.lowering.search.discrepancy import discrepancies
+from hectorite.lowering.search.ledger import ATTOSECOND, Ledger
+from hectorite.lowering.search.lookahead import look_ahead
+from hectorite.lowering.search.regions import Region, regions
+from hectorite.lowering.search.replay import carry_over, redo, renumbered
+from hectorite.lowering.search.step import Costs, Outcome, Refusal, Rule, Step
+from hectorite.lowering.search.workspace import Budget, Move, Workspace
+
+BUDGET = 20_000
+REGION = 4_000
+"""Matches that may be tried in one region."""
+ALPHAS = (Fraction(105, 100), Fraction(12, 10))
+POPS = 60
+MOST_DELAYS = 36
+SMALL = 1_000
+"""Statements in a graph that is searched as a whole by more than descent."""
+
+Moves = list[Move]
+
+
+@dataclass(frozen=True)
+class Forbidden:
+    """Rules and families that may not be used, by name."""
+
+    names: Collection[str] = ()
+
+    def allowed(self, rules: Sequence[Rule]) -> list[Rule]:
+        """The other rules, in an order that does not depend on how they were collected."""
+        kept = [r for r in rules if r.name not in self.names and r.family not in self.names]
+        return sorted(kept, key=lambda rule: (rule.family, rule.name))
+
+
+def optimise(
+    flow: Dataflow,
+    rules: Sequence[Rule],
+    model: Costs,
+    budget: int = BUDGET,
+    forbid: Collection[str] = (),
+) -> Outcome:
+    """The cheapest graph found that is equal to this one. The graph itself stays as it is."""
+    chosen = Forbidden(forbid).allowed(rules)
+    original, _ = renumbered(flow)
+    current = Workspace(original, chosen, model, Budget(0))
+    before, tried = current.total, 0
+    solved = dict[str, Moves]()
+    while budget > 0:
+        fresh, numbers = renumbered(current.flow)
+        start = Workspace(fresh, chosen, model, Budget(budget), current.cap)
+        best = _round(start, solved)
+        tried += budget - start.budget.left
+        back = {new: old for old, new in numbers.items()}
+        current = current.fork()
+        if not carry_over(current, best.moves, back):
+            break
+    start, _ = renumbered(flow)
+    return _outcome(start, current.moves, model, before, tried)
+
+
+def _round(start: Workspace, solved: dict[str, Moves]) -> Workspace:
+    """Every search once, from one graph."""
+    greedy = start.fork()
+    descend(greedy)
+    best = _cheapest(start, greedy)
+    apart = start.fork()
+    _solve_regions(apart, solved)
+    descend(apart)
+    best = _cheapest(best, apart)
+    if len(start.flow.nodes) <= SMALL:
+        fired = {move.family for move in [*greedy.moves, *best.moves]}
+        for other in discrepancies(start, fired, descend, MOST_DELAYS):
+            best = _cheapest(best, other)
+    for shift in (0, 1):
+        again = best.fork()
+        _solve_regions(again, solved, shift)
+        descend(again, [n for n in again.flow.nodes if n not in best.flow.nodes])
+        best = _cheapest(best, again)
+    return best
+
+
+def _cheapest(best: Workspace, other: Workspace) -> Workspace:
+    return other if best.saves(other.total - best.total) else best
+
+
+def _solve_regions(workspace: Workspace, solved: dict[str, Moves], shift: int = 0) -> None:
+    """Solve each region of a graph and bring the solution into it."""
+    cut = regions(workspace.flow, shift)
+    fresh = {region.key: region for region in cut if region.key not in solved}
+    for left, (key, region) in zip(range(len(fresh), 0, -1), fresh.items(), strict=True):
+        part = workspace.budget.part(min(REGION, workspace.budget.left // (2 * left) + 1))
+        solved[key] = _solve(region, workspace, part)
+        workspace.budget.give_back(part)
+    for region in cut:
+        carry_over(workspace, solved[region.key], dict(region.places))
+
+
+def _solve(region: Region, outer: Workspace, budget: Budget) -> Moves:
+    """The moves to the cheapest graph found for one region."""
+    start = Workspace(region.flow, outer.rules, outer.model, budget)
+    best = start.fork()
+    descend(best)
+    fired = {move.family for move in best.moves}
+    for other in discrepancies(start, fired, descend, MOST_DELAYS):
+        best = _cheapest(best, other)
+    for alpha in ALPHAS:
+        best = _cheapest(best, best_first(start, alpha, POPS))
+    ahead = best.fork()
+    while look_ahead(ahead):
+        descend(ahead, [n for n in ahead.flow.touched if n in ahead.flow.nodes])
+    best = _cheapest(best, ahead)
+    for alpha in ALPHAS:
+        best = _cheapest(best, best_first(best, alpha, POPS))
+    return best.moves
+
+
+def _outcome(flow: Dataflow, moves: Moves, model: Costs, before: int, tried: int) -> Outcome:
+    """The moves from the start, as steps with names and costs."""
+    ledger = Ledger(flow, model)
+    numbers = {number: number for number in flow.nodes}
+    steps = list[Step]()
+    for move in moves:
+        names = [flow.nodes[numbers[n]].name for n in move.nodes if numbers.get(n) in flow.nodes]
+        cost = ledger.total
+        edits = redo(flow, move.edits, numbers)
+        ledger.update(flow, tuple(flow.touched))
+        steps.append(
+            Step(
+                move.rule,
+                move.family,
+                move.detail,
+                tuple(dict.fromkeys(name for name in names if name)),
+                cost * ATTOSECOND,
+                ledger.total * ATTOSECOND,
+                None,
+                edits,
+            )
+        )
+    after = ledger.total * ATTOSECOND
+    return Outcome(flow, _chained(steps), before * ATTOSECOND, after, tried)
+
+
+def _chained(steps: Sequence[Step]) -> list[Step]:
+    """Steps with the losing chains numbered: from a step that loses to where it is made up for."""
+    found, chain, level = list[Step](), 0, None
+    for step in steps:
+        if level is None and step.after > step.before:
+            chain, level = chain + 1, step.before
+        found.append(step if level is None else replace(step, chain=chain))
+        if level is not None and step.after < level:
+            level = None
+    return found
+
+
+def refusals(
+    flow: Dataflow, rules: Sequence[Rule], model: Costs, forbid: Collection[str] = ()
+) -> list[Refusal]:
+    """What could still be applied to a graph and why it was not, the smallest loss first."""
+    found = list[Refusal]()
+    fresh, _ = renumbered(flow)
+    workspace = Workspace(fresh, sorted(rules, key=lambda r: (r.family, r.name)), model, Budget(0))
+    for place in fresh.order():
+        for match in list(workspace.matches(place)):
+            names = tuple(n for n in (fresh.nodes[m].name for m in match.nodes) if n)
+            trial = workspace.attempt(match)
+            grows = workspace.grows(trial)
+            workspace.undo(trial)
+            forbidden = match.rule in forbid or match.family in forbid
+            why = (
+                "forbidden" if forbidden else "folded tensors grow" if grows else "dearer"
+            )
+            loss = trial.delta * ATTOSECOND
+            found.append(Refusal(match.rule, match.family, match.detail, names, loss, why))
+    return sorted(found, key=lambda refusal: (refusal.loss, refusal.rule, refusal.statements))
