@@ -27,12 +27,19 @@ def lower(flow: Dataflow, module: ModuleOp, name: str) -> None:
     """Put the statements of `flow` in the place of the body of the function called `name`."""
     func = next(op for op in module.ops if isinstance(op, FuncOp) and op.sym_name.data == name)
     _declare_sets(flow, module)
+    write_body(flow, func)
+
+
+def write_body(flow: Dataflow, func: FuncOp) -> dict[int, SSAValue]:
+    """Write the statements of `flow` into a function in the place of what it held; its arguments
+    are inputs of the same names. Returns the value of each node."""
     for op in list(func.body.block.ops):
         op.detach()
     writer = _Writer(func, flow)
     for number, node, form in flow.statements():
         writer.values[number] = writer.statement(node, form)
     func.body.block.add_op(ReturnOp(*(writer.values[number] for number in flow.results)))
+    return writer.values
 
 
 def type_of(shape: Shape) -> Attribute:
