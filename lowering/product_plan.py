@@ -26,14 +26,14 @@ from hectorite.ir.layout import Digit, Layout
 from hectorite.ir.scalar import scalar_type
 from hectorite.ir.space import TensorType
 from hectorite.lowering.layouts import power_below
-from hectorite.lowering.stage_products import UNIT, constant_value, is_shared
+from hectorite.lowering.stage_products import GROUP, UNIT, constant_value, is_shared
 
 WARP = 32
 ROWS, COLUMNS = 16, 8
 """Of one tensor instruction, which takes 32 bytes of k of each row."""
 STEP_BYTES = 32
-GROUP, GROUP_ROWS = 128, 64
-"""Threads of a group of four warps, and rows of one of its instructions."""
+GROUP_ROWS = 64
+"""Rows of one instruction of a group of four warps."""
 VECTOR_BYTES = 16
 
 

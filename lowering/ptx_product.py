@@ -15,6 +15,7 @@ from typing import Any
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import ProductOp
+from hectorite.dialects.tile_async import CopyOp
 from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.layout import Layout
 from hectorite.ir.scalar import scalar_type
@@ -30,6 +31,9 @@ from hectorite.lowering.tile_layouts import is_tile
 
 FEW_ACCUMULATORS = 64
 """Accumulators of a thread with which half of 128 registers are left."""
+
+FEW_COPIES = 32
+"""Runs that a thread copies for which it has registers enough with that."""
 
 _KINDS: dict[type[Plan], Any] = {
     MmaPlan: ptx_product_mma,
@@ -77,16 +81,25 @@ def resident(kernel: PtxKernel) -> int | None:
     """How many blocks of a kernel with products an SM shall hold at once; None for others.
 
     Where tensor instructions leave half of 128 registers, the assembler shall do with those. Of
-    other products it must not spill to have one block more, so one is enough.
+    other products, and where each thread copies many short runs, whose addresses take registers
+    too, it must not spill to have one block more, so one is enough.
     """
     products = [op for op in kernel.kernel.walk() if isinstance(op, ProductOp)]
     if not products:
         return None
     plans = [product_plan(op, kernel.threads) for op in products]
     counts = [p.layout.register_count for p in plans if isinstance(p, MmaPlan | WgmmaPlan)]
-    if len(counts) < len(plans) or max(counts) > FEW_ACCUMULATORS:
+    few = max(counts, default=0) <= FEW_ACCUMULATORS and _copied_runs(kernel) <= FEW_COPIES
+    if len(counts) < len(plans) or not few:
         return 1
     return kernel.target.registers_per_sm // (2 * FEW_ACCUMULATORS * block_threads(kernel.threads))
+
+
+def _copied_runs(kernel: PtxKernel) -> int:
+    """How many runs of neighbours a thread copies to shared memory."""
+    copies = [op for op in kernel.kernel.walk() if isinstance(op, CopyOp)]
+    layouts = [kernel.prepared[op].layout for op in copies]
+    return sum(layout.register_count // layout.run(1) for layout in layouts)
 
 
 def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:

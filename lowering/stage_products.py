@@ -50,6 +50,9 @@ ROW_BYTES = 64
 """Bytes of k that one block has of each row: two instructions deep, whatever the type."""
 
 LEAST_DEPTH = 16
+GROUP = 128
+"""Threads of four warps, which do a product together where they can."""
+
 _TENSOR_TYPES = {"i8": "s8", "u8": "s8"}
 
 UNIT = "unit"
@@ -100,6 +103,7 @@ class _Staging:
     def __init__(self, kernel: KernelOp, op: ProductOp, target: Target):
         self.op = op
         self.target = target
+        self.threads = kernel.thread_count
         self.entry = kernel.body.block
         self.block = Block()
         self.code = Code(self.block, self.entry)
@@ -115,7 +119,9 @@ class _Staging:
         elements = [cast(TensorType, t.type).element_type for t in (self.op.a, self.op.b)]
         size = max(element.storage.itemsize for element in elements)
         # Groups of warps are waited for after each block, so theirs are twice as deep.
-        deep = all(_TENSOR_TYPES.get(e.name, e.name) in self.target.wgmma for e in elements)
+        deep = self.threads >= GROUP and all(
+            _TENSOR_TYPES.get(e.name, e.name) in self.target.wgmma for e in elements
+        )
         depth = max(LEAST_DEPTH, (2 * ROW_BYTES if deep else ROW_BYTES) // size)
         while self.extent is not None and depth >= 2 * self.extent and depth > LEAST_DEPTH:
             depth //= 2

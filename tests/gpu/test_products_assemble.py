@@ -3,6 +3,7 @@
 import pytest
 from tile_products import Case, compiled
 
+import hectorite
 from hectorite.backends.assemble import assemble, installed
 from hectorite.backends.sass import disassemble, find_nvdisasm
 from hectorite.backends.sass_statistics import Statistics, statistics
@@ -78,3 +79,21 @@ def test_other_main_loops(types: tuple[str, str, str], flops: int):
     _, found = machine_code(square(*types), "sm_80")
     assert found.main is not None
     assert found.main.flops / found.main.instructions >= flops
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize(("type", "result"), [("f16", "f32"), ("i8", "i32"), ("tf32", "f32")])
+def test_rows_that_are_copied_element_by_element_do_not_spill(type: str, result: str, target: str):
+    """Rows of an odd number of elements begin anywhere."""
+    program = f"""
+        set node
+        set etype
+        set edge {{ src: node, dst: node, type: etype }}
+        def f(x: {type}[node, 33], W: {type}[etype, 17, 33]) -> {result}[node, 17] {{
+          y[e.dst, o] += x[e.src, i] * W[e.type, o, i]
+          return y
+        }}
+    """
+    text = hectorite.emit(program, "ptx", target=target)
+    kernels = assemble(text, target).kernels
+    assert [kernel.spill_bytes for kernel in kernels.values()] == [0] * len(kernels)
