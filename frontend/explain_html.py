@@ -19,7 +19,8 @@ GUTTER = 70
 """Width of the arcs."""
 
 _STYLE = f"""
-:root {{ color-scheme: light dark; --line: #8885; --bar: #4a7fd4; --gain: #2e8b57; --loss: #c0503c }}
+:root {{ color-scheme: light dark; --line: #8885; --bar: #4a7fd4;
+  --gain: #2e8b57; --loss: #c0503c }}
 body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5rem; }}
 h1 {{ font-size: 1.3rem; margin: 0 }} h2 {{ font-size: 1.05rem; margin: 1.5rem 0 .4rem }}
 code, .text {{ font-family: ui-monospace, monospace; font-size: 12.5px }}
