@@ -1,0 +1,157 @@
+"""Where something that depends on an element only through maps can be computed.
+
+Enters: a set and the paths along which a statement depends on its element. Leaves: the options,
+each a set and a map into it, with how many elements it has. For `h[e.src, i] * W[e.type, i, o]`:
+
+    (type, src)     the distinct tuples                      edge_type_src, through e.type_src
+    e.pair          a derived set that determines both       pair, through e.pair
+
+and for `q[e.src.type] * r[e.src]`
+
+    src             where the paths part                     node, through e.src
+
+Longer paths may be cut short: `e.src.type` and `e.kind` give (src.type, kind) and (src, kind).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from hectorite.ir.dataflow import Dataflow
+from hectorite.ir.extents import Extents
+from hectorite.ir.formula import reads
+from hectorite.ir.index import Path
+from hectorite.ir.schema import Schema, SetDecl
+from hectorite.ir.space import Dim
+from hectorite.lowering.derived_sets import (
+    Factor,
+    Fields,
+    distinct,
+    independent,
+    position_maps,
+    single_map,
+)
+from hectorite.lowering.structural.statement import Statement
+
+MOST_CUTS = 12
+"""Ways to cut paths short that are looked at."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A set to compute on and the map into it; `decl` if the set is still to be declared."""
+
+    text: str
+    factor: Factor
+    decl: SetDecl | None
+    elements: float
+    reaches_all: bool = False
+    """Whether the map comes to every element, as it does to distinct tuples."""
+
+    def declare(self, flow: Dataflow) -> None:
+        """Make the set known to a graph."""
+        if self.decl is not None and self.decl.name not in flow.schema.sets:
+            flow.declare(self.decl)
+
+
+def is_set(schema: Schema, dim: Dim) -> bool:
+    """Whether a dimension is a set."""
+    return isinstance(dim, str) and dim in schema.sets
+
+
+def domains(flow: Dataflow, extents: Extents, over: Dim, paths: Sequence[Fields]) -> list[Domain]:
+    """All options for something that depends on an element of a set along these paths, the one
+    with the fewest elements first; none that has as many as the set."""
+    schema = flow.schema
+    extents.declare(schema)
+    if not isinstance(over, str) or over not in schema.sets or () in paths or not paths:
+        return []
+    core = independent(schema, over, paths)
+    found = dict[tuple[str, Fields], Domain]()
+    cuts = product(*(range(len(path), 0, -1) for path in core))
+    for lengths, _ in zip(cuts, range(MOST_CUTS), strict=False):
+        short = [path[:n] for path, n in zip(core, lengths, strict=True)]
+        _add(found, _option(flow, extents, over, short, paths))
+    single = single_map(schema, over, paths)
+    if single is not None:
+        _add(found, _single(schema, extents, single))
+    for position, keys in position_maps(schema, over).items():
+        if independent(schema, over, [*keys, *paths]) == independent(schema, over, keys):
+            _add(found, _option(flow, extents, over, [(position,)], paths))
+    limit = extents.of(over)
+    return sorted(
+        (domain for domain in found.values() if domain.elements < limit),
+        key=lambda domain: (domain.elements, domain.text),
+    )
+
+
+def _add(found: dict[tuple[str, Fields], Domain], domain: Domain | None) -> None:
+    if domain is not None:
+        found.setdefault((domain.factor.set_name, domain.factor.position), domain)
+
+
+def _option(
+    flow: Dataflow,
+    extents: Extents,
+    over: str,
+    short: Sequence[Fields],
+    paths: Sequence[Fields],
+) -> Domain | None:
+    """The map through which these shortened paths go: one of them, or into their tuples."""
+    schema = flow.schema
+    core = independent(schema, over, short)
+    if len(core) == 1:
+        factor = single_map(schema, over, [*core, *paths])
+        if factor is None or factor.position != core[0]:
+            return None
+        return _single(schema, extents, factor)
+    decl, factor = distinct(schema, over, core, _shape_names(flow))
+    rest = {path: _rest(schema, over, decl, factor, path) for path in paths}
+    text = f"({', '.join('.'.join(path) for path in core)})"
+    factor = Factor(factor.set_name, factor.position, rest)
+    return Domain(text, factor, decl, extents.distinct(over, core), True)
+
+
+def _single(schema: Schema, extents: Extents, factor: Factor) -> Domain:
+    """The domain at the end of one path."""
+    derivation = schema.sets[factor.set_name].derivation
+    complete = derivation is not None and (derivation.position,) == factor.position
+    size = extents.of(factor.set_name)
+    return Domain(".".join(factor.position), factor, None, size, complete)
+
+
+def _rest(schema: Schema, over: str, decl: SetDecl | None, factor: Factor, path: Fields) -> Fields:
+    if path in factor.rest:
+        return factor.rest[path]
+    sets = schema.sets if decl is None else {**schema.sets, decl.name: decl}
+    single = single_map(Schema(sets, schema.sizes), over, [factor.position, path])
+    assert single is not None and single.position == factor.position
+    return single.rest[path]
+
+
+def _shape_names(flow: Dataflow) -> set[str]:
+    """Names of sizes in the shapes of inputs, which a new set must not capture."""
+    shapes = (flow.nodes[number].shape for number in flow.inputs.values())
+    return {dim for shape in shapes for dim in shape.dims if isinstance(dim, str)}
+
+
+def by_slice(
+    flow: Dataflow, statement: Statement, variable: str, paths: list[Fields], extents: Extents
+) -> list[Fields]:
+    """The paths, the one that selects the largest slices first: elements of the set of their
+    tuples then come in runs that share one."""
+
+    def size(fields: Fields) -> float:
+        path, largest = Path(variable, fields), 1.0
+        for read in reads(statement.body):
+            at = [path in index.paths for index in read.access or ()]
+            if any(at):
+                dims = flow.nodes[read.slot].shape.dims
+                rest = [d for d, here in zip(dims, at, strict=True) if not here]
+                total = 1.0
+                for dim in rest:
+                    total *= extents.of(dim)
+                largest = max(largest, total)
+        return largest
+
+    return sorted(paths, key=lambda fields: -size(fields))
