@@ -1,0 +1,229 @@
+"""ONNX models as they come: reading a file, and what has to hold before nodes are looked at.
+
+Enters: a path or an `onnx.ModelProto`. Leaves: a checked model of opset 13 or later whose functions
+are put in where they are called, or one diagnostic. Nothing else imports the package `onnx`, which
+is an extra.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hectorite.ir.diagnostics import did_you_mean, fail
+
+if TYPE_CHECKING:
+    from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+
+Array = np.ndarray[Any, Any]
+OLDEST = 13
+"""The first opset in which axes are inputs; older models can be converted."""
+
+LARGE = 1024
+"""Initialisers of more bytes are not shown to shape inference, which copies the model."""
+
+
+def package() -> ModuleType:
+    """The package `onnx`. Raises `HectoriteError` if it is not installed."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise fail(
+            "ONNX models need the package `onnx`, which is not installed",
+            hint='pip install "hectorite[onnx]"',
+        ) from error
+    return onnx
+
+
+def read_model(path_or_model: Any) -> tuple[ModelProto, str, str]:
+    """The model, what messages call it, and the folder that its external data is relative to.
+
+    Raises `HectoriteError` if there is no such file, or it does not hold a valid model.
+    """
+    onnx = package()
+    if isinstance(path_or_model, onnx.ModelProto):
+        model, name, folder = onnx.ModelProto(), "<model>", ""
+        model.CopyFrom(path_or_model)
+    else:
+        name = os.fspath(path_or_model)
+        model, folder = _read_file(name), os.path.dirname(name)
+    try:
+        # A model with weights beside it, or too large for one message, is checked as a file.
+        whole = isinstance(path_or_model, onnx.ModelProto)
+        onnx.checker.check_model(model if whole else name)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise fail(f"{name} is not a valid ONNX model: {_first_line(error)}") from error
+    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    version = versions.get("ai.onnx", OLDEST)
+    if version < OLDEST:
+        raise fail(
+            f"{name} is written for opset {version}",
+            expected=f"opset {OLDEST} or later",
+            hint=f"onnx.version_converter.convert_version(model, {OLDEST + 4}) converts it",
+        )
+    return model, name, folder
+
+
+def _read_file(name: str) -> ModelProto:
+    onnx = package()
+    try:
+        content = Path(name).read_bytes()
+    except OSError as error:
+        folder = Path(name).parent
+        beside = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+        hint = did_you_mean(Path(name).name, beside)
+        raise fail(
+            f"cannot read {name}: {error.strerror or error}",
+            expected="the path of an ONNX model",
+            hint=hint,
+        ) from error
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except Exception as error:  # the parser of protobuf has exceptions of its own
+        raise fail(f"{name} is not an ONNX model, or it is damaged") from error
+    if not model.HasField("graph"):
+        raise fail(f"{name} is not an ONNX model, or it is damaged")
+    return model
+
+
+def expanded(model: ModelProto, supported: Collection[str], folder: str) -> ModelProto:
+    """The model with its functions put in, and with those operators that are not in `supported`
+    and that ONNX itself defines by others."""
+    onnx = package()
+    from onnx.inliner import inline_local_functions
+
+    version = opset(model)
+    before = -1
+    own = {(f.domain, f.name) for f in model.functions}
+    while before != len(model.functions):
+        before = len(model.functions)
+        bodies = [model.graph.node, *(function.node for function in model.functions)]
+        for node in [node for nodes in bodies for node in nodes]:
+            key = (node.domain, node.op_type)
+            if node.domain in ("", "ai.onnx") and node.op_type not in supported and key not in own:
+                schema = onnx.defs.get_schema(node.op_type, version)
+                if schema.has_function:
+                    own.add(key)
+                    model.functions.append(_defined(schema, version))
+    return inline_local_functions(model) if model.functions else model
+
+
+def _defined(schema: Any, version: int) -> Any:
+    """The function by which ONNX defines an operator, with the defaults of its attributes."""
+    onnx = package()
+    function = onnx.FunctionProto()
+    function.CopyFrom(schema.function_body)
+    function.domain = ""
+    function.name = schema.name
+    del function.opset_import[:]
+    function.opset_import.append(onnx.helper.make_opsetid("", version))
+    del function.attribute[:]
+    del function.attribute_proto[:]
+    for name, attribute in schema.attributes.items():
+        if attribute.default_value.name:
+            function.attribute_proto.append(attribute.default_value)
+        else:
+            function.attribute.append(name)
+    return function
+
+
+def opset(model: ModelProto, domain: str = "") -> int:
+    """The version of a domain that a model is written for."""
+    names = ("", "ai.onnx") if domain in ("", "ai.onnx") else (domain,)
+    return max((e.version for e in model.opset_import if e.domain in names), default=1)
+
+
+def attributes_of(node: NodeProto) -> dict[str, AttributeProto]:
+    """The attributes of a node by name."""
+    return {attribute.name: attribute for attribute in node.attribute}
+
+
+def plain_attribute(attribute: AttributeProto) -> Any:
+    """An attribute in Python's terms; tensors are arrays, texts are text."""
+    onnx = package()
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, onnx.TensorProto):
+        return array_of(value, "")
+    if isinstance(value, Sequence) and value and isinstance(value[0], bytes):
+        return [part.decode("utf-8", "replace") for part in value]
+    return list(value) if not isinstance(value, int | float | str) and _is_list(value) else value
+
+
+def _is_list(value: Any) -> bool:
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__")
+
+
+def array_of(tensor: TensorProto, folder: str) -> Array:
+    """The numbers of a tensor, external data relative to `folder`. Raises `HectoriteError` if they
+    cannot be read."""
+    onnx = package()
+    try:
+        return onnx.numpy_helper.to_array(tensor, folder)
+    except Exception as error:  # missing files, wrong lengths, unknown types: each in its own way
+        raise fail(f"cannot read the tensor `{tensor.name}`: {_first_line(error)}") from error
+
+
+def output_shapes(model: ModelProto, name: str) -> dict[str, tuple[int | str | None, ...]]:
+    """The shapes of the outputs as ONNX infers them; None where it does not know a length.
+
+    Raises `HectoriteError` if shapes do not fit."""
+    onnx = package()
+    light = onnx.ModelProto()
+    light.CopyFrom(_without_weights(model))
+    try:
+        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError) as error:
+        raise fail(f"the shapes of {name} do not fit: {_first_line(error)}") from error
+    return {value.name: shape_of(value) for value in inferred.graph.output}
+
+
+def _without_weights(model: ModelProto) -> ModelProto:
+    """The model with large initialisers as inputs, of which shape inference needs only shapes."""
+    onnx = package()
+    light = onnx.ModelProto()
+    for entry in model.opset_import:
+        light.opset_import.append(entry)
+    light.ir_version = model.ir_version
+    graph = light.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.output.extend(model.graph.output)
+    graph.input.extend(model.graph.input)
+    known = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if int(np.prod(tensor.dims, dtype=np.int64)) * 8 <= LARGE:
+            graph.initializer.append(tensor)
+        elif tensor.name not in known:
+            helper = onnx.helper
+            info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            graph.input.append(info)
+    return light
+
+
+def shape_of(value: ValueInfoProto) -> tuple[int | str | None, ...]:
+    """The declared lengths of a value: numbers, names, or None."""
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None)
+        for dim in value.type.tensor_type.shape.dim
+    )
+
+
+def with_sizes(model: ModelProto, sizes: Mapping[str, int]) -> None:
+    """Put numbers in the place of named lengths, in the inputs and outputs."""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in sizes:
+                dim.dim_value = sizes[dim.dim_param]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
