@@ -1,8 +1,8 @@
 """What a kernel's machine code is made of: its mix of instructions, its loops, its flops.
 
 Enters: a `Listing` (`backends/sass.py`). Leaves: `Statistics`: instructions by class, the innermost
-loops, and the flops of one warp for each warp instruction in the loop that does most of the
-arithmetic. NOP, which only fills space, is counted nowhere.
+loops that work, and the flops of one warp for each warp instruction in the loop that does most of
+the arithmetic. NOP, which only fills space, is counted nowhere.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ WARPS_OF_A_GROUP = 4
 
 @dataclass(frozen=True)
 class Loop:
-    """An innermost loop: addresses of its first and last instruction, how many there are, flops of
-    one warp in one turn, instructions by class."""
+    """A loop that holds no other with flops: addresses of its first and last instruction, how many
+    there are, flops of one warp in one turn, instructions by class."""
 
     start: int
     end: int
@@ -75,7 +75,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Counts of one kernel. `main` is the innermost loop with the most flops; where no loop has
+    """Counts of one kernel. `main` is that of the `loops` with the most flops; where no loop has
     any, it is the whole kernel as if that were one turn. `called` names the routines it calls."""
 
     instructions: int
@@ -94,7 +94,7 @@ class Statistics:
 def statistics(listing: Listing) -> Statistics:
     """Count what a function is made of."""
     code = listing.instructions
-    loops = tuple(_loop(code[i] for i in sorted(body)) for body in innermost_loops(listing))
+    loops = tuple(_loop(code[i] for i in sorted(body)) for body in working_loops(listing))
     whole = _loop(code)
     busiest = max(loops, key=lambda loop: loop.flops, default=whole)
     counted = [i for i in code if i.name != "NOP"]
@@ -162,8 +162,10 @@ def _loop(instructions: Iterable[Instruction]) -> Loop:
     )
 
 
-def innermost_loops(listing: Listing) -> list[frozenset[int]]:
-    """The natural loops that hold no other, each as the numbers of its instructions, in order."""
+def working_loops(listing: Listing) -> list[frozenset[int]]:
+    """The natural loops that hold no other with flops, each as the numbers of its instructions, in
+    order. Loops that only wait, or ask lane by lane, count one turn of theirs in that around them.
+    """
     following = _successors(listing)
     leading: list[list[int]] = [[] for _ in following]
     for source, targets in enumerate(following):
@@ -178,10 +180,15 @@ def innermost_loops(listing: Listing) -> list[frozenset[int]]:
                 body = _body(header, source, leading)
                 if body is not None:
                     bodies.setdefault(header, set()).update(body)
+    works = {
+        header
+        for header, body in bodies.items()
+        if any(flops_of(listing.instructions[i]) for i in body)
+    }
     return [
         frozenset(body)
         for header, body in sorted(bodies.items())
-        if not any(other != header and other in body for other in bodies)
+        if not any(other != header and other in body for other in works)
     ]
 
 

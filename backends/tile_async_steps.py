@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from xdsl.ir import Operation, SSAValue
 
+from hectorite.backends.tile_bulk_steps import bulk_handlers, object_at
 from hectorite.backends.watched_memory import Memory, Places
 from hectorite.dialects.tile_async import CommitOp, CopyOp, SharedOp, WaitOp
 from hectorite.dialects.tile_layout import AtOp, BarrierOp, ConvertOp
@@ -65,6 +66,10 @@ class SharedMemory(Memory):
                 name = self.element_name(int(spots[np.argmax(bad)]))
                 raise fail(f"`{name}` is overwritten {why}")
         self.state[spots] = LANDED
+
+    def show(self, spots: Array) -> None:
+        """A bulk copy has arrived: all threads see it."""
+        self.state[spots] = VISIBLE
 
     def barrier(self) -> None:
         """All threads have come this far."""
@@ -147,12 +152,14 @@ def async_handlers(steps: Steps) -> dict[type[Operation], Callable[[Any], Step]]
         BarrierOp: lambda op: lambda slots: state.of(slots[TASK]).barrier(),
         ConvertOp: convert,
         AtOp: lambda op: lambda slots: None,
+        **bulk_handlers(steps),
     }
 
 
 def _copy(steps: Steps, state: SharedState, op: CopyOp) -> Step:
     source, target = steps.of([op.source, op.target])
     indices, places, valid = steps.of(op.indices), steps.of(op.places), steps.of(op.valid)
+    told = steps.of(op.told)
     is_rows = [shape_of(index.type) != () for index in op.indices]
     (rows, columns), flies = op.block, op.is_async is not None
     row, column = np.arange(rows)[:, None], np.arange(columns)
@@ -175,9 +182,12 @@ def _copy(steps: Steps, state: SharedState, op: CopyOp) -> Step:
         memory: SharedMemory = slots[target]
         given = Places.of(memory, to, op.block, None)
         memory.write(given, values, False, task)
+        spots = given.flat.reshape(-1)
         if flies:
-            spots = given.flat.reshape(-1)
             memory.state[spots] = FLYING
+        if told:
+            object_at(slots, told).tell(op.byte_count, lambda: memory.show(spots))
+        elif flies:
             state.of(task).open.append((memory, spots))
 
     return run

@@ -64,6 +64,7 @@ from xdsl.traits import (
 from xdsl.utils.exceptions import VerifyException
 
 from hectorite.dialects.tile_async import ASYNC_OPERATIONS
+from hectorite.dialects.tile_bulk import BULK_OPERATIONS, BarrierObjects
 from hectorite.dialects.tile_layout import LAYOUT_OPERATIONS, LayoutAttr
 from hectorite.dialects.tile_memory import (
     LoadOp,
@@ -433,7 +434,8 @@ Tile = Dialect(
         ProductOp,
         *LAYOUT_OPERATIONS,
         *ASYNC_OPERATIONS,
+        *BULK_OPERATIONS,
         *PROGRAM_OPERATIONS,
     ],
-    [LayoutAttr],
+    [LayoutAttr, BarrierObjects],
 )

@@ -2,8 +2,9 @@
 one task, and copies into it that go on while the task computes.
 
     shared ::= "tile.shared" ":" tensor                            fixed extents, unspecified
-    copy   ::= "tile.copy" "async"? %t "[" %i* "]" ("rows" n)? "axis" n ("valid" %m "," %n)?
-               "to" %s "[" %j* "]" "shape" "[" m "," n "]" ":" tensor "," tensor
+    copy   ::= "tile.copy" ("async" "bulk"?)? %t "[" %i* "]" ("rows" n)? "axis" n
+               ("valid" %m "," %n)? "to" %s "[" %j* "]" ("tells" %b "[" %i "]")?
+               "shape" "[" m "," n "]" ":" tensor "," tensor
     commit ::= "tile.commit"                                       ends a group of copies
     wait   ::= "tile.wait" n                                       all but the last n groups are done
 
@@ -48,9 +49,13 @@ from xdsl.printer import Printer
 from xdsl.traits import MemoryReadEffect, MemoryWriteEffect
 from xdsl.utils.exceptions import VerifyException
 
+from hectorite.dialects.tile_bulk import BarrierObjects, parse_object, print_object
 from hectorite.dialects.tile_memory import index, parse_indices, print_indices, shape_of
 from hectorite.ir.scalar import scalar_type
 from hectorite.ir.space import TensorType, parse_defined
+
+BULK_UNIT = 16
+"""Bulk copies are of a multiple of so many bytes, from and to addresses that are too."""
 
 
 @irdl_op_definition
@@ -81,7 +86,9 @@ class CopyOp(IRDLOperation):
     `places`, with r and c added to the last two. With `valid %m, %n`, only rows below m and columns
     below n are read, and the others become zero.
 
-    An asynchronous copy belongs to the group that the next `tile.commit` ends.
+    An asynchronous copy belongs to the group that the next `tile.commit` ends. A bulk copy instead
+    tells a barrier object of its bytes (`tile_bulk.py`); its rows are multiples of 16 bytes that
+    lie side by side, and all valid.
     """
 
     name = "tile.copy"
@@ -91,6 +98,7 @@ class CopyOp(IRDLOperation):
     valid = var_operand_def(IndexType)
     target = operand_def(TensorType)
     places = var_operand_def(IndexType)
+    told = var_operand_def()
     shape = prop_def(DenseArrayBase)
     row_axis = opt_prop_def(IntegerAttr)
     axis = prop_def(IntegerAttr)
@@ -110,14 +118,15 @@ class CopyOp(IRDLOperation):
         row_axis: int | None = None,
         valid: tuple[SSAValue, SSAValue] | None = None,
         is_async: bool = False,
+        tells: tuple[SSAValue, SSAValue] | None = None,
     ):
         super().__init__(
-            operands=[source, indices, valid or (), target, places],
+            operands=[source, indices, valid or (), target, places, tells or ()],
             properties={
                 "shape": DenseArrayBase.from_list(i64, shape),
                 "row_axis": None if row_axis is None else IntegerAttr(row_axis, 64),
                 "axis": IntegerAttr(axis, 64),
-                "is_async": UnitAttr() if is_async else None,
+                "is_async": UnitAttr() if is_async or tells else None,
             },
         )
 
@@ -130,6 +139,16 @@ class CopyOp(IRDLOperation):
     @property
     def column_axis(self) -> int:
         return self.axis.value.data
+
+    @property
+    def is_bulk(self) -> bool:
+        return bool(self.told)
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of the block."""
+        rows, columns = self.block
+        return rows * columns * cast(TensorType, self.target.type).element_type.storage.itemsize
 
     @property
     def rows_along(self) -> int | None:
@@ -150,6 +169,21 @@ class CopyOp(IRDLOperation):
                     f"expected {len(type.dims)} indices of {what}, got {len(indices)}"
                 )
         self._verify_block(len(source.dims), cast(tuple[int, ...], target.dims))
+        if self.is_bulk:
+            self._verify_bulk()
+
+    def _verify_bulk(self) -> None:
+        objects, number = self.told if len(self.told) == 2 else (None, None)
+        if objects is None or not isinstance(objects.type, BarrierObjects):
+            raise VerifyException("expected a bulk copy to tell a barrier object")
+        if number is None or number.type != index:
+            raise VerifyException("expected the number of a barrier object")
+        if self.is_async is None or self.valid:
+            raise VerifyException("expected a bulk copy to be asynchronous, and all of it valid")
+        if self.column_axis != len(self.indices) - 1:
+            raise VerifyException("expected rows of a bulk copy along the last dimension")
+        if (row := self.byte_count // self.block[0]) % BULK_UNIT:
+            raise VerifyException(f"expected rows of a multiple of {BULK_UNIT} bytes, got {row}")
 
     def _verify_block(self, rank: int, extents: tuple[int, ...]) -> None:
         rows, columns = self.block
@@ -170,6 +204,7 @@ class CopyOp(IRDLOperation):
     @classmethod
     def parse(cls, parser: Parser) -> CopyOp:
         is_async = parser.parse_optional_keyword("async") is not None
+        is_bulk = is_async and parser.parse_optional_keyword("bulk") is not None
         source, indices = parse_indices(parser)
         along = parser.parse_integer() if parser.parse_optional_keyword("rows") else None
         parser.parse_keyword("axis")
@@ -181,6 +216,10 @@ class CopyOp(IRDLOperation):
             valid = first, parse_defined(parser, "a number of columns")
         parser.parse_keyword("to")
         target, places = parse_indices(parser)
+        tells = None
+        if is_bulk:
+            parser.parse_keyword("tells")
+            tells = parse_object(parser)
         parser.parse_keyword("shape")
         start = parser.pos
         shape = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)
@@ -191,10 +230,11 @@ class CopyOp(IRDLOperation):
         parser.parse_punctuation(",")
         parser.parse_type()
         return cls(source, indices, axis, target, places, (shape[0], shape[1]), row_axis=along,
-                   valid=valid, is_async=is_async)  # fmt: skip
+                   valid=valid, is_async=is_async, tells=tells)  # fmt: skip
 
     def print(self, printer: Printer) -> None:
-        printer.print_string(" async " if self.is_async is not None else " ")
+        printer.print_string(" async" if self.is_async is not None else "")
+        printer.print_string(" bulk " if self.is_bulk else " ")
         print_indices(printer, self.source, self.indices)
         if self.rows_along is not None:
             printer.print_string(f" rows {self.rows_along}")
@@ -204,6 +244,9 @@ class CopyOp(IRDLOperation):
             printer.print_list(self.valid, printer.print_ssa_value)
         printer.print_string(" to ")
         print_indices(printer, self.target, self.places)
+        if self.is_bulk:
+            printer.print_string(" tells ")
+            print_object(printer, *self.told)
         rows, columns = self.block
         printer.print_string(f" shape [{rows}, {columns}] : ")
         printer.print_list((self.source.type, self.target.type), printer.print_attribute)

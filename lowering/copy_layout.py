@@ -2,7 +2,7 @@
 
 Enters: a `tile.copy` and a number of threads. Leaves: the layout of its block: neighbouring threads
 have neighbouring runs of a row, each as many elements as one access may take, 16 bytes at most;
-and the layout in which it wants a vector of indices of rows.
+and the layout in which it wants a vector of indices of rows. Of a bulk copy a thread has a row.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ from hectorite.lowering.layouts import ACCESS_BYTES, blocked
 
 def copy_layout(op: CopyOp, threads: int) -> Layout:
     """The layout of the block that is copied."""
-    return blocked(op.block, threads, _run(op))
+    return blocked(op.block, threads, neighbours(op))
 
 
 def rows_layout(op: CopyOp, threads: int) -> Layout:
     """The layout of a vector with an index for each row of the block."""
+    if op.is_bulk:
+        return blocked((op.block[0], 1), threads, 1).slice(0)
     return copy_layout(op, threads).slice(0)
 
 
-def _run(op: CopyOp) -> int:
-    """How many elements of a row are side by side, and aligned to as many, on both sides."""
+def neighbours(op: CopyOp) -> int:
+    """How many elements of a row, 16 bytes at most, are side by side on both sides, and aligned to
+    as many."""
     source, target = (cast(TensorType, t.type) for t in (op.source, op.target))
     last = len(source.dims) - 1
     if op.column_axis != last:

@@ -4,7 +4,8 @@ Enters: tile IR for a GPU. Leaves: loops whose copies to shared memory run some 
 into as many stages of the buffer, and whose loads of indices run one iteration further ahead, in
 registers. A buffer takes part if one copy in the loop fills it and it is read only there. Loops
 without copies that gather load their indices an iteration ahead. `stages` at a loop says how
-many stages there are; otherwise a model of the target chooses (`pipeline_model.py`).
+many stages there are; otherwise a model of the target chooses (`pipeline_model.py`). Copies that
+take fewer instructions in bulk go in bulk (`bulk_copies.py`).
 
     scf.for %i = %lower to %upper step %c1 {
       %r = tile.load %index[%i]
@@ -34,6 +35,8 @@ from xdsl.passes import ModulePass
 from hectorite.dialects.tile import KernelOp
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.target import DEFAULT_TARGET, target
+from hectorite.lowering.bulk_copies import chosen_for_bulk
+from hectorite.lowering.bulk_in_place import wait_in_place
 from hectorite.lowering.pipeline_loop import Pipeline
 from hectorite.lowering.pipeline_model import choose_stages, fits, loop_cost
 from hectorite.lowering.pipeline_plan import Plan, plan_loop
@@ -63,7 +66,12 @@ class PipelineCopies(ModulePass):
         for loop in loops:
             plan = plan_loop(loop)
             if plan is not None:
-                Pipeline(kernel, plan, self._stages(kernel, plan)).run()
+                stages = self._stages(kernel, plan)
+                machine = target(self.target)
+                bulk = chosen_for_bulk(plan.copies, kernel.thread_count, machine)
+                if stages == 1 and bulk:
+                    plan = wait_in_place(plan, bulk)
+                Pipeline(kernel, plan, stages, bulk).run()
 
     def _stages(self, kernel: KernelOp, plan: Plan) -> int:
         chosen = plan.loop.attributes.get(STAGES)

@@ -6,6 +6,9 @@ the copies of iteration i + stages - 1, and the loads of later ones, whose resul
 
 Numbers of iterations past the end are not copied for; what is loaded for them is what the last
 iteration needs, so no access is one that the loop would not have made.
+
+Copies that go in bulk have a barrier object for each stage. Iteration i awaits phase i / stages,
+modulo 2, of the object of its stage; the loop carries it beside the stage.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from xdsl.traits import is_side_effect_free
 
 from hectorite.dialects.tile import KernelOp, ProductOp
 from hectorite.dialects.tile_async import CommitOp, CopyOp, SharedOp, WaitOp
+from hectorite.dialects.tile_bulk import AwaitOp, BarrierObjectsOp, ExpectOp, ReleaseOp
 from hectorite.dialects.tile_layout import BarrierOp
 from hectorite.dialects.tile_memory import LoadOp, index
 from hectorite.ir.space import TensorType
@@ -30,14 +34,17 @@ Value = Callable[[SSAValue, int], SSAValue]
 
 
 class Pipeline:
-    """One loop becomes a pipeline of `stages`."""
+    """One loop becomes a pipeline of `stages`; the copies in `bulk` go in bulk."""
 
-    def __init__(self, kernel: KernelOp, plan: Plan, stages: int):
+    def __init__(self, kernel: KernelOp, plan: Plan, stages: int, bulk: Sequence[CopyOp] = ()):
         self.plan, self.loop = plan, plan.loop
         self.entry = kernel.body.block
         self.stages = stages
         self.lead = plan.leads(stages)
         self.copies = plan.copies if stages > 1 else []
+        self.bulk = [copy for copy in self.copies if copy in bulk]
+        self.has_groups = len(self.bulk) < len(self.copies)
+        self.objects: SSAValue | None = None
         self.loads = [load for load in plan.loads if load in self.lead]
         self.kept = self._kept()
         self.nearest = self._nearest()
@@ -50,7 +57,7 @@ class Pipeline:
             return
         self.buffers = {copy.target: self._staged(copy.target) for copy in self.copies}
         results = self._if_any(self._pipeline) if self.loads else self._pipeline(self.outside)
-        if self.copies and self._is_repeated():
+        if self.copies and not self.bulk and is_repeated(self.loop):
             self.outside.add(BarrierOp())
         for op in list(self.outside.block.ops):
             op.detach()
@@ -106,12 +113,6 @@ class Pipeline:
                     visit(operand, 0, seen)
         return nearest
 
-    def _is_repeated(self) -> bool:
-        parent = self.loop.parent_op()
-        while parent is not None and not isinstance(parent, ForOp):
-            parent = parent.parent_op()
-        return parent is not None
-
     # Before the loop ---------------------------------------------------------------------------
 
     def _staged(self, buffer: SSAValue) -> SSAValue:
@@ -137,6 +138,8 @@ class Pipeline:
 
     def _pipeline(self, code: Code) -> Sequence[SSAValue]:
         """The first iterations' copies and loads, and the loop."""
+        if self.bulk:
+            self.objects = code.add(BarrierObjectsOp(self.stages))
         last = self._last(code) if self.loads else None
         made = dict[tuple[SSAValue, int], SSAValue]()
 
@@ -167,15 +170,22 @@ class Pipeline:
                 code.choose(
                     code.scalar("lt", number(iteration), self.loop.ub), copies, lambda inner: None
                 )
-            code.add(CommitOp())
+            self._commit(code)
         queues = [
             value(load.result, iteration)
             for load in self.loads
             for iteration in range(self.nearest.get(load, 0), self.lead[load])
         ]
-        stage = [code.constant(0)] if self.copies else []
+        stage = [code.constant(0)] * (bool(self.copies) + bool(self.bulk))
         results = self._loop(code, last, [*self.loop.iter_args, *stage, *queues])
+        if self.objects is not None and is_repeated(self.loop):
+            code.add(BarrierOp())
+            code.add(ReleaseOp(self.objects))
         return results[: len(self.loop.results)]
+
+    def _commit(self, code: Code) -> None:
+        if self.has_groups:
+            code.add(CommitOp())
 
     def _last(self, code: Code) -> SSAValue:
         """The number of the last iteration, of at least one."""
@@ -205,7 +215,8 @@ class Pipeline:
         number, *state = arguments
         own = state[: len(self.loop.results)]
         stage = state[len(own)] if self.copies else None
-        queues = self._queues(state[len(own) + len(self.copies[:1]) :])
+        phase = state[len(own) + 1] if self.bulk else None
+        queues = self._queues(state[len(own) + bool(self.copies) + bool(self.bulk) :])
         made = dict[tuple[SSAValue, int], SSAValue]()
         for load, values in queues.items():
             made |= {
@@ -223,7 +234,7 @@ class Pipeline:
             return value(inner, lead)
 
         if stage is not None:
-            self._ask(code, number, stage, value)
+            self._ask(code, number, stage, phase, value)
         new = [value(load.result, self.lead[load]) for load in self.loads]
         mapper = {self.plan.number: number}
         mapper |= dict(zip(self.plan.body.args[1:], own, strict=True))
@@ -231,9 +242,10 @@ class Pipeline:
         yielded = self._keep(code, mapper, stage)
         if stage is not None:
             end = code.scalar("eq", stage, code.constant(self.stages - 1))
-            yielded.append(
-                code.scalar("select", end, code.constant(0), code.plus(stage, 1))
-            )  # fmt: skip
+            yielded.append(code.scalar("select", end, code.constant(0), code.plus(stage, 1)))
+            if phase is not None:
+                other = code.scalar("sub", code.constant(1), phase)
+                yielded.append(code.scalar("select", end, other, phase))
         for load, loaded in zip(self.loads, new, strict=True):
             yielded += [*queues[load], loaded][1:]
         return yielded
@@ -246,10 +258,20 @@ class Pipeline:
             start += length
         return queues
 
-    def _ask(self, code: Code, number: SSAValue, stage: SSAValue, value: Value) -> None:
+    def _ask(
+        self,
+        code: Code,
+        number: SSAValue,
+        stage: SSAValue,
+        phase: SSAValue | None,
+        value: Value,
+    ) -> None:
         """Wait for this iteration's blocks, and start the copies of a later one."""
         lead = self.stages - 1
-        code.add(WaitOp(self.stages - 2))
+        if self.has_groups:
+            code.add(WaitOp(self.stages - 2))
+        if self.objects is not None and phase is not None:
+            code.add(AwaitOp(self.objects, stage, phase))
         code.add(BarrierOp())
         ahead = _advanced(code, number, self.step, lead)
         first = code.scalar("eq", stage, code.constant(0))
@@ -259,7 +281,7 @@ class Pipeline:
             self._copies(inner, lead, ahead, place, value)
 
         code.choose(code.scalar("lt", ahead, self.loop.ub), copies, lambda inner: None)
-        code.add(CommitOp())
+        self._commit(code)
 
     def _keep(
         self, code: Code, mapper: dict[SSAValue, SSAValue], stage: SSAValue | None
@@ -298,8 +320,12 @@ class Pipeline:
                 return value(inner, lead)
             return self._ahead(code, inner, lead, made, inside)
 
+        if self.objects is not None:
+            bytes = sum(copy.byte_count for copy in self.bulk)
+            code.add(ExpectOp(self.objects, place, bytes))
         for copy in self.copies:
             valid = [inside(count, lead) for count in copy.valid]
+            told = self.objects if copy in self.bulk else None
             code.add(
                 CopyOp(
                     copy.source,
@@ -311,6 +337,7 @@ class Pipeline:
                     row_axis=copy.rows_along,
                     valid=(valid[0], valid[1]) if valid else None,
                     is_async=True,
+                    tells=None if told is None else (told, place),
                 )
             )
 
@@ -376,6 +403,14 @@ class Pipeline:
             )
         new.attributes |= op.attributes
         return new
+
+
+def is_repeated(loop: ForOp) -> bool:
+    """Whether a loop is inside of another."""
+    parent = loop.parent_op()
+    while parent is not None and not isinstance(parent, ForOp):
+        parent = parent.parent_op()
+    return parent is not None
 
 
 def _in_body(plan: Plan, op: Operation) -> Operation | None:

@@ -2,7 +2,8 @@
 
 Enters: a `tile.copy` and the layout of its block. Leaves: for each run of a thread one `cp.async`
 of 4, 8 or 16 bytes, which fills with zeros what is not valid; runs of 1 or 2 bytes, which it does
-not copy, are loaded and stored.
+not copy, are loaded and stored. A copy in bulk is one instruction for each of its pieces, whole
+blocks or rows, by the thread that has the piece.
 
     source = base + place of the thread + indices known before the loop (computed there)
              + indices of the loop + place of the register (a number, if the stride is one)
@@ -21,6 +22,8 @@ from hectorite.dialects.tile_async import CommitOp, CopyOp, SharedOp, WaitOp
 from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.layout import Layout
+from hectorite.lowering import ptx_bulk
+from hectorite.lowering.bulk_copies import Pieces, pieces
 from hectorite.lowering.copy_layout import copy_layout
 from hectorite.lowering.divisors import divisor
 from hectorite.lowering.product_plan import uses_wgmma
@@ -37,17 +40,22 @@ LEAST_ASYNC = 4
 @dataclass
 class Prepared:
     """What is computed before a copy: where its threads write; and for the rows of a thread, by
-    their place in the block, the source without the indices of dimensions in `missing`."""
+    their place in the block, the source without the indices of dimensions in `missing`. `pieces`
+    are those of a copy in bulk."""
 
     layout: Layout
     place: SharedPlace
+    pieces: Pieces | None = None
     sources: dict[int, At] = field(default_factory=dict[int, At])
     missing: frozenset[int] = frozenset()
 
 
 def prepare(kernel: PtxKernel, op: CopyOp) -> None:
     """Compute, where the kernel starts, where in shared memory the threads write."""
-    layout = copy_layout(op, kernel.threads)
+    found = pieces(op, kernel.threads) if op.is_bulk else None
+    if op.is_bulk and found is None:
+        raise fail("a bulk copy needs rows that lie side by side, and aligned to 16 bytes")
+    layout = copy_layout(op, kernel.threads) if found is None else found.layout(kernel.threads)
     kernel.prepare(layout)
     row, column = kernel.place(layout)
     owner = op.target.owner
@@ -56,7 +64,7 @@ def prepare(kernel: PtxKernel, op: CopyOp) -> None:
     bytes = None if column is None else kernel.code.op("mul.lo.s32", column, memory.item_bytes)
     shared = shared_layout(owner, kernel.threads)
     place = SharedPlace(kernel.code, shared, memory.base, row, bytes)
-    prepared = Prepared(layout, place)
+    prepared = Prepared(layout, place, found)
     for register in range(0, layout.register_count, _run(layout)):
         place.at(*_target(kernel, op, layout, register))
     kernel.prepared[op] = prepared
@@ -109,7 +117,13 @@ def copy(kernel: PtxKernel, op: CopyOp) -> None:
         row, column = layout.offset(register)
         source = _along(kernel, memory, op.column_axis, sources[row], column)
         target = place.at(*_target(kernel, op, layout, register))
-        if bytes < LEAST_ASYNC:
+        if prepared.pieces is not None:
+            piece = ptx_bulk.Piece(target, source, prepared.pieces.bytes)
+            if prepared.pieces.count == 1:
+                ptx_bulk.copy_block(kernel, op, piece)
+            else:
+                ptx_bulk.copy_row(kernel, op, piece, lines.guard(register))
+        elif bytes < LEAST_ASYNC:
             _element(kernel, lines, register, memory, source, target, bytes)
         else:
             cache = "cg" if bytes == 16 else "ca"

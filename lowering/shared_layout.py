@@ -11,7 +11,8 @@ read, chunk c of row r lies at place c xor f(r) of its row:
 A load of matrices takes one chunk of each of 8 rows; with f(r) = r (rows of 128 bytes or more)
 these are 8 different places, so all 32 banks. The other loads of tensor instructions take two
 chunks of each of four rows, which f(r) = 2 r tells apart. Rows whose chunks are no power of two are
-an odd number of chunks long instead.
+an odd number of chunks long instead. Rows that come in bulk cannot be spread; they are one chunk
+(two where f is 2 r) further apart.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ def is_swizzled(op: SharedOp, threads: int) -> bool:
     )
 
 
-def shared_layout(op: SharedOp, threads: int) -> SharedLayout:
-    """How a block lies."""
+def shared_layout(op: SharedOp, threads: int, in_rows: bool | None = None) -> SharedLayout:
+    """How a block lies; `in_rows` if its rows must be whole (None: if copies come in bulk)."""
     type = cast(TensorType, op.result.type)
     *stages, rows, columns = cast(tuple[int, ...], (1, *type.dims))
     item = type.element_type.storage.itemsize
@@ -104,6 +105,10 @@ def shared_layout(op: SharedOp, threads: int) -> SharedLayout:
     if chunks & (chunks - 1):
         return SharedLayout(prod(stages), rows, item, pitch + CHUNK * (1 - chunks % 2))
     factor, shift = _spread(op, threads)
+    if in_rows is None:
+        in_rows = _comes_in_bulk(op)
+    if in_rows and not _has_descriptor(op, threads):
+        return SharedLayout(prod(stages), rows, item, pitch + CHUNK * factor)
     panels = 1
     if pitch > LINE and _has_descriptor(op, threads):
         panels, pitch = pitch // LINE, LINE
@@ -111,6 +116,11 @@ def shared_layout(op: SharedOp, threads: int) -> SharedLayout:
     if shift is None:
         shift = max(0, (LINE // pitch).bit_length() - 1)
     return SharedLayout(prod(stages), rows, item, pitch, mask, factor, shift, panels)
+
+
+def _comes_in_bulk(op: SharedOp) -> bool:
+    users = [use.operation for use in op.result.uses]
+    return any(isinstance(user, CopyOp) and user.is_bulk for user in users)
 
 
 def _has_descriptor(op: SharedOp, threads: int) -> bool:

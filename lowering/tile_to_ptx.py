@@ -35,6 +35,7 @@ from hectorite.dialects.tile import (
     SplatOp,
 )
 from hectorite.dialects.tile_async import CommitOp, CopyOp, SharedOp, WaitOp
+from hectorite.dialects.tile_bulk import AwaitOp, BarrierObjectsOp, ExpectOp, ReleaseOp
 from hectorite.dialects.tile_layout import AtOp, BarrierOp, ConvertOp
 from hectorite.dialects.tile_memory import ElementAccess, LoadOp, StoreOp
 from hectorite.ir.diagnostics import fail
@@ -42,7 +43,7 @@ from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.ptx_origin import Origin, origin_comment
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.target import Target
-from hectorite.lowering import ptx_access, ptx_copy, ptx_exchange, ptx_loop, ptx_product
+from hectorite.lowering import ptx_access, ptx_bulk, ptx_copy, ptx_exchange, ptx_loop, ptx_product
 from hectorite.lowering.ptx_arithmetic import apply
 from hectorite.lowering.ptx_convert import constant, convert
 from hectorite.lowering.ptx_fuse import fused_operands, is_fused_away, multiply_add
@@ -122,6 +123,8 @@ def _prepare(state: PtxKernel) -> None:
             state.memories[op.result] = state.memory(op.result, "shared", base)
         elif isinstance(op, CopyOp):
             ptx_copy.prepare(state, op)
+        elif isinstance(op, BarrierObjectsOp):
+            ptx_bulk.prepare(state, op)
         elif isinstance(op, ProductOp):
             ptx_product.prepare(state, op)
         elif isinstance(op, LocalOp):
@@ -248,6 +251,10 @@ _LOWERINGS: dict[type[Operation], Lowering] = {
     CopyOp: ptx_copy.copy,
     CommitOp: ptx_copy.commit,
     WaitOp: ptx_copy.wait,
+    BarrierObjectsOp: ptx_bulk.objects,
+    ExpectOp: ptx_bulk.expect,
+    AwaitOp: ptx_bulk.wait,
+    ReleaseOp: ptx_bulk.release,
     scf.ForOp: _for,
     scf.IfOp: _if,
 }

@@ -17,6 +17,7 @@ FILES = {
     "hectorite.dialects.graph_sets": "graph",
     "hectorite.dialects.tile": "tile",
     "hectorite.dialects.tile_async": "tile",
+    "hectorite.dialects.tile_bulk": "tile",
     "hectorite.dialects.tile_layout": "tile",
     "hectorite.dialects.tile_memory": "tile",
     "hectorite.dialects.tile_program": "tile",
