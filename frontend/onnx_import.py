@@ -35,9 +35,9 @@ from hectorite.frontend import (
 from hectorite.frontend.onnx_import_node import Node, Table
 from hectorite.frontend.onnx_import_read import (
     array_of,
+    check_shapes,
     expanded,
     opset,
-    output_shapes,
     package,
     plain_attribute,
     read_model,
@@ -48,7 +48,6 @@ from hectorite.frontend.onnx_import_static import static
 from hectorite.frontend.onnx_import_types import element_of_code
 from hectorite.frontend.onnx_import_values import (
     Array,
-    Dims,
     Graph,
     IndexSet,
     Tensor,
@@ -108,12 +107,13 @@ def import_model(
     names = _check_sizes(model, sizes, name)
     with_sizes(model, sizes)
     model = expanded(model, OPERATORS, folder)
+    check_shapes(model, name)
     importer = _Importer(model, name, folder, {**names, **sizes})
     importer.inputs()
     for node in model.graph.node:
         importer.node(node)
     importer.raise_problems()
-    return importer.imported(output_shapes(model, name), sizes, fixed)
+    return importer.imported(sizes, fixed)
 
 
 def _check_sizes(model: ModelProto, sizes: Mapping[str, int], name: str) -> dict[str, str]:
@@ -295,16 +295,13 @@ class _Importer:
             expected="the operators listed in docs/onnx.md",
         )
 
-    def imported(
-        self, shapes: Mapping[str, Sequence[Any]], sizes: Mapping[str, int], fixed: Collection[str]
-    ) -> Imported:
+    def imported(self, sizes: Mapping[str, int], fixed: Collection[str]) -> Imported:
         """Close the function: results, sets and sizes."""
         graph, results = self.graph, list[Tensor]()
         for value in self.model.graph.output:
             tensor = self.tensors.get(value.name)
             if tensor is None:
                 raise fail(f"{self.name} has no node that gives its output `{value.name}`")
-            _check_shape(value.name, tensor.dims, shapes.get(value.name, ()))
             graph.hint = identifier(value.name)
             results.append(self._result(tensor, results))
         values = [graph.value(tensor) for tensor in results]
@@ -362,16 +359,3 @@ def _listed(nodes: Sequence[str], most: int = 4) -> str:
     shown = ", ".join(nodes[:most])
     rest = f" and {len(nodes) - most} more" if len(nodes) > most else ""
     return f"{len(nodes)} ({shown}{rest})"
-
-
-def _check_shape(name: str, dims: Dims, inferred: Sequence[Any]) -> None:
-    """Our shape against the one that ONNX infers, where that is a number."""
-    differs = len(inferred) == len(dims) and any(
-        isinstance(one, int) and isinstance(other, int) and one != other
-        for one, other in zip(dims, inferred, strict=True)
-    )
-    if differs:
-        raise fail(
-            f"the output `{name}` comes out as {list(dims)}",
-            expected=f"{list(inferred)}, as ONNX infers",
-        )

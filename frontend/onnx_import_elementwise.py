@@ -226,11 +226,12 @@ def _leaky_relu(node: Node, body: Body, x: SSAValue) -> SSAValue:
 
 
 def _elu(node: Node, body: Body, x: SSAValue) -> SSAValue:
-    """Elu and Selu: exponential below zero."""
+    """Elu, Selu and Celu: exponential below zero."""
     selu = node.op == "Selu"
     alpha = node.attribute("alpha", 1.6732632 if selu else 1.0)
     gamma = node.attribute("gamma", 1.0507010) if selu else 1.0
-    below = body.apply("sub", body.apply("exp", x), number(body, 1, x))
+    slower = body.apply("div", x, number(body, alpha, x)) if node.op == "Celu" else x
+    below = body.apply("sub", body.apply("exp", slower), number(body, 1, x))
     below = body.apply("mul", number(body, alpha, x), below)
     bent = body.apply("select", body.apply("gt", x, number(body, 0, x)), x, below)
     return bent if gamma == 1.0 else body.apply("mul", number(body, gamma, x), bent)
@@ -263,7 +264,7 @@ def _sign(node: Node, body: Body, x: SSAValue) -> SSAValue:
 OPERATORS["Reciprocal"] = _smooth(_reciprocal)
 OPERATORS["Softplus"] = _smooth(_softplus)
 OPERATORS["LeakyRelu"] = _smooth(_leaky_relu)
-OPERATORS["Elu"] = OPERATORS["Selu"] = _smooth(_elu)
+OPERATORS["Elu"] = OPERATORS["Selu"] = OPERATORS["Celu"] = _smooth(_elu)
 OPERATORS["HardSigmoid"] = OPERATORS["HardSwish"] = _smooth(_hard_sigmoid)
 OPERATORS["Swish"] = _smooth(_swish)
 OPERATORS["Sign"] = _smooth(_sign)

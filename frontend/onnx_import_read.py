@@ -18,7 +18,7 @@ import numpy as np
 from hectorite.ir.diagnostics import did_you_mean, fail
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+    from onnx import AttributeProto, ModelProto, TensorProto, ValueInfoProto
 
 Array = np.ndarray[Any, Any]
 OLDEST = 13
@@ -139,11 +139,6 @@ def opset(model: ModelProto, domain: str = "") -> int:
     return max((e.version for e in model.opset_import if e.domain in names), default=1)
 
 
-def attributes_of(node: NodeProto) -> dict[str, AttributeProto]:
-    """The attributes of a node by name."""
-    return {attribute.name: attribute for attribute in node.attribute}
-
-
 def plain_attribute(attribute: AttributeProto) -> Any:
     """An attribute in Python's terms; tensors are arrays, texts are text."""
     onnx = package()
@@ -171,18 +166,13 @@ def array_of(tensor: TensorProto, folder: str) -> Array:
         raise fail(f"cannot read the tensor `{tensor.name}`: {_first_line(error)}") from error
 
 
-def output_shapes(model: ModelProto, name: str) -> dict[str, tuple[int | str | None, ...]]:
-    """The shapes of the outputs as ONNX infers them; None where it does not know a length.
-
-    Raises `HectoriteError` if shapes do not fit."""
+def check_shapes(model: ModelProto, name: str) -> None:
+    """Raises `HectoriteError` if ONNX infers that the shapes of a model do not fit together."""
     onnx = package()
-    light = onnx.ModelProto()
-    light.CopyFrom(_without_weights(model))
     try:
-        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
+        onnx.shape_inference.infer_shapes(_without_weights(model), strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError) as error:
         raise fail(f"the shapes of {name} do not fit: {_first_line(error)}") from error
-    return {value.name: shape_of(value) for value in inferred.graph.output}
 
 
 def _without_weights(model: ModelProto) -> ModelProto:
