@@ -1,8 +1,8 @@
 """PTX text to kernels that a GPU can be told to launch.
 
 Enters: PTX text and a device. Leaves: a `CudaModule`. The driver's own compiler makes a cubin of
-the text, which is kept in the cache on disk; where it is too old for the text or missing, or where
-the environment variable HECTORITE_ASSEMBLER asks for one, an assembler of the machine does
+the text, which is kept in the cache on disk; where it is missing or does not take the text, or
+where the environment variable HECTORITE_ASSEMBLER asks for one, an assembler of the machine does
 (`assemble.py`). What either finds wrong becomes diagnostics at the lines of the text.
 """
 
@@ -25,7 +25,11 @@ STATIC_SHARED = 48 << 10
 
 class CudaModule:
     """Kernels in the memory of a device. `shared` gives the bytes of dynamic shared memory that
-    launches of each kernel have at most."""
+    launches of each kernel have at most.
+
+    They stay there until the process ends: taking them away would have to wait for the device, at a
+    time that the garbage collector chooses, which breaks whatever a caller is recording then.
+    """
 
     def __init__(self, device: CudaDevice, cubin: bytes, shared: Mapping[str, int]):
         cu = driver()
@@ -93,13 +97,20 @@ def compile_ptx(device: CudaDevice, text: str, name: str = "<ptx>") -> bytes:
         status, made = _linked(text)
     if status == "CUDA_SUCCESS":
         return made
-    if status in _UNABLE and installed():
+    refused = HectoriteError(faults(made.decode(errors="replace") or status, Source(name, text)))
+    if not installed():
+        raise refused
+    try:
+        # A driver may be older than the text, or know less of this target than an assembler does.
         return assemble(text, device.target.name, name).cubin
-    raise HectoriteError(faults(made.decode(errors="replace") or status, Source(name, text)))
+    except HectoriteError:
+        if status in _UNABLE:
+            raise
+        raise refused from None
 
 
 _UNABLE = ("CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "CUDA_ERROR_JIT_COMPILER_NOT_FOUND")
-"""What a driver reports that cannot compile this text, though another assembler may."""
+"""What a driver reports that cannot compile this text, and therefore does not say what is wrong."""
 
 
 def _linked(text: str) -> tuple[str, bytes]:
@@ -110,7 +121,7 @@ def _linked(text: str) -> tuple[str, bytes]:
     options = [option.CU_JIT_ERROR_LOG_BUFFER, option.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES]
     state = check(cu.cuLinkCreate(len(options), options, [log, LOG_BYTES]), "start its compiler")
     try:
-        data = text.encode() + b"\0"
+        data = text.encode("ascii", "replace") + b"\0"  # compilers refuse others, in comments too
         kind = cu.CUjitInputType.CU_JIT_INPUT_PTX
         (status,) = cu.cuLinkAddData(state, kind, data, len(data), b"kernels.ptx", 0, [], [])
         if status == cu.CUresult.CUDA_SUCCESS:

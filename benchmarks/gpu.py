@@ -110,6 +110,11 @@ class Process:
     def __exit__(self, *failure: object) -> None:
         self._end()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.is_alive()
+
     def restart(self) -> None:
         """Begin anew, which a device needs after a fault."""
         self._end()
@@ -143,7 +148,7 @@ class Process:
 
     def _end(self) -> None:
         self._pipe.close()
-        self._process.join(5)
+        self._process.join(3)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()

@@ -8,13 +8,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("scipy")
-ROOT = Path(__file__).resolve().parents[1]
 
 from benchmarks import cases, machine, native, race, reference, report, run
 from benchmarks.peers.table import OURS, Peer, Skip, all_peers

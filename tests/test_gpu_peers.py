@@ -1,15 +1,21 @@
-"""The peers of the race on a GPU, in the order and with the arguments that they get there: torch has
-only the memory of the host, but thinks it is on a device, and the driver is the stand-in.
+"""The peers of the race on a GPU, as they are called there: torch has only the memory of the host,
+but thinks it is on a device, and the driver is the stand-in.
 
 It shows that sizes, layouts and arguments are right, and that one peer's failure is its own.
 """
 
 import json
+import os
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks import gpu, gpu_process
+from benchmarks.cases import Case
 from tests.driver import stand_in
 
 pytest.importorskip("cuda.bindings.driver")
@@ -103,3 +109,56 @@ def test_peers_compute_the_reference(kind: str, tmp_path: Path):
             assert reason == "", name
             assert samples, name
             assert device, name
+
+
+def ends(pipe: Any, plan: gpu_process.Plan) -> None:
+    """A process that ends in the hands of a peer, unless that is left out."""
+    while True:
+        command, *arguments = pipe.recv()
+        if command == "race" and "crash" not in arguments[1]:
+            pipe.send("crash")
+            os._exit(3)
+        pipe.send({"asked": command, "given": arguments})
+
+
+def hangs(pipe: Any, plan: gpu_process.Plan) -> None:
+    """A process that never answers."""
+    pipe.send("hang")
+    time.sleep(60)
+
+
+PLAN = gpu_process.Plan(1, "", True, None)
+CASE = Case("test", "a case", "spmm")
+
+
+def test_a_case_is_raced_again_without_a_peer_that_ends_the_process(monkeypatch):
+    monkeypatch.setattr(gpu, "serve", ends)
+    with gpu.Process(PLAN) as process:
+        assert process.ask("card")["asked"] == "card"
+        answer = gpu.race_case(process, CASE)
+    _, barred = answer["given"]
+    assert list(barred) == ["crash"]
+    assert barred["crash"].startswith("its process ended with status 3")
+
+
+def test_a_process_that_is_silent_is_ended(monkeypatch):
+    monkeypatch.setattr(gpu, "serve", hangs)
+    monkeypatch.setattr(gpu, "PATIENCE", 0.1)
+    with gpu.Process(PLAN) as process:
+        assert "no answer" in process.ask("card")["broken"]
+        assert process.is_alive
+    assert not process.is_alive
+
+
+def test_the_file_keeps_what_other_races_found(tmp_path):
+    path, card = tmp_path / "card.json", {"device": "a card", "rates": {"copy": 1.0}}
+    gpu.Record(path, card, 1).add(CASE, [{"suite": "test", "case": "a case", "who": "a"}], {})
+    other = replace(CASE, name="another")
+    record = gpu.Record(path, card, 2)
+    record.add(other, [], {"b": "not installed"})
+    record.add(CASE, [{"suite": "test", "case": "a case", "who": "c"}], {})
+    facts = json.loads(path.read_text())
+    assert [row["who"] for row in facts["rows"]] == ["c"]
+    assert [row["case"] for row in facts["left_out"]] == ["another"]
+    gpu.Record(path, card | {"device": "another card"}, 1).add(other, [], {})
+    assert json.loads(path.read_text())["rows"] == []
