@@ -116,7 +116,7 @@ class CostModel:
                 read |= {o: None for o in node.operands if flow.nodes[o].fixed}
             elif number in flow.results:
                 read[number] = None
-        return sum(self._bytes(flow.nodes[number].shape) for number in read)
+        return sum(self.bytes_of(flow.nodes[number].shape) for number in read)
 
     def _take(self, schema: Schema) -> None:
         if self._schema is schema:
@@ -191,9 +191,10 @@ class CostModel:
         rows = 1.0
         for dim in self._spread(made).rows:
             rows *= self.extents.of(dim)
-        return self._bytes(made.shape) / rows
+        return self.bytes_of(made.shape) / rows
 
-    def _bytes(self, shape: Shape) -> float:
+    def bytes_of(self, shape: Shape) -> float:
+        """Bytes of a tensor."""
         total = float(ELEMENTS[shape.element].storage.itemsize)
         for dim in shape.dims:
             total *= self.extents.of(dim)
