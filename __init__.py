@@ -12,10 +12,23 @@ _HOMES = {
     **dict.fromkeys(
         ("bind", "compile", "emit", "grad", "parse", "verify"), "hectorite.frontend.api"
     ),
+    "from_onnx": "hectorite.frontend.onnx_model",
+    "to_onnx": "hectorite.frontend.onnx_export",
 }
 _MODULES = {"ptx": "hectorite.frontend.ptx"}
 
-__all__ = ["HectoriteError", "bind", "compile", "emit", "grad", "parse", "ptx", "verify"]
+__all__ = [
+    "HectoriteError",
+    "bind",
+    "compile",
+    "emit",
+    "from_onnx",
+    "grad",
+    "parse",
+    "ptx",
+    "to_onnx",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

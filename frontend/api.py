@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -26,10 +26,11 @@ from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, f
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
+    from hectorite.frontend.onnx_model import OnnxModel
     from hectorite.frontend.verify import Verification
 
-ProgramLike = str | os.PathLike[str]
-"""A path, or the text of a program (anything with a newline)."""
+ProgramLike: TypeAlias = "str | os.PathLike[str] | OnnxModel"
+"""A path, the text of a program (anything with a newline), or an imported ONNX model."""
 
 
 def compile(
@@ -59,7 +60,7 @@ def compile(
 
     Raises `HectoriteError` listing what is wrong in the program or in these arguments.
     """
-    text = read_program(path_or_source)
+    text = read_program(path_or_source, sizes)
     target = default_target(text.form) if target is None else target
     check_target(target)
     store = default_cache() if cache else None
@@ -106,7 +107,7 @@ def emit(
     """
     from hectorite.frontend.levels import level_text, text_of_ptx
 
-    text = read_program(path_or_source)
+    text = read_program(path_or_source, sizes)
     if text.form == "ptx":
         return text_of_ptx(text, level, target, generic)
     facts = facts_of(text, None)
@@ -150,7 +151,7 @@ def verify(
         raise fail(f"`data` is a {type(data).__name__}", expected=expected)
     if not isinstance(seed, int):
         raise fail(f"`seed` is a {type(seed).__name__}", expected="an integer")
-    return verify_program(read_program(path_or_source), data, function, dict(sizes or {}), seed)
+    return verify_program(read_program(path_or_source, sizes), data, function, dict(sizes or {}), seed)
 
 
 def grad(*_arguments: Any, **_options: Any) -> Any:

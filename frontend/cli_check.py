@@ -22,7 +22,7 @@ from hectorite.ir.diagnostics import Diagnostic, HectoriteError
 def run(chosen: Namespace) -> int:
     """Check one program."""
     try:
-        facts = facts_of(read_program(chosen.program), None)
+        facts = facts_of(read_program(chosen.program, dict(chosen.size)), None)
         check_sizes(facts, split_sizes(facts.schema, dict(chosen.size))[1])
         names = facts.signatures if chosen.fn is None else [_chosen(facts, chosen)]
     except HectoriteError as error:

@@ -29,7 +29,7 @@ DEFAULT_SIZE = 64
 
 def run(chosen: Namespace) -> int:
     """Print one program."""
-    text = read_program(chosen.program)
+    text = read_program(chosen.program, dict(chosen.size))
     check_level(text, chosen.level)
     if chosen.level in GPU_LEVELS and not _is_plain_dialect(chosen):
         return _gpu(text, chosen)

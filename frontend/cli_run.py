@@ -34,7 +34,7 @@ TIMED_SECONDS = 1.0
 
 def run(chosen: Namespace) -> int:
     """Run one function."""
-    text = read_program(chosen.program)
+    text = read_program(chosen.program, dict(chosen.size))
     target = default_target(text.form) if chosen.target is None else chosen.target
     check_target(target)
     store = None if chosen.no_cache else default_cache()
@@ -48,9 +48,11 @@ def run(chosen: Namespace) -> int:
     if chosen.data is not None:
         with working(f"reading {chosen.data}") as progress:
             data = load_data(chosen.data, progress)
+    signature = facts.signatures[name]
+    if text.given is not None:
+        data = text.given.data(data, signature, sizes, chosen.seed)
     sets = bound_sets(facts.schema, data, set_sizes)
     binding, to_bind = _timed(lambda: Binding(facts.schema, sets))
-    signature = facts.signatures[name]
     inputs = inputs_for(signature, facts, binding, data, sizes, chosen.seed)
 
     def make(function: str, values: dict[str, int]) -> Any:

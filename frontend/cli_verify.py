@@ -21,7 +21,7 @@ from hectorite.frontend.verify import Row, Verification, verify_program
 
 def run(chosen: Namespace) -> int:
     """Verify one function."""
-    text = read_program(chosen.program)
+    text = read_program(chosen.program, dict(chosen.size))
     with working(f"verifying {text.name}") as progress:
         report = verify_program(
             text, chosen.data, chosen.fn, dict(chosen.size), chosen.seed, progress

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import BlockArgument, Region
+from xdsl.ir import Attribute, BlockArgument, Region
 from xdsl.utils.exceptions import VerifyException
 
 from hectorite.dialects.graph import FuncOp, ReturnOp
@@ -32,6 +32,7 @@ from hectorite.frontend import (
     onnx_import_reduce,
     onnx_import_window,
 )
+from hectorite.frontend.onnx_data import IndexSet
 from hectorite.frontend.onnx_import_node import Node, Table
 from hectorite.frontend.onnx_import_read import (
     array_of,
@@ -48,13 +49,14 @@ from hectorite.frontend.onnx_import_static import static
 from hectorite.frontend.onnx_import_types import element_of_code
 from hectorite.frontend.onnx_import_values import (
     Array,
+    Dims,
     Graph,
-    IndexSet,
     Tensor,
     Unsupported,
     identifier,
 )
 from hectorite.ir.diagnostics import did_you_mean, fail
+from hectorite.ir.space import TensorType
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -76,7 +78,8 @@ for _file in (
 class Imported:
     """A model as a program.
 
-    `inputs` gives for each input of the model its parameter, `arrays` the initialisers by
+    `inputs` gives for each input of the model its parameter, `dims` the shape of each parameter,
+    `arrays` the initialisers by
     parameter, `fixed` all parameters that are the same in every call, `index_sets` the sets to be
     bound to indices, and `outputs` the names of the results."""
 
@@ -84,6 +87,7 @@ class Imported:
     module: ModuleOp
     function: str
     inputs: dict[str, str]
+    dims: dict[str, Dims]
     outputs: tuple[str, ...]
     arrays: dict[str, Array]
     fixed: tuple[str, ...]
@@ -325,6 +329,7 @@ class _Importer:
             module,
             name,
             inputs,
+            {name: _dims(type) for name, type in zip(graph.names, types, strict=True)},
             tuple(value.name for value in self.model.graph.output),
             graph.arrays,
             tuple(name for name in graph.names if name in held),
@@ -349,6 +354,11 @@ class _Importer:
         for each in self.graph.index_sets:
             found += [SetOp(each.target), SetOp(each.name, {"at": each.target})]
         return found
+
+
+def _dims(type: Attribute) -> Dims:
+    assert isinstance(type, TensorType)
+    return type.dims
 
 
 def _operator(proto: NodeProto) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from xdsl.ir import SSAValue
 
+from hectorite.frontend.onnx_data import IndexSet
 from hectorite.frontend.onnx_import_elementwise import number
 from hectorite.frontend.onnx_import_layout import cut, single
 from hectorite.frontend.onnx_import_node import Node, Table
@@ -23,7 +24,6 @@ from hectorite.frontend.onnx_import_values import (
     Array,
     Dims,
     Graph,
-    IndexSet,
     Tensor,
     Unsupported,
     at,

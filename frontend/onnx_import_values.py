@@ -20,6 +20,7 @@ from xdsl.ir import Block, BlockArgument, OpResult, SSAValue
 from xdsl.rewriter import Rewriter
 
 from hectorite.dialects.graph import IndexOp, SizeOp, SoftmaxOp, StatementOp
+from hectorite.frontend.onnx_data import IndexSet
 from hectorite.ir.element import ELEMENTS, ElementType
 from hectorite.ir.index import IndexExpr, Path, Term
 from hectorite.ir.space import Dim, TensorType
@@ -69,19 +70,6 @@ class Tensor:
     def extent(self, axis: int, why: str) -> int:
         """The length of an axis. Raises `Unsupported` if it is only a name."""
         return integer(self.dims[axis], why)
-
-
-@dataclass(frozen=True)
-class IndexSet:
-    """A set whose map `at` is an array of indices into `rows` rows, which are the set `target`.
-
-    `source` is the array, or the name of the graph input that it is; negative indices count from
-    the end."""
-
-    name: str
-    target: str
-    rows: Dim
-    source: str | Array
 
 
 def integer(dim: Dim, why: str) -> int:

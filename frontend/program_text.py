@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
     from xdsl.ir import Operation
     from xdsl.utils.exceptions import ParseError
+
+    from hectorite.frontend.onnx_data import Given
 
 LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm", "ptx-ir", "ptx", "cubin", "sass")
 """The levels that can be printed, in the order of compilation: after tile come those of a CPU, then
@@ -51,6 +54,10 @@ class ProgramText:
     path: Path | None = None
     ir: str | None = None
     """The text as it was, where PTX was given in the `ptx` dialect; `text` is then plain PTX."""
+    ready: ModuleOp | None = field(default=None, repr=False, compare=False)
+    """The module, where it was there before its text."""
+    given: Given | None = field(default=None, repr=False, compare=False)
+    """What an imported model brings beside its program."""
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
@@ -74,6 +81,8 @@ class ProgramText:
 
     @cached_property
     def _loaded(self) -> tuple[ModuleOp, tuple[str, ...]]:
+        if self.ready is not None:
+            return self.ready, ()
         if self.ir is not None:
             return parse_ir(self.ir, self.name), ()
         if self.form in CODE:
@@ -90,11 +99,20 @@ class ProgramText:
         return module, tuple(render(warning) for warning in found)
 
 
-def read_program(path_or_text: str | os.PathLike[str]) -> ProgramText:
-    """The program in a file, or in a string that contains a newline.
+def read_program(
+    path_or_text: str | os.PathLike[str] | Any, sizes: Mapping[str, int] | None = None
+) -> ProgramText:
+    """The program in a file, in a string that contains a newline, or of an imported model.
 
-    Raises `HectoriteError` if the file cannot be read.
+    A file that ends in `.onnx` is imported, `sizes` in the place of its named lengths. Raises
+    `HectoriteError` if the file cannot be read.
     """
+    if hasattr(path_or_text, "program_text"):
+        return path_or_text.program_text
+    if _is_onnx(path_or_text):
+        from hectorite.frontend.onnx_model import from_onnx
+
+        return from_onnx(path_or_text, sizes).program_text
     if isinstance(path_or_text, str) and "\n" in path_or_text:
         text = path_or_text
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -111,6 +129,12 @@ def read_program(path_or_text: str | os.PathLike[str]) -> ProgramText:
     except (OSError, TypeError, ValueError) as error:
         raise _unreadable(path_or_text, error) from error
     return _program(str(name), text, Path(name))
+
+
+def _is_onnx(path: Any) -> bool:
+    if isinstance(path, str) and "\n" in path:
+        return False
+    return isinstance(path, str | os.PathLike) and os.fspath(path).endswith(".onnx")
 
 
 def _program(name: str, text: str, path: Path | None) -> ProgramText:

@@ -116,10 +116,13 @@ def verify_program(
     set_sizes, plain = split_sizes(facts.schema, sizes)
     plain = check_sizes(facts, plain)
     report = Verification(name)
-    if data is None:
+    loaded = None if data is None else load_data(data)
+    if text.given is not None:
+        loaded = text.given.data(loaded, facts.signatures[name], plain, seed)
+    if loaded is None:
         cases = _generated(text, facts, name, set_sizes, plain, seed, report)
     else:
-        cases = _given(text, facts, name, load_data(data), set_sizes, plain, seed, report)
+        cases = _given(text, facts, name, loaded, set_sizes, plain, seed, report)
     done = 0
     for known, group in cases:
         levels = levels_of(text, facts, name, known)
@@ -242,9 +245,11 @@ def _given(
     fixed = set(inputs.sizes) - set(inputs.assumed)
     known = _bounded(text, name, binding, inputs.sizes, fixed, FULL_POINTS)
     report.notes += [f"{n} = {known[n]} (nothing determines it)" for n in inputs.assumed]
-    part = _part_of(schema, sets, seed)
+    # A model has no part that could stand for it.
+    part = _part_of(schema, sets, seed) if text.given is None else {}
     is_large = bool(part)
-    cases = _case(data.source, facts, name, binding, data, known, seed, report, whole=is_large)
+    whole = is_large or (text.given is not None and _points(text, name, binding, known) > POINTS)
+    cases = _case(data.source, facts, name, binding, data, known, seed, report, whole=whole)
     if is_large:
         kept = sets | {k: _taken(sets[k], e) for k, e in part.items()}
         smaller = _Part(data, part, facts)
