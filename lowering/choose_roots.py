@@ -15,6 +15,7 @@ Statements over the elements of a set take the visit of the statement that consu
 what is computed for an edge is used while it is at hand.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -22,7 +23,7 @@ from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
 from hectorite.lowering.kernel_plan import Product, Root, Visit
-from hectorite.lowering.lane_choice import left_lanes
+from hectorite.lowering.lane_choice import left_lanes, reduced_lanes
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_product import match_product
 from hectorite.lowering.place_tensors import adds_in_lanes, adds_to_memory
@@ -91,9 +92,28 @@ def _root(statement: StatementOp, schema: Schema, machine: Machine) -> Root:
         if adds_in_lanes(statement, scattered, machine):
             return scattered
     variables = _leading(list(dict.fromkeys(plain)), dims, machine)
+    if not machine.is_gpu and _sums_along_rows(statement, variables, plain, dims):
+        variables = tuple(dict.fromkeys(plain))
     if machine.is_gpu and statement.kind.data != "assign" and len(dims) > len(set(plain)):
         variables = _spread(variables, list(dict.fromkeys(plain)), statement, schema, machine)
     return Root(tuple(dims[name] for name in variables), variables)
+
+
+def _sums_along_rows(
+    statement: StatementOp, leading: Sequence[str], plain: Sequence[str], dims: Mapping[str, Dim]
+) -> bool:
+    """Whether a reduction, whose last left variable would lie in lanes, reads nothing along that
+    but enough along a reduced one: then each row is summed along its own elements. Rows of a set
+    stay what they are, since other kernels of that set may join."""
+    if statement.kind.data == "assign" or not plain or plain[-1] in leading:
+        return False
+    if any(isinstance(dims[name], str) for name in plain):
+        return False
+    along = [
+        read.access.data[-1].variables for read in statement.reads if len(read.access.data) > 0
+    ]
+    across = reduced_lanes(statement, [name for name in dims if name not in plain], dims)
+    return across is not None and not any(plain[-1] in names for names in along)
 
 
 def _spread(
