@@ -68,7 +68,7 @@ def _child(parent: Workspace, offer: Offer) -> Workspace | None:
     if match is None:
         return None
     trial = child.attempt(match)
-    if child.grows(trial):
+    if child.too_large:
         return None
     child.keep(trial)
     return child

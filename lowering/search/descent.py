@@ -41,7 +41,7 @@ def _round(workspace: Workspace, places: Iterable[int]) -> dict[int, None]:
         if found is None:
             continue
         trial = workspace.attempt(found)
-        if workspace.saves(trial.delta) and not workspace.grows(trial):
+        if workspace.saves(trial.delta) and not workspace.too_large:
             workspace.keep(trial)
             touched.update(dict.fromkeys(trial.touched))
         else:

@@ -31,7 +31,7 @@ def look_ahead(workspace: Workspace, places: Iterable[int] | None = None) -> boo
         if workspace.budget.spent:
             return False
         trial = workspace.attempt(start[-1])
-        chain = None if workspace.grows(trial) else _go_on(workspace, [trial])
+        chain = None if workspace.too_large else _go_on(workspace, [trial])
         workspace.undo(trial)
         if chain:
             _apply(workspace, chain)
@@ -55,7 +55,7 @@ def _go_on(workspace: Workspace, chain: list[Trial]) -> list[Match] | None:
         if workspace.budget.spent:
             return None
         trial = workspace.attempt(entry[-1])
-        longer = None if workspace.grows(trial) else _go_on(workspace, [*chain, trial])
+        longer = None if workspace.too_large else _go_on(workspace, [*chain, trial])
         workspace.undo(trial)
         if longer:
             return longer

@@ -22,7 +22,7 @@ from hectorite.lowering.search.discrepancy import discrepancies
 from hectorite.lowering.search.ledger import ATTOSECOND, Ledger
 from hectorite.lowering.search.lookahead import look_ahead
 from hectorite.lowering.search.regions import Region, regions
-from hectorite.lowering.search.replay import carry_over, redo, renumbered
+from hectorite.lowering.search.replay import Places, carry_over, redo, renumbered
 from hectorite.lowering.search.step import Costs, Outcome, Refusal, Rule, Step
 from hectorite.lowering.search.workspace import Budget, Move, Workspace
 
@@ -36,6 +36,9 @@ SMALL = 1_000
 """Statements in a graph that is searched as a whole by more than descent."""
 
 Moves = list[Move]
+Solved = dict[tuple[str, int], tuple[Moves, int]]
+"""For the key of a region and a budget: the moves to its solution, and what was tried. That is
+charged again where a solution is used, so that what has been solved before changes no outcome."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +65,21 @@ def optimise(
     original, _ = renumbered(flow)
     current = Workspace(original, chosen, model, Budget(0))
     before, tried = current.total, 0
-    solved = dict[str, Moves]()
+    solved = Solved()
     while budget > 0:
         fresh, numbers = renumbered(current.flow)
-        start = Workspace(fresh, chosen, model, Budget(budget), current.cap)
+        start = Workspace(fresh, chosen, model, Budget(budget))
         best = _round(start, solved)
         tried += budget - start.budget.left
         back = {new: old for old, new in numbers.items()}
         current = current.fork()
-        if not carry_over(current, best.moves, back):
+        if not carry_over(current, best.moves, Places(back)):
             break
     start, _ = renumbered(flow)
     return _outcome(start, current.moves, model, before, tried)
 
 
-def _round(start: Workspace, solved: dict[str, Moves]) -> Workspace:
+def _round(start: Workspace, solved: Solved) -> Workspace:
     """Every search once, from one graph."""
     greedy = start.fork()
     descend(greedy)
@@ -101,16 +104,22 @@ def _cheapest(best: Workspace, other: Workspace) -> Workspace:
     return other if best.saves(other.total - best.total) else best
 
 
-def _solve_regions(workspace: Workspace, solved: dict[str, Moves], shift: int = 0) -> None:
+def _solve_regions(workspace: Workspace, solved: Solved, shift: int = 0) -> None:
     """Solve each region of a graph and bring the solution into it."""
     cut = regions(workspace.flow, shift)
-    fresh = {region.key: region for region in cut if region.key not in solved}
-    for left, (key, region) in zip(range(len(fresh), 0, -1), fresh.items(), strict=True):
-        part = workspace.budget.part(min(REGION, workspace.budget.left // (2 * left) + 1))
-        solved[key] = _solve(region, workspace, part)
-        workspace.budget.give_back(part)
+    distinct = {region.key: region for region in cut}
+    each = min(REGION, workspace.budget.left // (2 * len(distinct) + 1))
+    for region in distinct.values():
+        if (region.key, each) not in solved:
+            part = Budget(each)
+            moves = _solve(region, workspace, part)
+            solved[region.key, each] = moves, each - part.left
+        workspace.budget.left -= solved[region.key, each][1]
+    became = dict[int, int]()
     for region in cut:
-        carry_over(workspace, solved[region.key], dict(region.places))
+        places = Places(dict(region.places), became)
+        carry_over(workspace, solved[region.key, each][0], places)
+        became = places.became
 
 
 def _solve(region: Region, outer: Workspace, budget: Budget) -> Moves:
@@ -135,12 +144,12 @@ def _solve(region: Region, outer: Workspace, budget: Budget) -> Moves:
 def _outcome(flow: Dataflow, moves: Moves, model: Costs, before: int, tried: int) -> Outcome:
     """The moves from the start, as steps with names and costs."""
     ledger = Ledger(flow, model)
-    numbers = {number: number for number in flow.nodes}
+    places = Places({number: number for number in flow.nodes})
     steps = list[Step]()
     for move in moves:
-        names = [flow.nodes[numbers[n]].name for n in move.nodes if numbers.get(n) in flow.nodes]
+        names = [flow.nodes[places.of(number, flow)].name for number in move.nodes]
         cost = ledger.total
-        edits = redo(flow, move.edits, numbers)
+        edits = redo(flow, move.edits, places)
         ledger.update(flow, tuple(flow.touched))
         steps.append(
             Step(
@@ -181,7 +190,7 @@ def refusals(
         for match in list(workspace.matches(place)):
             names = tuple(n for n in (fresh.nodes[m].name for m in match.nodes) if n)
             trial = workspace.attempt(match)
-            grows = workspace.grows(trial)
+            grows = workspace.too_large
             workspace.undo(trial)
             forbidden = match.rule in forbid or match.family in forbid
             why = (

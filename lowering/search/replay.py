@@ -8,6 +8,7 @@ out of that are moves in the numbers of the copy. `replay` carries them over.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from hectorite.ir.dataflow import Dataflow, Edit
 from hectorite.lowering.search.ledger import Undo
@@ -29,31 +30,41 @@ def renumbered(flow: Dataflow) -> tuple[Dataflow, dict[int, int]]:
     return made, numbers
 
 
-def redo(flow: Dataflow, edits: Iterable[Edit], numbers: dict[int, int]) -> tuple[Edit, ...]:
-    """Make edits on a graph. `numbers` says which node stands for each that the edits name, and
-    gains those they add. Gives the edits in the graph's own numbers."""
-    flow.listen()
+class Gone(Exception):
+    """An edit names a node that is no more, though nothing stands for it."""
 
-    def number(old: int) -> int:
-        here = numbers[old]
-        while here not in flow.nodes and here in flow.became:
-            here = flow.became[here]
-        numbers[old] = here
+
+@dataclass
+class Places:
+    """Which node of a graph stands for each that edits name; follows nodes that became others."""
+
+    numbers: dict[int, int]
+    became: dict[int, int] = field(default_factory=dict[int, int])
+
+    def of(self, number: int, flow: Dataflow) -> int:
+        """The node that stands for one now; raises Gone if none does."""
+        here = self.numbers.get(number, -1)
+        while here not in flow.nodes:
+            if here not in self.became:
+                raise Gone
+            here = self.became[here]
         return here
 
+
+def redo(flow: Dataflow, edits: Iterable[Edit], places: Places) -> tuple[Edit, ...]:
+    """Make edits on a graph; gives them in the graph's own numbers."""
+    flow.listen()
     for edit in edits:
         match edit.method, edit.arguments:
             case "add", (form, operands, name, hints):
-                made = flow.add(form, [number(operand) for operand in operands], name, hints)
+                made = flow.add(form, [places.of(o, flow) for o in operands], name, hints)
                 assert edit.result is not None
-                numbers[edit.result] = made
+                places.numbers[edit.result] = made
             case "replace", (old, new):
-                flow.replace(number(old), number(new))
+                flow.replace(places.of(old, flow), places.of(new, flow))
+                places.became |= flow.became
             case _:
                 flow.declare(*edit.arguments)
-    gone = [old for old, here in numbers.items() if here not in flow.nodes]
-    for old in gone:
-        number(old)
     done = tuple(flow.edits)
     drop_unused(flow)
     return done
@@ -62,30 +73,33 @@ def redo(flow: Dataflow, edits: Iterable[Edit], numbers: dict[int, int]) -> tupl
 def again(flow: Dataflow, steps: Iterable[Step]) -> Dataflow:
     """The graph after the first steps of an outcome, from the graph given to `optimise`."""
     made, _ = renumbered(flow)
-    numbers = {number: number for number in made.nodes}
+    places = Places({number: number for number in made.nodes})
     for step in steps:
-        redo(made, step.edits, numbers)
+        redo(made, step.edits, places)
     return made
 
 
-def carry_over(workspace: Workspace, moves: Iterable[Move], numbers: dict[int, int]) -> bool:
+def carry_over(workspace: Workspace, moves: Iterable[Move], places: Places) -> bool:
     """Do moves that were found elsewhere, if they make the graph cheaper; whether they did."""
-    outer = workspace.flow.mark()
-    undone, done = list[Undo](), list[Move]()
-    before = workspace.total
-    for move in moves:
-        places = tuple(numbers[node] for node in move.nodes if node in numbers)
-        flow = workspace.flow
-        edits = redo(flow, move.edits, numbers)
-        undo = workspace.ledger.update(flow, tuple(flow.touched))
-        undone.append(undo)
-        done.append(Move(move.rule, move.family, move.detail, places, edits))
-    fits = workspace.model.folded_bytes(workspace.flow) <= workspace.cap
-    if workspace.saves(workspace.total - before) and fits:
-        workspace.flow.keep(outer)
+    flow, ledger, before = workspace.flow, workspace.ledger, workspace.total
+    mark, undone, done = flow.mark(), list[Undo](), list[Move]()
+    became = dict(places.became)
+    try:
+        for move in moves:
+            nodes = tuple(places.of(node, flow) for node in move.nodes)
+            edits = redo(flow, move.edits, places)
+            undone.append(ledger.update(flow, tuple(flow.touched)))
+            done.append(Move(move.rule, move.family, move.detail, nodes, edits))
+        pays = workspace.saves(workspace.total - before) and not workspace.too_large
+    except Gone:
+        undone.append(ledger.update(flow, tuple(flow.touched)))
+        pays = False
+    if pays:
+        flow.keep(mark)
         workspace.moves += done
         return True
-    workspace.flow.take_back(outer)
+    places.became = became
+    flow.take_back(mark)
     for undo in reversed(undone):
-        workspace.ledger.restore(undo)
+        ledger.restore(undo)
     return False

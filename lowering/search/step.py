@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hectorite.ir.dataflow import Dataflow, Edit
+from hectorite.ir.statement_form import Shape
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Costs(Protocol):
         """Nodes whose cost may change when this one appears, disappears or changes."""
         ...
 
-    def folded_bytes(self, flow: Dataflow) -> float:
-        """Bytes of tensors that are the same in every call and that calls read."""
+    def bytes_of(self, shape: Shape) -> float:
+        """Bytes of a tensor."""
         ...
 
 

@@ -14,9 +14,6 @@ from hectorite.ir.dataflow import Dataflow, Edit
 from hectorite.lowering.search.ledger import Ledger, Undo
 from hectorite.lowering.search.step import Costs, Match, Rule
 
-GROWTH = 1.5
-"""How much more bytes of folded tensors there may be than before the search."""
-
 MANY_USERS = 32
 """Nodes with more users than this connect places that have little to do with each other."""
 
@@ -34,17 +31,6 @@ class Budget:
     @property
     def spent(self) -> bool:
         return self.left <= 0
-
-    def part(self, steps: int) -> "Budget":
-        """A budget of at most so many steps, taken out of this one; give back what remains."""
-        taken = max(0, min(steps, self.left))
-        self.left -= taken
-        return Budget(taken)
-
-    def give_back(self, part: "Budget") -> None:
-        """Return what a part did not use."""
-        self.left += max(0, part.left)
-        part.left = 0
 
 
 @dataclass(frozen=True)
@@ -86,12 +72,10 @@ class Workspace:
         rules: Sequence[Rule],
         model: Costs,
         budget: Budget,
-        cap: float | None = None,
         ledger: Ledger | None = None,
     ):
         self.flow, self.rules, self.model, self.budget = flow, rules, model, budget
         self.ledger = ledger or Ledger(flow, model)
-        self.cap = GROWTH * model.folded_bytes(flow) if cap is None else cap
         self.moves = list[Move]()
 
     @property
@@ -106,7 +90,6 @@ class Workspace:
             self.rules if rules is None else rules,
             self.model,
             self.budget,
-            self.cap,
             self.ledger.copy(),
         )
         made.moves = list(self.moves)
@@ -157,12 +140,10 @@ class Workspace:
         """Whether a change of the cost is worth having."""
         return delta * LEAST < -self.total
 
-    def grows(self, trial: Trial) -> bool:
-        """Whether the applied trial leaves more folded bytes than allowed."""
-        nodes = self.flow.nodes
-        if not any(number in nodes and nodes[number].fixed for number in trial.touched):
-            return False
-        return self.model.folded_bytes(self.flow) > self.cap
+    @property
+    def too_large(self) -> bool:
+        """Whether there are more folded bytes than allowed."""
+        return self.ledger.folded > self.ledger.most_folded
 
     def around(self, touched: Iterable[int]) -> dict[int, None]:
         """The nodes from which a match that has to do with these may be found, in order."""
