@@ -21,6 +21,7 @@ def model_of(
     constants: Mapping[str, Any] | None = None,
     shapes: Mapping[str, Sequence[int | str]] | None = None,
     opset: int = OPSET,
+    functions: Sequence[onnx.FunctionProto] = (),
 ) -> onnx.ModelProto:
     """A model of some nodes; what no node takes is a result. `shapes` declares inputs otherwise
     than by the arrays that are given for them."""
@@ -41,7 +42,8 @@ def model_of(
         [numpy_helper.from_array(np.asarray(v), name) for name, v in (constants or {}).items()],
     )
     version = helper.make_opsetid("", opset)
-    model = helper.make_model(graph, opset_imports=[version], ir_version=10)
+    versions = [version, *(helper.make_opsetid(f.domain, 1) for f in functions)]
+    model = helper.make_model(graph, opset_imports=versions, functions=functions, ir_version=10)
     model = onnx.shape_inference.infer_shapes(model)
     for value in model.graph.output:
         if not value.type.HasField("tensor_type"):
