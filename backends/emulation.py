@@ -48,7 +48,7 @@ def matrix_instructions(text: str) -> dict[str, tuple[str, ...]]:
     entries = list(_ENTRY.finditer(text))
     ends = [entry.start() for entry in entries[1:]] + [len(text)]
     found: dict[str, tuple[str, ...]] = {}
-    for entry, end in zip(entries, ends, strict=True):
+    for entry, end in zip(entries, ends, strict=False):  # there may be no entry
         used = (m[1] for m in _MATRIX.finditer(text, entry.end(), end))
         found[entry[1]] = tuple(sorted({name for name in used if _multiplies(name)}))
     return found

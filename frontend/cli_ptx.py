@@ -81,6 +81,10 @@ def _check(chosen: Namespace) -> int:
     program = ptx.load(chosen.file)
     report = ptx.Report()
     if chosen.grid is None and chosen.block is None and chosen.args is None:
+        if chosen.coalescing or chosen.banks:
+            raise fail(
+                "accesses are counted while a kernel runs", expected="--grid, --block and --args"
+            )
         kernel = None if chosen.kernel is None else program[chosen.kernel].name
         for found in static_findings(program.module, kernel):
             report.findings.append(Finding(found.kind, found.line, found.message))
@@ -141,7 +145,7 @@ def read_arguments(path: str | None) -> list[Any]:
     """The values of a file under arg0, arg1, ...; arrays that a kernel may change."""
     if path is None:
         return []
-    data = load_data(path)
+    data = load_data(path, expected=f"an .npz file with the keys {KEYS}")
     names = [f"arg{number}" for number in range(len(data.keys))]
     for key in data.keys:
         if key not in names:

@@ -129,7 +129,8 @@ def _facts(
 
 def norm(array: Array) -> float:
     """The 2-norm, in float64."""
-    return float(np.linalg.norm(np.asarray(array).astype(np.float64).ravel()))
+    wide = np.complex128 if array.dtype.kind == "c" else np.float64
+    return float(np.linalg.norm(np.asarray(array).astype(wide).ravel()))
 
 
 def _number(value: float) -> float | str:

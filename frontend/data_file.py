@@ -112,9 +112,14 @@ class Data:
         )
 
 
-def load_data(spec: str, progress: Callable[[int, int], None] | None = None) -> Data:
+def load_data(
+    spec: str,
+    progress: Callable[[int, int], None] | None = None,
+    expected: str = CONVENTION,
+) -> Data:
     """Open the data that `spec` names: a path, or `ast:PACKAGE` for the relational graph of an
     installed package's syntax trees (`progress` is told the files done and their number).
+    `expected` says in messages what the file should be.
 
     Raises `HectoriteError` if there is no such file or package, or it holds no arrays.
     """
@@ -127,10 +132,10 @@ def load_data(spec: str, progress: Callable[[int, int], None] | None = None) -> 
     except Exception as error:  # a broken file raises whatever its decoder trips over
         reason = error.strerror if isinstance(error, OSError) else None
         raise fail(
-            f"cannot read {spec}: {reason or 'it is not an .npz file'}", expected=CONVENTION
+            f"cannot read {spec}: {reason or 'it is not an .npz file'}", expected=expected
         ) from error
     if isinstance(loaded, np.ndarray):
-        raise fail(f"{spec} holds one array without a name", expected=CONVENTION)
+        raise fail(f"{spec} holds one array without a name", expected=expected)
     return Data(os.path.basename(spec), loaded)
 
 

@@ -174,6 +174,18 @@ def test_wrong_launches(hectorite, data, words, message):
     assert status == 1 and message in said
 
 
+def test_requests_are_counted_in_a_run_only(hectorite):
+    status, _, said = hectorite("ptx", "check", KERNEL, "--banks")
+    assert status == 1 and "counted while a kernel runs" in said
+
+
+def test_arrays_of_any_numbers_have_a_norm(hectorite, tmp_path):
+    path = arguments(tmp_path / "complex.npz", arg0=np.full(2 * N, 3 + 4j, np.complex64))
+    status, printed, said = hectorite("ptx", "run", KERNEL, *LAUNCH, "--args", path)
+    assert status == 0 and "Warning" not in said
+    assert f"{5 * np.sqrt(2 * N):.7g}" in printed
+
+
 def test_wrong_sizes_are_wrong_arguments(hectorite):
     status, _, said = hectorite("ptx", "run", KERNEL, "--grid", "many", "--block", 64)
     assert status == 2 and "'many' is not a size" in said
@@ -183,7 +195,7 @@ def test_wrong_files(hectorite, tmp_path, data):
     status, _, said = hectorite("ptx", "check", tmp_path / "absent.ptx")
     assert status == 1 and "cannot read" in said
     status, _, said = hectorite("ptx", "run", KERNEL, *LAUNCH, "--args", KERNEL)
-    assert status == 1 and "it is not an .npz file" in said
+    assert status == 1 and "it is not an .npz file" in said and "the keys arg0, arg1" in said
     missing = tmp_path / "missing.npz"
     np.savez(missing, arg0=np.zeros(4), arg2=np.int32(1))
     status, _, said = hectorite("ptx", "run", KERNEL, *LAUNCH, "--args", missing)

@@ -198,6 +198,10 @@ def test_emulated_matrix_instructions_are_found():
         assert found.instruction_mix["tensor"] == (2 if expected else 1) * _unrolled(found)
 
 
+def test_a_text_without_functions_has_no_matrix_instructions():
+    assert matrix_instructions(".version 7.0\n.target sm_80\n.address_size 64\n") == {}
+
+
 def _unrolled(found):
     """How many turns of the loop of FP8 the assembler has put into its code."""
     return found.instruction_mix["load"] // 3
