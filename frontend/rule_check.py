@@ -1,0 +1,160 @@
+"""Whether a rule is right: it is tried on drawn places, and so are rules with a fault in them.
+
+Enters: a rule. Leaves: a report. A rule passes if on every instance both sides have the same value
+in two prime fields and, in floats, within rounding; if its own matcher finds it there and what it
+makes has the same value; and if at least five mutants of it exist, all of which this check rejects,
+except those that many more instances cannot tell from the rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+
+from hectorite.backends.field_arithmetic import PRIMES
+from hectorite.frontend.rule_instances import Instance, instance
+from hectorite.frontend.rule_mutants import mutants
+from hectorite.frontend.rule_values import field_values, float_values, same_within_rounding
+from hectorite.ir.diagnostics import HectoriteError
+from hectorite.ir.scalar import Array
+from hectorite.lowering.rules.build import Unfit, build
+from hectorite.lowering.rules.matching import LawRule
+from hectorite.lowering.rules.term import Law
+
+INSTANCES = 24
+MORE = 72
+MUTANTS = 5
+
+
+@dataclass
+class RuleReport:
+    """What the check of a rule found; `fault` is None for a rule that may be used."""
+
+    rule: str
+    instances: int = 0
+    """Places where both sides could be built."""
+    matched: int = 0
+    """Those of them where the matcher finds the rule."""
+    rejected: list[str] = field(default_factory=list[str])
+    """Faults of the mutants that were noticed."""
+    equal: list[str] = field(default_factory=list[str])
+    """Faults that are none: nothing tells these mutants from the rule."""
+    fault: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.fault is None
+
+
+def check_rule(law: Law, count: int = INSTANCES, with_mutants: bool = True) -> RuleReport:
+    """Try a rule and its mutants. Takes about a second."""
+    report = RuleReport(law.name)
+    cases = [case for case in map(_case_of(law), range(count)) if case is not None]
+    for case in cases:
+        verdict = _compare(law, case)
+        if verdict is None:
+            continue
+        report.instances += 1
+        if not verdict:
+            report.fault = f"instance {case.place.seed} has another value on the right"
+            return report
+    if report.instances < count // 4:
+        report.fault = f"only {report.instances} of {count} instances could be built"
+        return report
+    report.fault = _rounding(law, cases) or _matcher(law, cases, report)
+    if report.fault is None and with_mutants:
+        _try_mutants(law, cases, report)
+    return report
+
+
+@dataclass(frozen=True)
+class _Case:
+    """An instance with the values of its source, modulo each prime."""
+
+    place: Instance
+    values: tuple[tuple[Array, ...], ...]
+
+
+def _case_of(law: Law):
+    def case(number: int) -> _Case | None:
+        place = instance(law, number)
+        if place is None:
+            return None
+        values = tuple(field_values(place.flow, place.sizes, place.seed, p) for p in PRIMES)
+        return _Case(place, values)
+
+    return case
+
+
+def _compare(law: Law, case: _Case, primes: int = len(PRIMES)) -> bool | None:
+    """Whether both sides agree; None if the right one cannot be built."""
+    place = case.place
+    flow = place.flow.copy()
+    try:
+        flow.give(build(flow, law, law.target, place.binding.copy()))
+    except Unfit:
+        return None
+    for prime, expected in list(zip(PRIMES, case.values, strict=True))[:primes]:
+        try:
+            found = field_values(flow, place.sizes, place.seed, prime)
+        except HectoriteError:
+            return False
+        if not _equal(expected, found):
+            return False
+    return True
+
+
+def _equal(one: tuple[Array, ...], other: tuple[Array, ...]) -> bool:
+    return len(one) == len(other) and all(map(np.array_equal, one, other))
+
+
+def _rounding(law: Law, cases: list[_Case]) -> str | None:
+    """Every third instance in floats."""
+    for case in cases[::3]:
+        place = case.place
+        flow = place.flow.copy()
+        try:
+            flow.give(build(flow, law, law.target, place.binding.copy()))
+        except Unfit:
+            continue
+        expected, _ = float_values(place.flow, place.sizes, place.seed)
+        found, own = float_values(flow, place.sizes, place.seed)
+        if not same_within_rounding(expected, found, own):
+            return f"instance {place.seed} differs by more than rounding"
+    return None
+
+
+def _matcher(law: Law, cases: list[_Case], report: RuleReport) -> str | None:
+    """What the rule's own matcher finds on the source, and whether applying it keeps the value."""
+    rule = LawRule(law)
+    for case in cases:
+        place, found = case.place, False
+        for number in sorted(place.flow.nodes):
+            for match in list(rule.matches(place.flow, number)):
+                flow = place.flow.copy()
+                found |= bool(match.apply(flow))
+                if not _equal(
+                    case.values[0], field_values(flow, place.sizes, place.seed, PRIMES[0])
+                ):
+                    return f"applied on instance {place.seed} it gives another value"
+        report.matched += found
+    return None if report.matched else "its matcher does not find it anywhere"
+
+
+def _try_mutants(law: Law, cases: list[_Case], report: RuleReport) -> None:
+    more = cache(lambda: [c for c in map(_case_of(law), range(INSTANCES, MORE)) if c is not None])
+    for mutant in mutants(law):
+        verdicts = [
+            verdict for case in cases if (verdict := _compare(mutant.law, case)) is not None
+        ]
+        if not all(verdicts):
+            report.rejected.append(mutant.fault)
+        elif verdicts:
+            if any(_compare(mutant.law, case) is False for case in more()):
+                report.fault = f"the check does not notice a mutant: {mutant.fault}"
+                return
+            report.equal.append(mutant.fault)
+    if len(report.rejected) < MUTANTS:
+        report.fault = f"only {len(report.rejected)} mutants could be tried"

@@ -1,0 +1,1 @@
+"""Rewrite rules as data: one definition gives matcher, builder, check, PDL text and document."""

@@ -1,0 +1,84 @@
+"""Puts the target of a rule in the place of its source.
+
+Enters: a graph, a rule, a binding and the statements that it replaces. Leaves: the changed graph,
+and the nodes that are new. Where the target cannot be built nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hectorite.ir.dataflow import Dataflow
+from hectorite.ir.formula import Access, Apply, Formula, Read, nary, rebuild
+from hectorite.lowering.rules.binding import Binding
+from hectorite.lowering.rules.build import Unfit, build
+from hectorite.lowering.rules.smart import put
+from hectorite.lowering.rules.term import Law
+
+
+def applied(flow: Dataflow, law: Law, binding: Binding, olds: Sequence[int]) -> Sequence[int]:
+    """Replace statements by what the target makes of them."""
+    start = len(flow.edits)
+    try:
+        news = build(flow, law, law.target, binding.copy())
+    except Unfit:
+        return _forget(flow, start)
+    for old, new in zip(olds, news, strict=True):
+        if old in flow.nodes:
+            flow.replace(old, new)
+    return _created(flow, start)
+
+
+def applied_sum(
+    flow: Dataflow,
+    law: Law,
+    binding: Binding,
+    number: int,
+    olds: Sequence[int],
+    access: Access,
+) -> Sequence[int]:
+    """Replace terms of a sum, which a statement reads at one access, by what stands for all."""
+    start = len(flow.edits)
+    try:
+        (new,) = build(flow, law, law.target, binding.copy())
+    except Unfit:
+        return _forget(flow, start)
+    node = flow.nodes[number]
+    form = node.form
+    assert form is not None and form.body is not None
+    slots = {node.operands.index(old) for old in olds}
+    fresh = Read(len(node.operands), access)
+
+    def change(part: Formula) -> Formula | None:
+        if not isinstance(part, Apply) or part.function != "add":
+            return None
+        rest, left = list[Formula](), set(slots)
+        for term in part.arguments:
+            if isinstance(term, Read) and term.slot in left and term.access == access:
+                left.remove(term.slot)
+            else:
+                rest.append(rebuild(term, change))
+        return None if left else nary("add", [*rest, fresh])
+
+    body = rebuild(form.body, change)
+    whole = isinstance(body, Read) and form.kind == "assign" and body.access == form.left
+    if not (whole and flow.nodes[new].shape == node.shape):
+        operands = [*node.operands, new]
+        new = put(
+            flow, form.kind, form.left, dict(form.dims), form.shape, body, operands, node.name
+        )
+    flow.replace(number, new)
+    return _created(flow, start)
+
+
+def _created(flow: Dataflow, start: int) -> Sequence[int]:
+    made = dict.fromkeys(e.result for e in flow.edits[start:] if e.method == "add")
+    found = [number for number in made if number is not None and number in flow.nodes]
+    for number in reversed(found):
+        flow.drop(number)
+    return [number for number in found if number in flow.nodes]
+
+
+def _forget(flow: Dataflow, start: int) -> Sequence[int]:
+    _created(flow, start)
+    return ()
