@@ -1,0 +1,30 @@
+"""All rules that search may use: those of the project and those that users have added.
+
+Enters: laws, the user's after their check (frontend/rules.py). Leaves: rules of the search.
+"""
+
+from __future__ import annotations
+
+from hectorite.ir.diagnostics import did_you_mean, fail
+from hectorite.lowering.rules.families import LAWS
+from hectorite.lowering.rules.matching import LawRule
+from hectorite.lowering.rules.term import Law
+
+_RULES: dict[str, LawRule] = {law.name: LawRule(law) for law in LAWS}
+
+
+def rules() -> list[LawRule]:
+    """All rules; what they have found out about forms is kept with them."""
+    return list(_RULES.values())
+
+
+def law_of(name: str) -> Law:
+    """The law of a rule; `HectoriteError` if there is none of this name."""
+    if name not in _RULES:
+        raise fail(f"there is no rule `{name}`", hint=did_you_mean(name, list(_RULES)))
+    return _RULES[name].law
+
+
+def admit(law: Law) -> None:
+    """Add a rule that has passed its check, or put it in the place of one of its name."""
+    _RULES[law.name] = LawRule(law)
