@@ -6,18 +6,18 @@ Enters: a `Dataflow`, a `Device`, `Extents`. Leaves: seconds for each node.
     model.total(flow)                   seconds of all statements
     model.explain(flow, number)         where they go
 
-The cost of a node depends on the node, its operands and its users only, so that a search knows what
-a change costs from the nodes around it (`neighbours`). Free are: what depends on nothing but fixed
-inputs, since that is computed once; copies that read no more than another access of a tensor
-(views), through which their readers read; and what a tensor would move that never leaves the kernel
-it is made in.
+The cost of a node depends on the node, its operands and users, and on who else gathers the same
+rows, so that a search knows what a change costs from the nodes around it (`neighbours`). Free are:
+what depends on nothing but fixed inputs, since that is computed once; copies that are no more than
+another access of a tensor (views), through which their readers read; and what a tensor would move
+that never leaves the kernel it is made in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 
 from hectorite.ir.dataflow import Dataflow, Node
 from hectorite.ir.device import Device
@@ -44,9 +44,22 @@ class Explained:
     work: Work
     time: Time
 
+    @cached_property
+    def seconds(self) -> float:
+        """What the node takes."""
+        return self.time.total
+
 
 _NOTHING = Explained(Work(), Time())
-_Known = tuple[Form, tuple[Shape, ...], tuple[bool, ...], bool, bool]
+_Known = tuple[
+    Form,
+    tuple[Form | int, ...],
+    tuple[bool, ...],
+    bool,
+    bool,
+    tuple[str, ...] | None,
+    tuple[int, ...],
+]
 
 
 @dataclass
@@ -60,11 +73,14 @@ class CostModel:
     _shared: dict[tuple[Form, Form, int], bool] = field(
         default_factory=dict[tuple[Form, Form, int], bool], repr=False
     )
+    _large: dict[Form, bool] = field(default_factory=dict[Form, bool], repr=False)
+    _shapes: dict[int, Shape] = field(default_factory=dict[int, Shape], repr=False)
+    """Shapes of inputs by their identity, kept so that it stays theirs."""
     _known: dict[_Known, Explained] = field(default_factory=dict[_Known, Explained], repr=False)
 
     def node(self, flow: Dataflow, number: int) -> float:
         """Seconds of a node; 0 for inputs and for what is free."""
-        return self.explain(flow, number).time.total
+        return self.explain(flow, number).seconds
 
     def total(self, flow: Dataflow) -> float:
         """Seconds of all statements; a call takes `device.call` more."""
@@ -84,28 +100,37 @@ class CostModel:
         if not result and _is_view(node):
             return _NOTHING
         made, operands = _through_views(flow, node)
-        shapes = tuple(flow.nodes[operand].shape for operand in operands)
         near = self._near(flow, made, operands)
         starts = not any(near)
         stored = result or self._leaves(flow, number, made)
-        key = (made, shapes, near, stored, starts)
-        if key not in self._known:
-            around = Surroundings(shapes, near, stored, starts)
-            how = self._spread(made)
+        how = self._spread(made)
+        visit = self._visit(flow, number, made, operands, near) if how.over_elements else None
+        readers = self._readers(flow, number, made, operands) if flow.schema.sets else ()
+        given = tuple([self._identity(flow.nodes[operand]) for operand in operands])
+        key = (made, given, near, stored, starts, visit, readers)
+        known = self._known.get(key)
+        if known is None:
+            shapes = tuple(flow.nodes[operand].shape for operand in operands)
+            around = Surroundings(shapes, near, stored, starts, visit, readers)
             gpu = self.device.is_gpu
             work = work_of(made, how, around, flow.schema, self.extents, gpu)
-            self._known[key] = Explained(work, time_of(work, self.device))
-        return self._known[key]
+            known = Explained(work, time_of(work, self.device))
+            self._known[key] = known
+        return known
 
     def neighbours(self, flow: Dataflow, number: int) -> Iterable[int]:
         """The node and those whose cost may change if it appears, disappears or changes: its
-        operands and users; views between them are passed through. In order."""
+        operands, users, and over sets the other users of its operands; views between them are
+        passed through. In order."""
         node = flow.nodes.get(number)
         if node is None:
             return ()
         found = {number}
-        found.update(_operands(flow, number))
         found.update(_users(flow, number))
+        for operand in _operands(flow, number):
+            found.add(operand)
+            if flow.schema.sets and not flow.nodes[operand].fixed:
+                found.update(_users(flow, operand))
         return sorted(found)
 
     def folded_bytes(self, flow: Dataflow) -> float:
@@ -118,6 +143,13 @@ class CostModel:
                 read[number] = None
         return sum(self.bytes_of(flow.nodes[number].shape) for number in read)
 
+    def _identity(self, node: Node) -> Form | int:
+        """Something that is the same for nodes of one shape, quick to hash."""
+        if node.form is not None:
+            return node.form
+        self._shapes[id(node.shape)] = node.shape
+        return id(node.shape)
+
     def _take(self, schema: Schema) -> None:
         if self._schema is schema:
             return
@@ -125,6 +157,7 @@ class CostModel:
         if any(schema.sets.get(name, decl) != decl for name, decl in old.items()):
             self._spreads.clear()
             self._shared.clear()
+            self._large.clear()
             self._known.clear()
         self.extents.declare(schema)
         self._schema = schema
@@ -137,61 +170,118 @@ class CostModel:
 
     def _near(self, flow: Dataflow, made: Form, operands: tuple[int, ...]) -> tuple[bool, ...]:
         """Which operands are made in the same kernel."""
-        near = list[bool]()
+        near = [False] * len(operands)
         for slot, operand in enumerate(operands):
             source = flow.nodes[operand]
-            near.append(
-                source.form is not None
-                and not source.fixed
-                and self._shares(self._form(flow, operand), made, slot)
-                and not self._comes_too_early(flow, operand, operands)
-            )
+            if source.form is not None and not source.fixed:
+                form = self._form(flow, source)
+                near[slot] = self._shares(form, made, slot) and not self._comes_too_early(
+                    flow, operand, form, operands
+                )
         return tuple(near)
 
-    def _comes_too_early(self, flow: Dataflow, source: int, operands: tuple[int, ...]) -> bool:
+    def _comes_too_early(
+        self, flow: Dataflow, source: int, made: Form, operands: tuple[int, ...]
+    ) -> bool:
         """Whether another operand is made by a further kernel that needs the source: the kernel of
         the source is over then."""
+        if len(operands) < 2:
+            return False
         for other in operands:
             node = flow.nodes[other]
             if other == source or node.form is None or node.fixed or source not in node.operands:
                 continue
-            if not self._shares(self._form(flow, source), node.form, node.operands.index(source)):
+            if not self._shares(made, node.form, node.operands.index(source)):
                 return True
         return False
 
-    def _form(self, flow: Dataflow, number: int) -> Form:
-        return _through_views(flow, flow.nodes[number])[0]
+    def _form(self, flow: Dataflow, node: Node) -> Form:
+        return _through_views(flow, node)[0]
 
     def _leaves(self, flow: Dataflow, number: int, made: Form) -> bool:
         """Whether some reader finds a node's tensor in memory only."""
-        if self._row_bytes(made) > LOCAL_BYTES:
+        if self._is_large(made):
             return True
         for user in _users(flow, number):
             reader = flow.nodes[user]
-            if reader.form is None or reader.fixed:
+            if reader.form is None or (_is_view(reader) and user not in flow.results):
                 continue
             read, operands = _through_views(flow, reader)
             for slot, operand in enumerate(operands):
                 if operand != number:
                     continue
-                early = self._comes_too_early(flow, number, operands)
-                if early or not self._shares(made, read, slot):
+                if not self._shares(made, read, slot):
+                    return True
+                if self._comes_too_early(flow, number, made, operands):
                     return True
         return False
 
     def _shares(self, made: Form, reader: Form, slot: int) -> bool:
         key = (made, reader, slot)
-        if key not in self._shared:
+        known = self._shared.get(key)
+        if known is None:
             source, used = self._spread(made), self._spread(reader)
             together = not self.device.is_gpu or not (source.block or used.block)
-            self._shared[key] = together and shares_kernel(made, source, reader, used, slot)
-        return self._shared[key]
+            known = together and shares_kernel(made, source, reader, used, slot)
+            self._shared[key] = known
+        return known
 
-    def _row_bytes(self, made: Form) -> float:
-        rows = 1.0
-        for dim in self._spread(made).rows:
-            rows *= self.extents.of(dim)
-        return self.bytes_of(made.shape) / rows
+    def _visit(
+        self,
+        flow: Dataflow,
+        number: int,
+        made: Form,
+        operands: tuple[int, ...],
+        near: tuple[bool, ...],
+    ) -> tuple[str, ...] | None:
+        """The path by which a neighbour visits the elements that this node is made for."""
+        owner = self._spread(made).rows[0]
+        for user in _users(flow, number):
+            reader = flow.nodes[user]
+            if reader.form is None or reader.fixed:
+                continue
+            read, theirs = _through_views(flow, reader)
+            visit = self._spread(read).visit
+            if visit is None or visit[0] != owner or number not in theirs:
+                continue
+            if self._shares(made, read, theirs.index(number)):
+                return visit[1]
+        for slot, operand in enumerate(operands):
+            if near[slot]:
+                visit = self._spread(self._form(flow, flow.nodes[operand])).visit
+                if visit is not None and visit[0] == owner:
+                    return visit[1]
+        return None
+
+    def _readers(
+        self, flow: Dataflow, number: int, made: Form, operands: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """For each operand, how many statements gather its rows as this one does."""
+        counts = list[int]()
+        for slot, operand in enumerate(operands):
+            ways = gathered(made, slot)
+            count = 1
+            if ways:
+                for user in _users(flow, operand):
+                    reader = flow.nodes[user]
+                    if user == number or reader.form is None or reader.fixed:
+                        continue
+                    if _is_view(reader) and user not in flow.results:
+                        continue
+                    read, theirs = _through_views(flow, reader)
+                    same = operand in theirs and gathered(read, theirs.index(operand)) == ways
+                    count += same
+            counts.append(count)
+        return tuple(counts)
+
+    def _is_large(self, made: Form) -> bool:
+        """Whether what each row makes is too much for the cache of a kernel."""
+        if made not in self._large:
+            rows = 1.0
+            for dim in self._spread(made).rows:
+                rows *= self.extents.of(dim)
+            self._large[made] = self.bytes_of(made.shape) / rows > LOCAL_BYTES
+        return self._large[made]
 
     def bytes_of(self, shape: Shape) -> float:
         """Bytes of a tensor."""
@@ -203,12 +293,10 @@ class CostModel:
 
 def _is_view(node: Node) -> bool:
     """Whether readers read through a node."""
-    return (
-        node.form is not None
-        and not node.fixed
-        and node.shape.pad is None
-        and view(node.form) is not None
-    )
+    form = node.form
+    if form is None or view(form) is None:
+        return False
+    return not node.fixed and node.shape.pad is None
 
 
 def _operands(flow: Dataflow, number: int) -> Iterator[int]:
@@ -221,14 +309,14 @@ def _operands(flow: Dataflow, number: int) -> Iterator[int]:
             waiting += flow.nodes[operand].operands
 
 
-def _users(flow: Dataflow, number: int) -> Iterator[int]:
+def _users(flow: Dataflow, number: int) -> list[int]:
     """The users of a node and, through views, theirs."""
-    waiting = list(flow.users.get(number, ()))
-    while waiting:
-        user = waiting.pop()
-        yield user
-        if _is_view(flow.nodes[user]):
-            waiting += flow.users.get(user, ())
+    found, at = list(flow.users.get(number, ())), 0
+    while at < len(found):
+        if _is_view(flow.nodes[found[at]]):
+            found += flow.users.get(found[at], ())
+        at += 1
+    return found
 
 
 def _through_views(flow: Dataflow, node: Node) -> tuple[Form, tuple[int, ...]]:
@@ -236,6 +324,12 @@ def _through_views(flow: Dataflow, node: Node) -> tuple[Form, tuple[int, ...]]:
     read."""
     made, operands = node.form, node.operands
     assert made is not None
+    nodes = flow.nodes
+    for operand in operands:
+        if _is_view(nodes[operand]):
+            break
+    else:
+        return made, operands
     slot = 0
     while slot < len(operands):
         source = flow.nodes[operands[slot]]
@@ -250,6 +344,20 @@ def _through_views(flow: Dataflow, node: Node) -> tuple[Form, tuple[int, ...]]:
         operands = tuple(inner[at] for at in order)
         slot = 0
     return made, operands
+
+
+@cache
+def gathered(made: Form, slot: int) -> frozenset[tuple[str, tuple[str, ...]]]:
+    """The sets and paths through which a form reads a slot."""
+    over = made.extents
+    return frozenset(
+        (str(over[path.variable]), path.fields)
+        for read in made.reads
+        if read.slot == slot and read.access is not None
+        for index in read.access
+        for path in index.paths
+        if path.fields
+    )
 
 
 @cache

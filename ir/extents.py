@@ -74,6 +74,16 @@ class Extents:
             self._known[key] = max(1.0, self._degree(owner, path))
         return self._known[key]
 
+    def in_order(self, owner: str, path: Fields) -> bool:
+        """Whether elements that share an image of a path are known to stand together, in the order
+        of the images."""
+        key = ("order", owner, path)
+        if key not in self._known:
+            images = self._images(owner, path)
+            ordered = images is not None and bool((images[1:] >= images[:-1]).all())
+            self._known[key] = float(ordered)
+        return self._known[key] > 0.0
+
     def declare(self, schema: Schema) -> None:
         """Take a schema with more sets, or other ones; what was estimated is forgotten if a set
         has another meaning now."""
@@ -168,14 +178,15 @@ class Extents:
             if derivation is None or len(derivation.binders) != 1 or derivation.conditions:
                 continue
             source = derivation.binders[0][1]
-            if (source, name) != (owner, derivation.position) and decl.name != owner:
+            is_field = decl.name == owner and decl.target(name) is not None
+            if (source, name) != (owner, derivation.position) and not is_field:
                 continue
             paths = [key.path for key in derivation.keys]
             arrays = [None if p is None else self._images(source, p.fields) for p in paths]
             if not arrays or any(array is None for array in arrays):
                 return None
             first, place = _distinct_rows([array for array in arrays if array is not None])
-            if decl.name != owner:
+            if not is_field:
                 return place
             at = [field for field, _ in decl.fields].index(name)
             return np.asarray(arrays[at])[first]

@@ -16,6 +16,9 @@ from math import ceil
 from hectorite.ir.device import Device
 from hectorite.ir.statement_work import Gather, Product, Work
 
+NEAR = float(1 << 15)
+"""Bytes of the cache in which rows are found that were gathered just before."""
+
 
 @dataclass(frozen=True)
 class Time:
@@ -87,11 +90,19 @@ def _share(product: Product, device: Device) -> float:
 
 
 def _gather(gather: Gather, device: Device) -> float:
+    """Of several readers of the same rows, all but the first find them in cache."""
     if not gather.count:
         return 0.0
-    each = device.table("gather", (gather.row, gather.table))
-    if each is None:
-        cached, missing = device.miss
-        each = cached if gather.table <= device.cache_bytes else missing
-        each += gather.row / device.speed(gather.table)
-    return gather.count * each
+    first = _each(gather.row, gather.table, device)
+    again = _each(gather.row, min(gather.table, NEAR), device)
+    return gather.count * (first + (gather.readers - 1) * again) / gather.readers
+
+
+def _each(row: float, table: float, device: Device) -> float:
+    """Seconds of one gathered row."""
+    grid = device.tables.get("gather")
+    if grid is not None:
+        return grid.at((row, table)) * max(1.0, row / grid.axes[0][-1])
+    cached, missing = device.miss
+    hit = table <= device.cache_bytes
+    return (cached if hit else missing) + row / device.speed(table)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 from hectorite.ir.formula import Access, Apply, Cast, Formula, Read, variables
 from hectorite.ir.index import IndexExpr, Path
@@ -25,6 +26,9 @@ from hectorite.ir.statement_form import Form
 
 SMALLEST = 4
 """Products with fewer terms than this along their inner dimensions are ordinary loops."""
+
+MUCH = 4
+"""How many times more than its own an element gathers before it is visited by what it gathers."""
 
 ENOUGH_ROWS = 256
 """Further loops become rows until there are as many."""
@@ -56,6 +60,7 @@ class Spread:
     element: str | None = None
     over_elements: bool = False
     block: Block | None = None
+    gathered: tuple[str, ...] | None = None
 
 
 def spread(form: Form, schema: Schema, extent: Callable[[Dim], float]) -> Spread:
@@ -78,10 +83,33 @@ def spread(form: Form, schema: Schema, extent: Callable[[Dim], float]) -> Spread
     if form.kind == "assign":
         plain = [name for name, _ in form.dims]
     names = _leading(list(dict.fromkeys(plain)), dims, schema, extent)
+    if form.kind != "assign" and _sums_along_rows(form, names, plain, schema):
+        names = list(dict.fromkeys(plain))
     owners = [dims[name] for name in names]
     elements = len(names) == 1 and owners[0] in schema.sets
     elements = elements and bool(schema.fields_of(str(owners[0])))
-    return Spread(tuple(owners), tuple(names), over_elements=elements)
+    gathered = _most_gathered(form, names[0], extent) if elements else None
+    return Spread(tuple(owners), tuple(names), over_elements=elements, gathered=gathered)
+
+
+def _most_gathered(
+    form: Form, element: str, extent: Callable[[Dim], float]
+) -> tuple[str, ...] | None:
+    """The path through which a statement gathers most for an element, if that is much more than
+    the element has of its own."""
+    own = prod(extent(dim) for dim in form.shape.dims[1:])
+    best, found = 0.0, None
+    for read in form.reads:
+        first = read.access[0].path if read.access else None
+        if first is None or first.variable != element or not read.access:
+            continue
+        names = {name for index in read.access[1:] for name in index.variables}
+        size = prod(extent(form.extents[name]) for name in sorted(names))
+        if not first.fields:
+            own = max(own, size)
+        elif size > best:
+            best, found = size, first.fields
+    return found if best >= MUCH * own else None
 
 
 def _leading(
@@ -96,6 +124,16 @@ def _leading(
         chosen.append(name)
         rows = ENOUGH_ROWS if dims[name] in schema.sets else rows * extent(dims[name])
     return chosen
+
+
+def _sums_along_rows(form: Form, leading: list[str], plain: list[str], schema: Schema) -> bool:
+    """Whether a reduction reads nothing along its last left variable, but along a reduced one."""
+    dims = form.extents
+    if not plain or plain[-1] in leading or any(dims[name] in schema.sets for name in plain):
+        return False
+    along = {n for r in form.reads if r.access for n in r.access[-1].variables}
+    across = any(n in along and dims[n] not in schema.sets for n in form.reduced)
+    return across and plain[-1] not in along
 
 
 def block_of(form: Form, schema: Schema, extent: Callable[[Dim], float]) -> Block | None:
@@ -182,6 +220,8 @@ def shares_kernel(source: Form, made: Spread, reader: Form, used: Spread, slot: 
         accesses = [reader.left]
     if made.block and used.block and made.block.groups != used.block.groups:
         return False
+    if made.block and used.over_elements:
+        return False  # the reader joins a visit, which goes through the elements in another order
     if reader.kind == "concat":
         return bool(used.rows) and used.rows == made.rows and made.visit is None
     return bool(accesses) and all(

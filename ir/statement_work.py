@@ -20,7 +20,8 @@ from math import prod
 
 from hectorite.ir.element import ELEMENTS
 from hectorite.ir.extents import Extents
-from hectorite.ir.formula import Access, Apply, Formula, Read, variables, walk
+from hectorite.ir.formula import Access, Apply, Read, variables, walk
+from hectorite.ir.index import Path
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
 from hectorite.ir.spread import Block, Spread
@@ -28,6 +29,13 @@ from hectorite.ir.statement_form import Form, Shape
 
 LANES = 8.0
 """Innermost extents of fewer elements than this leave most of a vector empty."""
+
+STRIP = 64
+"""Columns that a CPU does together."""
+
+RAGGED, PACKED_ROWS = 16, 32
+"""A CPU packs weights with more columns than this, if they are no power of two, for products of at
+least so many rows."""
 
 TRANSCENDENTAL: Mapping[str, float] = {
     "exp": 1.0,
@@ -49,11 +57,13 @@ SLOW: Mapping[str, float] = {"div": 4.0, "sqrt": 6.0, "rsqrt": 8.0, "floordiv": 
 
 @dataclass(frozen=True)
 class Gather:
-    """Rows of `row` bytes, `count` of them, from places that lie in no order in `table` bytes."""
+    """Rows of `row` bytes, `count` of them, from places that lie in no order in `table` bytes.
+    `readers` statements of one kernel gather the same rows, each once."""
 
     count: float
     row: float
     table: float
+    readers: int = 1
 
 
 @dataclass(frozen=True)
@@ -108,12 +118,16 @@ class Work:
 @dataclass(frozen=True)
 class Surroundings:
     """What a statement finds: shapes of its operands, whether each is at hand in its own kernel
-    (`near`), whether its result leaves the kernel, and whether it starts a kernel."""
+    (`near`), whether its result leaves the kernel, and whether it starts a kernel. `key` is the
+    path by which the elements of a set are visited, if others decide that; `readers` how many
+    statements gather the same rows of each operand."""
 
     shapes: tuple[Shape, ...]
     near: tuple[bool, ...]
     stored: bool
     starts: bool
+    key: tuple[str, ...] | None = None
+    readers: tuple[int, ...] = ()
 
 
 def work_of(
@@ -212,6 +226,8 @@ class _Counting:
         terms = self.points((block.inner, *block.outer))
         columns = self.extents.of(over[block.lanes])
         height, fill, groups = 6.0, 1.0, 1.0
+        if not self.gpu and not block.groups:
+            fill = _panel_fill(rows, columns)
         if block.groups:
             groups = min(rows, self.extents.distinct(str(over[block.row]), block.groups))
             each = rows / groups
@@ -253,19 +269,24 @@ class _Counting:
         rest = [name for index in access[last + 1 :] for name in index.variables]
         row = self.points([n for n in rest if n not in leading]) * _width(shape.element)
         images = self._images(access[: last + 1], shape.dims)
-        gathers.append(Gather(self.points(leading), row, min(self.bytes(shape), images * row)))
+        readers = self.around.readers[read.slot] if self.around.readers else 1
+        table = min(self.bytes(shape), images * row)
+        gathers.append(Gather(self.points(leading), row, table, readers))
 
-    def _jumps(self, paths: Sequence[object]) -> bool:
+    def _jumps(self, paths: Sequence[Path]) -> bool:
         """Whether an index leads to places that are in no order as the statement goes on."""
-        visit = self.how.visit
-        for path in paths:
-            fields, variable = getattr(path, "fields", ()), getattr(path, "variable", "")
-            if visit is not None and variable == self.how.element:
-                if fields != visit[1]:
-                    return True
-            elif fields:
-                return True
-        return False
+        return any(self._path_jumps(path) for path in paths)
+
+    def _path_jumps(self, path: Path) -> bool:
+        element, visit = self.how.element, self.how.visit
+        key = self.around.key or self.how.gathered
+        if key is not None and self.how.over_elements:
+            element, visit = self.how.row_variables[0], (str(self.how.rows[0]), key)
+        if visit is None or path.variable != element:
+            return bool(path.fields)
+        if not path.fields:
+            return not self.extents.in_order(*visit)
+        return path.fields != visit[1]
 
     def _images(self, access: Access, dims: Sequence[Dim]) -> float:
         """Places that the leading indices of an access reach."""
@@ -283,14 +304,37 @@ class _Counting:
         """Steps of the loops over elements; tasks."""
         visit = self.how.visit
         work.tasks = prod(map(self.extents.of, self.how.rows))
+        if self.how.gathered is not None and self.around.key is None:
+            visit = str(self.how.rows[0]), self.how.gathered
+            work.tasks = self.extents.distinct(visit[0], [visit[1]])
         if visit is None:
             return
-        work.elements, work.rows = self.extents.of(visit[0]), work.tasks
+        elements = self.extents.of(visit[0])
+        work.elements, work.rows = elements * (1.0 + self._remainders()), work.tasks
         if self.gpu:
             # A row that has much more than its share is split, and its parts are added together.
             share = work.elements / 1024.0
             busiest = self.extents.degree(*visit)
             work.atomics = busiest if busiest > share else 0.0
+
+    def _remainders(self) -> float:
+        """How many more vectors a row takes than its length calls for: lengths that are no powers
+        of two are done piece by piece."""
+        index = self.form.left[-1] if self.form.left else None
+        name = None if index is None else index.variable
+        if self.gpu or name is None or self.form.extents[name] in self.schema.sets:
+            return 0.0
+        length = int(self.extents.of(self.form.extents[name]))
+        return max(0.0, float((length % STRIP).bit_count() - (length < STRIP)))
+
+
+def _panel_fill(rows: float, columns: float) -> float:
+    """The share of the columns in packed panels that are no padding."""
+    width = int(columns)
+    if rows < PACKED_ROWS or width <= RAGGED or width.bit_count() == 1:
+        return 1.0
+    lanes = min(STRIP, 1 << width.bit_length())
+    return width / (lanes * -(-width // lanes))
 
 
 def _width(element: str) -> float:
