@@ -25,7 +25,7 @@ not multiplied by it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import prod
 
@@ -42,6 +42,7 @@ from hectorite.lowering.structural.factor import stays_inside
 from hectorite.lowering.structural.flatten import Flat, flats, whole
 from hectorite.lowering.structural.onto import named, substituted
 from hectorite.lowering.structural.place import Placed, declare, smallest
+from hectorite.lowering.structural.remember import Remembered, producers
 from hectorite.lowering.structural.statement import (
     Statement,
     computed,
@@ -55,6 +56,9 @@ from hectorite.lowering.structural.terms import Factor, product_formula
 
 MOST_SUBSETS = 6
 """Up to so many factors every subset is tried, beyond only pairs."""
+
+LOOKED_AT = 2
+"""For each match that is offered, so many splits are placed on their domains."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +84,24 @@ class ContractFirst:
     extents: Extents
     most: int | None = 8
     """How many matches a statement has at most, those with the least work; None for all."""
+    known: Remembered = field(default_factory=Remembered, repr=False)
     name = "contract-first"
     family = "order"
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """The orders with the least work first."""
+        yield from self.known.matches(
+            flow, producers(flow, number), lambda: self._new(flow, number)
+        )
+
+    def _new(self, flow: Dataflow, number: int) -> Iterator[Match]:
         self.extents.declare(flow.schema)
-        found = list[Split]()
-        for flat in flats(flow, number):
-            found += splits(flow, self.extents, flat, grouped=False)
-            found += self._together(flow, flat)
+        taken = flats(flow, number)
+        tasks = [p for flat in taken for p in problems(flow, self.extents, flat) if p.contractible]
+        tasks.sort(key=lambda problem: problem.least_work)
+        few = tasks if self.most is None else tasks[: LOOKED_AT * self.most]
+        found = [problem.contracted() for problem in few]
+        found += [split for flat in taken for split in self._together(flow, flat)]
         yield from best(self, flow, number, found, self.most)
 
     def _together(self, flow: Dataflow, flat: Flat) -> list[Split]:
@@ -108,15 +120,25 @@ class AggregateFirst:
 
     extents: Extents
     most: int | None = 4
+    known: Remembered = field(default_factory=Remembered, repr=False)
     name = "aggregate-first"
     family = "order"
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """The orders with the least work first."""
+        yield from self.known.matches(
+            flow, producers(flow, number), lambda: self._new(flow, number)
+        )
+
+    def _new(self, flow: Dataflow, number: int) -> Iterator[Match]:
         self.extents.declare(flow.schema)
-        found = list[Split]()
-        for flat in flats(flow, number):
-            found += splits(flow, self.extents, flat, grouped=True)
+        found = [
+            split
+            for flat in flats(flow, number)
+            for problem in problems(flow, self.extents, flat)
+            for variable in problem.groupable
+            for split in problem.aggregated(variable)
+        ]
         yield from best(self, flow, number, found, self.most)
 
 
@@ -164,8 +186,8 @@ def _filled(body: Formula, number: int) -> Formula:
     )
 
 
-def splits(flow: Dataflow, extents: Extents, flat: Flat, grouped: bool) -> Iterator[Split]:
-    """The ways to sum a part of the factors first; with `grouped`, within groups of a set."""
+def problems(flow: Dataflow, extents: Extents, flat: Flat) -> Iterator["Problem"]:
+    """The ways to take a part of the factors first."""
     factors = flat.factors
     movable = [k for k, f in enumerate(factors) if variables_in(f.formula)]
     for size in range(1, len(movable) + 1):
@@ -174,14 +196,8 @@ def splits(flow: Dataflow, extents: Extents, flat: Flat, grouped: bool) -> Itera
         for chosen in combinations(movable, size):
             inside = [factors[k] for k in chosen]
             outside = [f for k, f in enumerate(factors) if k not in chosen]
-            if all(factor.divides for factor in inside):
-                continue
-            problem = Problem(flow, extents, flat, inside, outside)
-            if grouped:
-                for variable in problem.groupable:
-                    yield from problem.aggregated(variable)
-            else:
-                yield from problem.contracted()
+            if not all(factor.divides for factor in inside):
+                yield Problem(flow, extents, flat, inside, outside)
 
 
 @dataclass
@@ -216,17 +232,26 @@ class Problem:
             if v not in statement.alone and is_set(self.flow.schema, statement.dims[v])
         ]
 
-    def contracted(self) -> Iterator[Split]:
+    @property
+    def contractible(self) -> bool:
+        """Whether there is something to sum that only the inner factors depend on, and then
+        something left to do."""
+        useful = bool(self.summed) and (bool(self.outside) or not self._same_left)
+        return useful and self._finite_beside(self.summed)
+
+    @property
+    def least_work(self) -> float:
+        """The work of the rest, wherever the first part is computed."""
+        summed = set(self.summed)
+        dims = [dim for name, dim in self.statement.dims.items() if name not in summed]
+        return prod(map(self.extents.of, dims)) * (len(self.outside) + 1)
+
+    def contracted(self) -> Split:
         """Sum what only these factors depend on."""
-        if not self.summed or (not self.outside and self._same_left):
-            return
-        if not self._finite_beside(self.summed):
-            return
         first = self._first(self.shared, {})
         placed = smallest(self.flow, self.extents, first)
-        read = Read(SLOT, placed.access)
-        rest = self._rest(read, self.statement)
-        yield self._split(placed, rest, None)
+        rest = self._rest(Read(SLOT, placed.access), self.statement)
+        return self._split(placed, rest, None)
 
     @property
     def _same_left(self) -> bool:

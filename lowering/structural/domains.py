@@ -13,8 +13,8 @@ and for `q[e.src.type] * r[e.src]`
 Longer paths may be cut short: `e.src.type` and `e.kind` give (src.type, kind) and (src, kind).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
 from hectorite.ir.dataflow import Dataflow
@@ -67,6 +67,7 @@ def domains(flow: Dataflow, extents: Extents, over: Dim, paths: Sequence[Fields]
     if not isinstance(over, str) or over not in schema.sets or () in paths or not paths:
         return []
     core = independent(schema, over, paths)
+    asked, paths = paths, [_through(schema, over, core, path) for path in paths]
     found = dict[tuple[str, Fields], Domain]()
     cuts = product(*(range(len(path), 0, -1) for path in core))
     for lengths, _ in zip(cuts, range(MOST_CUTS), strict=False):
@@ -79,10 +80,38 @@ def domains(flow: Dataflow, extents: Extents, over: Dim, paths: Sequence[Fields]
         if independent(schema, over, [*keys, *paths]) == independent(schema, over, keys):
             _add(found, _option(flow, extents, over, [(position,)], paths))
     limit = extents.of(over)
+    named = dict(zip(asked, paths, strict=True))
     return sorted(
-        (domain for domain in found.values() if domain.elements < limit),
+        (_renamed(domain, named) for domain in found.values() if domain.elements < limit),
         key=lambda domain: (domain.elements, domain.text),
     )
+
+
+def _through(schema: Schema, over: str, core: Sequence[Fields], path: Fields) -> Fields:
+    """The path as one that begins with one of the core, `e.pair.src` for `e.src`."""
+    return _found_through(schema, over, core, path, frozenset()) or path
+
+
+def _found_through(
+    schema: Schema, over: str, core: Sequence[Fields], path: Fields, tried: frozenset[Fields]
+) -> Fields | None:
+    if any(path[: len(first)] == first for first in core):
+        return path
+    for position, keys in position_maps(schema, over).items():
+        place = next((k for k, key in enumerate(keys) if path[: len(key)] == key), None)
+        if place is None or (position,) in tried:
+            continue
+        start = _found_through(schema, over, core, (position,), tried | {(position,)})
+        if start is not None:
+            target = schema.follow(over, (position,))
+            return (*start, schema.sets[target].fields[place][0], *path[len(keys[place]) :])
+    return None
+
+
+def _renamed(domain: Domain, named: Mapping[Fields, Fields]) -> Domain:
+    """The domain with what follows its map for the paths as they were asked for."""
+    rest = {old: domain.factor.rest[new] for old, new in named.items()}
+    return replace(domain, factor=replace(domain.factor, rest=rest))
 
 
 def _add(found: dict[tuple[str, Fields], Domain], domain: Domain | None) -> None:
@@ -106,10 +135,21 @@ def _option(
             return None
         return _single(schema, extents, factor)
     decl, factor = distinct(schema, over, core, _shape_names(flow))
-    rest = {path: _rest(schema, over, decl, factor, path) for path in paths}
+    if _is_itself(schema, over, core):
+        return None
+    rest = {
+        path: _rest(schema, over, decl, factor, _through(schema, over, core, path))
+        for path in paths
+    }
     text = f"({', '.join('.'.join(path) for path in core)})"
     factor = Factor(factor.set_name, factor.position, rest)
     return Domain(text, factor, decl, extents.distinct(over, core), True)
+
+
+def _is_itself(schema: Schema, over: str, core: Sequence[Fields]) -> bool:
+    """Whether the tuples are those that a set already has one element for each of."""
+    decl = schema.sets[over]
+    return decl.derivation is not None and {(name,) for name, _ in decl.fields} <= set(core)
 
 
 def _single(schema: Schema, extents: Extents, factor: Factor) -> Domain:

@@ -21,7 +21,7 @@ is not moved, unless the map reaches all.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.extents import Extents
@@ -32,6 +32,7 @@ from hectorite.lowering.derived_sets import Fields
 from hectorite.lowering.search.step import Match
 from hectorite.lowering.structural.domains import Domain, by_slice, domains, is_set
 from hectorite.lowering.structural.onto import onto, paths_of, without
+from hectorite.lowering.structural.remember import Remembered, readers
 from hectorite.lowering.structural.statement import (
     Statement,
     affine_in,
@@ -50,11 +51,15 @@ class FactorThroughMap:
     """Compute on the image of maps instead of on their source."""
 
     extents: Extents
+    known: Remembered = field(default_factory=Remembered, repr=False)
     name = "factor-through-map"
     family = FAMILY
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """One match for each kept variable and domain of its own."""
+        yield from self.known.matches(flow, readers(flow, number), lambda: self._new(flow, number))
+
+    def _new(self, flow: Dataflow, number: int) -> Iterator[Match]:
         statement = opened(flow, number)
         if statement is None or not movable(flow, statement) or isinstance(statement.body, Read):
             return
@@ -102,11 +107,15 @@ class ExpandOntoSource:
     """Compute on a set that reads through a map, instead of on the set that the map leads into."""
 
     extents: Extents
+    known: Remembered = field(default_factory=Remembered, repr=False)
     name = "expand-onto-source"
     family = FAMILY
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """One match for each way in which a kept variable is reached from another set."""
+        yield from self.known.matches(flow, readers(flow, number), lambda: self._new(flow, number))
+
+    def _new(self, flow: Dataflow, number: int) -> Iterator[Match]:
         statement = opened(flow, number)
         if statement is None or not movable(flow, statement) or isinstance(statement.body, Read):
             return

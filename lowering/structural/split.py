@@ -77,7 +77,10 @@ class SplitSum:
         self, flow: Dataflow, statement: Statement, position: int, terms: Sequence[Term]
     ) -> Placed:
         element = computed(flow, statement.body)
-        left, shape = statement.left, Shape(statement.shape.dims, element)
+        left = statement.left
+        # What a sum adds outside of a padded tensor is lost, and so it is for its parts.
+        pad = None if statement.plain_left else statement.shape.pad
+        shape = Shape(statement.shape.dims, element, pad)
         name = named(statement.name, f"part{position}")
         body = sum_formula(terms, element)
         part = Statement("add", left, statement.dims, shape, body, None, name)

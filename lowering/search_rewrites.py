@@ -1,0 +1,99 @@
+"""`search-rewrites`: choose structural rewrites by what they cost.
+
+Enters: the `graph` dialect without softmax, simplified. Leaves: the same functions with the rewrites
+of `lowering/structural/` that the cost model finds worth their while, for the sizes of sets and
+the numbers of distinct tuples that are known (`cardinalities`), or usual ones.
+
+    z[e, o] += h[e.src, i] * W[e.type, i, o]
+    y[e.dst, o] += z[e, o]
+
+becomes, if many edges share source and type,
+
+    z_type_src[u, o] += h[u.src, i] * W[u.type, i, o]
+    y[e.dst, o] += z_type_src[e.type_src, o]
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+
+from hectorite.dialects.graph import FuncOp
+from hectorite.dialects.graph_sets import schema_of
+from hectorite.ir.cost import CostModel
+from hectorite.ir.dataflow import Dataflow
+from hectorite.ir.device import Device
+from hectorite.ir.devices import CPU
+from hectorite.ir.extents import Extents
+from hectorite.lowering.cardinalities import Cardinalities, parse_cardinalities
+from hectorite.lowering.lift_dataflow import lift
+from hectorite.lowering.lower_dataflow import lower
+from hectorite.lowering.search.descent import descend
+from hectorite.lowering.search.step import Rule
+from hectorite.lowering.search.workspace import Budget, Move, Workspace
+from hectorite.lowering.structural import structural_rules
+from hectorite.lowering.structural.choices import forced, pinned
+
+BUDGET = 4000
+"""Matches that may be tried for one function."""
+
+
+@dataclass(frozen=True)
+class SearchRewrites(ModulePass):
+    """Choose structural rewrites by what they cost."""
+
+    name = "search-rewrites"
+
+    reassociate: bool = True
+    cardinalities: tuple[str, ...] = ()
+    """Known numbers of elements and of distinct tuples: `edge=1000`, `edge(src,type)=300`."""
+    forbid: tuple[str, ...] = ()
+    """Rules or families that may not be used."""
+    force: tuple[str, ...] = ()
+    """Choices that are made before the search, as `STATEMENT:DETAIL`."""
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        known = parse_cardinalities(self.cardinalities)
+        for func in list(op.ops):
+            if isinstance(func, FuncOp):
+                search(op, func, known, self.reassociate, self.forbid, self.force)
+
+
+@dataclass
+class Searched:
+    """The graph of a function before and after, and the moves between."""
+
+    before: Dataflow
+    after: Dataflow
+    moves: list[Move]
+    model: CostModel = field(repr=False)
+
+
+def search(
+    module: ModuleOp,
+    func: FuncOp,
+    known: Cardinalities,
+    reassociate: bool = True,
+    forbid: Collection[str] = (),
+    force: Sequence[str] = (),
+    device: Device = CPU,
+) -> Searched:
+    """Rewrite one function of a module in place."""
+    flow = lift(func, schema_of(module), reassociate)
+    before = flow.copy()
+    extents = known.extents(flow.schema)
+    model = CostModel(device, extents)
+    chosen = forced(flow, structural_rules(extents, None), force) if force else frozenset[str]()
+    rules = allowed(structural_rules(extents), forbid)
+    workspace = Workspace(flow, pinned(rules, chosen), model, Budget(BUDGET))
+    descend(workspace)
+    if workspace.moves or force:
+        lower(workspace.flow, module, func.sym_name.data)
+    return Searched(before, workspace.flow, workspace.moves, model)
+
+
+def allowed(rules: Sequence[Rule], forbid: Collection[str]) -> list[Rule]:
+    """The rules that are not forbidden by name or family."""
+    return [r for r in rules if r.name not in forbid and r.family not in forbid]
