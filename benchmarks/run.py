@@ -1,6 +1,6 @@
 """Races hectorite against other runtimes on this machine: `python benchmarks/run.py SUITE`.
 
-Enters: a suite (rgnn, sparse, dense, compile, static, or all) and a folder of real graphs. Leaves:
+Enters: a suite (rgnn, sparse, dense, compile, static, predict, or all) and a folder of real graphs. Leaves:
 tables on the terminal and, with --json, the rows in a file. Exit code 1 when our own result was
 wrong or missing, 2 when the command line was. With `--target cuda` it races on a GPU (`gpu.py`),
 and writes `benchmarks/results/DEVICE-DATE.json`.
@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from benchmarks.cases import SUITES, Case, build, tensor_core_cases  # noqa: E40
 from benchmarks.compile_time import race_compilers  # noqa: E402
 from benchmarks.machine import Limits, bound, measure  # noqa: E402
 from benchmarks.peers.table import GPU_ONLY, OURS, Peer, all_peers, matches  # noqa: E402
+from benchmarks.prediction import predict  # noqa: E402
 from benchmarks.race import Arena, Entry  # noqa: E402
 from benchmarks.reference import expected  # noqa: E402
 from benchmarks.report import Row, rows_of, show_case, show_summary  # noqa: E402
@@ -37,7 +39,7 @@ from benchmarks.static import compare  # noqa: E402
 
 def arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__.split("\n")[0])
-    parser.add_argument("suite", choices=[*SUITES, "compile", "static", "all"])
+    parser.add_argument("suite", choices=[*SUITES, "compile", "static", "predict", "all"])
     parser.add_argument("--quick", action="store_true", help="small cases, few rounds: 1 to 2 min")
     parser.add_argument("--data-dir", type=Path, help="folder of real graphs, NAME.npz")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
@@ -104,6 +106,11 @@ def main(command_line: Sequence[str] | None = None) -> int:
         return race_on_gpu(chosen, cases_of(chosen))
     # A file or a pipe has no width of its own; the tables need about this much.
     screen = Console(width=None if sys.stdout.isatty() else 120)
+    if chosen.suite == "predict":
+        wanted_here = partial(matches, parts=chosen.only)
+        return predict(
+            chosen.data_dir, chosen.quick, wanted_here, chosen.threads, screen, chosen.json
+        )
     progress = Console(stderr=True)
     cases, rows, wanted = cases_of(chosen), [], 0
     os.environ["OMP_NUM_THREADS"] = str(chosen.threads)  # for the kernels that measure limits

@@ -1,0 +1,317 @@
+"""Predicted against measured times: `python benchmarks/run.py predict`.
+
+Enters: a folder of real graphs, or none. Leaves: a table of functions with the seconds that the
+cost model predicts and those that compiled code takes, Kendall's tau over all pairs of them, the
+mean error, and the worst prediction that was too long or too short.
+
+Functions are layers on graphs, each rewritten in several ways, products, chains of element-wise
+statements, and sums over sparse matrices. None has the shape of a point that `hectorite calibrate`
+measures. Every figure is the shortest of many calls.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from math import exp, log
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.cases import SUITES, Case, build
+from benchmarks.peers.ours import PROGRAMS, SIZES, sets
+
+VARIANTS = {
+    "as written": (),
+    "factored": ("split", "hoist", "factor"),
+    "all": ("split_sum", "split", "hoist", "reassociate", "factor"),
+}
+"""Rewrites of a layer that are on."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A function: the text of its program, values of its sizes, sets, and which rewrites."""
+
+    name: str
+    source: str
+    sizes: dict[str, int]
+    sets: dict[str, Any]
+    variant: str = "all"
+
+
+@dataclass
+class Row:
+    """One function; seconds."""
+
+    name: str
+    variant: str
+    predicted: float
+    measured: float
+
+    @property
+    def ratio(self) -> float:
+        """Above 1 if the prediction is too long."""
+        return self.predicted / self.measured
+
+
+@dataclass
+class Summary:
+    """How well predictions agree with measurements. `tau` is Kendall's, tau-b, `mape` the mean of
+    |predicted - measured| / measured; `over` and `under` are the worst ratios."""
+
+    device: str
+    functions: int
+    tau: float
+    mape: float
+    over: float
+    under: float
+    within: float
+    """Kendall's tau over pairs of variants of one function alone."""
+
+
+def problems(data_dir: Path | None, quick: bool) -> Iterator[Problem]:
+    """All functions."""
+    yield from _dense(quick)
+    yield from _chains(quick)
+    for case in [*SUITES["rgnn"](data_dir, quick), *_sparse(data_dir, quick)]:
+        data = build(case, data_dir)
+        sizes = {
+            size: int(data[tensor].shape[axis]) for size, (tensor, axis) in SIZES[case.kind].items()
+        }
+        source = PROGRAMS[case.kind].read_text()
+        for variant in VARIANTS if case.kind not in ("spmm", "sddmm") else ("all",):
+            yield Problem(case.name, source, sizes, sets(case.kind, data), variant)
+
+
+def _sparse(data_dir: Path | None, quick: bool) -> list[Case]:
+    names = () if data_dir is None else ("cora", "pubmed", "ca_condmat")[: 1 if quick else 3]
+    graphs = {name: f"file:{name}" for name in names}
+    graphs["20k.d6"] = "power:20000:6"
+    if not quick:
+        graphs |= {"5k.d40": "power:5000:40", "150k.d5": "power:150000:5"}
+    found = list[Case]()
+    for name, graph in graphs.items():
+        found += [Case("predict", f"spmm{w}.{name}", "spmm", graph, w) for w in (12, 48, 200)]
+        found.append(Case("predict", f"sddmm.{name}", "sddmm", graph))
+        found.append(Case("predict", f"gat.{name}", "gat", graph))
+    return found
+
+
+PRODUCTS = (
+    (1, 700, 900), (1, 3000, 1200), (3, 500, 700), (12, 96, 96), (24, 384, 384), (48, 768, 200),
+    (90, 90, 90), (100, 1000, 30), (200, 24, 24), (300, 300, 300), (700, 48, 48), (900, 600, 90),
+    (1200, 90, 700), (1500, 24, 400), (3000, 12, 12), (5000, 100, 20), (6000, 48, 90),
+    (2000, 700, 40), (700, 700, 700), (30000, 24, 24), (1000, 1300, 600),
+)  # fmt: skip
+"""Rows, terms and columns."""
+
+PRODUCT = """
+def product(A: f32[M, K], B: f32[K, N]) -> f32[M, N] {
+  C[m, n] += A[m, k] * B[k, n]
+  return C
+}
+"""
+
+PERCEPTRON = """
+def perceptron(x: f32[M, K], V: f32[K, H], b: f32[H], W: f32[H, N]) -> f32[M, N] {
+  h[m, j] += x[m, k] * V[k, j]
+  r[m, j]  = relu(h[m, j] + b[j])
+  y[m, n] += r[m, j] * W[j, n]
+  return y
+}
+"""
+
+ATTENTION = """
+def attention(q: f32[H, S, D], k: f32[H, S, D], v: f32[H, S, D]) -> f32[S, H, D] {
+  s[h, i, j] += q[h, i, d] * k[h, j, d]
+  a[h, i, j]  = softmax(s[h, i, j] / sqrt(size(D)) by h, i)
+  y[i, h, d] += a[h, i, j] * v[h, j, d]
+  return y
+}
+"""
+
+NORM = """
+def norm(x: f32[M, N], g: f32[N], b: f32[N]) -> f32[M, N] {
+  s[m]    += x[m, n]
+  c[m, n]  = x[m, n] - s[m] / size(N)
+  v[m]    += c[m, n] * c[m, n]
+  y[m, n]  = c[m, n] * rsqrt(v[m] / size(N) + 1e-5) * g[n] + b[n]
+  return y
+}
+"""
+
+
+def _chain(steps: Sequence[str]) -> str:
+    lines = [f"  t{i + 1}[m, n] = {step.format(f't{i}[m, n]')}" for i, step in enumerate(steps)]
+    body = "\n".join(lines)
+    return (
+        "def chain(x: f32[M, N], b: f32[N]) -> f32[M, N] {\n"
+        f"  t0[m, n] = x[m, n] + b[n]\n{body}\n  return t{len(steps)}\n}}\n"
+    )
+
+
+CHAINS = {
+    "add": (),
+    "polynomial": ("{0} * {0} + 0.5", "relu({0})", "{0} * b[n]"),
+    "activations": ("tanh({0})", "{0} * x[m, n]", "sigmoid({0})"),
+    "gelu": ("gelu({0})",),
+}
+
+
+def _dense(quick: bool) -> Iterator[Problem]:
+    for m, k, n in PRODUCTS[:6] if quick else PRODUCTS:
+        yield Problem(f"product.{m}x{k}x{n}", PRODUCT, {"M": m, "K": k, "N": n}, {})
+    for m, k, h, n in ((1, 300, 900, 300), (70, 200, 600, 100), (1400, 90, 90, 24)):
+        sizes = {"M": m, "K": k, "H": h, "N": n}
+        yield Problem(f"perceptron.{m}x{k}x{h}x{n}", PERCEPTRON, sizes, {})
+    for h, s, d in ((4, 50, 48), (8, 200, 48), (2, 500, 96)):
+        yield Problem(f"attention.{h}x{s}x{d}", ATTENTION, {"H": h, "S": s, "D": d}, {})
+
+
+def _chains(quick: bool) -> Iterator[Problem]:
+    shapes = ((300, 96), (2500, 300)) if quick else ((30, 96), (300, 96), (2500, 300), (9000, 700))
+    for m, n in shapes:
+        for name, steps in CHAINS.items():
+            yield Problem(f"{name}.{m}x{n}", _chain(steps), {"M": m, "N": n}, {})
+        yield Problem(f"norm.{m}x{n}", NORM, {"M": m, "N": n}, {})
+
+
+def rewrite_as(variant: str) -> Any:
+    """What rewrites a module in the way of a variant."""
+    from xdsl.context import Context
+
+    from hectorite.lowering.canonicalize_graph import CanonicalizeGraph
+    from hectorite.lowering.compose_gathers import ComposeGathers
+    from hectorite.lowering.drop_dead_statements import DropDeadStatements
+    from hectorite.lowering.expand_softmax import ExpandSoftmax
+    from hectorite.lowering.factor_through_maps import FactorThroughMaps
+    from hectorite.lowering.hoist_factors import HoistFactors
+    from hectorite.lowering.merge_statements import MergeStatements
+    from hectorite.lowering.reassociate_products import ReassociateProducts
+    from hectorite.lowering.simplify_access import SimplifyAccess
+    from hectorite.lowering.split_contraction import SplitContraction
+    from hectorite.lowering.split_sum import SplitSum
+
+    chosen = VARIANTS[variant]
+    passes = {
+        "split_sum": SplitSum(True, ()),
+        "split": SplitContraction(True, ()),
+        "hoist": HoistFactors(True),
+        "reassociate": ReassociateProducts(True, ()),
+        "factor": FactorThroughMaps(()),
+    }
+    clean = (CanonicalizeGraph(), SimplifyAccess(), ComposeGathers(), MergeStatements())
+
+    def rewrite(module: Any) -> None:
+        ExpandSoftmax().apply(Context(), module)
+        before = ""
+        while str(module) != before:
+            before = str(module)
+            for each in (*clean, *(passes[name] for name in chosen), *clean[1:3]):
+                each.apply(Context(), module)
+            DropDeadStatements().apply(Context(), module)
+
+    return rewrite
+
+
+def predict(
+    data_dir: Path | None,
+    quick: bool,
+    only: Callable[[str], bool],
+    threads: int,
+    screen: Console,
+    json_path: Path | None,
+) -> int:
+    """Measures and predicts every function whose name `only` wants; 1 if there is none."""
+    from hectorite.backends.cpu_threads import set_threads
+    from hectorite.backends.host_device import host_device
+    from hectorite.frontend.timing import shortest, subject
+    from hectorite.ir.cost import CostModel
+
+    set_threads(threads)
+    device = host_device()
+    rows = list[Row]()
+    for problem in problems(data_dir, quick):
+        if only(problem.name):
+            rewrite = rewrite_as(problem.variant)
+            made = subject(problem.source, problem.sizes, problem.sets, rewrite)
+            predicted = CostModel(device, made.extents).seconds(made.flow)
+            (measured,) = shortest([made.call], 0.05 if quick else 0.5)
+            rows.append(Row(problem.name, problem.variant, predicted, measured))
+    name = f"{device.name}, {threads} threads"
+    show(screen, rows, name)
+    if json_path is not None and rows:
+        facts = {"summary": asdict(summary(rows, name)), "rows": [asdict(row) for row in rows]}
+        json_path.write_text(json.dumps(facts, indent=1) + "\n")
+    return 0 if rows else 1
+
+
+def summary(rows: Sequence[Row], device: str) -> Summary:
+    """The figures of all rows."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.name, []).append(row)
+    ratios = [row.ratio for row in rows]
+    return Summary(
+        device,
+        len(rows),
+        kendall([(r.predicted, r.measured) for r in rows]),
+        sum(abs(ratio - 1) for ratio in ratios) / len(ratios),
+        max(ratios),
+        min(ratios),
+        _within(groups.values()),
+    )
+
+
+def kendall(pairs: Sequence[tuple[float, float]]) -> float:
+    """Kendall's tau-b of pairs of numbers; 1 if there are fewer than two."""
+    agree = tied_left = tied_right = count = 0
+    for i, (a, b) in enumerate(pairs):
+        for c, d in pairs[:i]:
+            count += 1
+            tied_left += a == c
+            tied_right += b == d
+            agree += ((a > c) - (a < c)) * ((b > d) - (b < d))
+    scale = ((count - tied_left) * (count - tied_right)) ** 0.5
+    return agree / scale if scale else 1.0
+
+
+def _within(groups: Any) -> float:
+    """Agreement over pairs inside of groups that are at least 5 % apart."""
+    agree = count = 0
+    for rows in groups:
+        for i, one in enumerate(rows):
+            for other in rows[:i]:
+                if abs(log(one.measured / other.measured)) < 0.05:
+                    continue
+                count += 1
+                up = (one.predicted > other.predicted) - (one.predicted < other.predicted)
+                agree += up * (1 if one.measured > other.measured else -1)
+    return agree / count if count else 1.0
+
+
+def show(screen: Console, rows: Sequence[Row], device: str) -> None:
+    """A table of all rows and of their summary."""
+    table = Table(title="predicted and measured seconds")
+    for heading in ("function", "rewrites", "predicted", "measured", "ratio"):
+        table.add_column(
+            heading, justify="left" if heading in ("function", "rewrites") else "right"
+        )
+    for row in rows:
+        cells = (f"{row.predicted:.2e}", f"{row.measured:.2e}", f"{row.ratio:.2f}")
+        table.add_row(row.name, row.variant, *cells)
+    screen.print(table)
+    if not rows:
+        return
+    s = summary(rows, device)
+    mean = exp(sum(abs(log(row.ratio)) for row in rows) / len(rows))
+    screen.print(
+        f"{s.functions} functions on {device}: tau {s.tau:.3f} (variants of one function "
+        f"{s.within:.3f}), mean error {s.mape:.0%}, geometric {mean:.2f}, "
+        f"worst {s.over:.2f} and {s.under:.2f}",
+        highlight=False,
+    )

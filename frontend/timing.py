@@ -1,0 +1,107 @@
+"""Compiled functions that are ready to be timed, each beside the graph of its statements.
+
+Enters: the text of a program, values of its sizes, sets, and how to rewrite it. Leaves: a
+`Subject`: a call without arguments, its statements as a `Dataflow`, the `Extents` of its data.
+
+The time of a function is the shortest of many calls. Other work on the machine only ever adds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hectorite.backends.binding import Binding
+from hectorite.backends.cache import Cache
+from hectorite.frontend.inputs import inputs_for
+from hectorite.frontend.program_text import read_program
+from hectorite.frontend.targets import bound_sets, only
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from hectorite.ir.dataflow import Dataflow
+    from hectorite.ir.extents import Extents
+
+Rewrite = Callable[["ModuleOp"], None]
+"""Takes a graph module whose sizes are known to one that means the same, in place."""
+
+LEAST_CALLS = 5
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A compiled function with its data; `call` runs it once."""
+
+    call: Callable[[], Any]
+    flow: Dataflow
+    extents: Extents
+
+
+def subject(
+    source: str,
+    sizes: Mapping[str, int],
+    sets: Mapping[str, Any],
+    rewrite: Rewrite,
+    cache: Cache | None = None,
+    seed: int = 0,
+) -> Subject:
+    """The last function of a program, its tensors drawn from a seed, compiled for this CPU.
+
+    `sets` are given as to `bind`, `sizes` have to be complete. Raises `HectoriteError` for what is
+    wrong in the program or in these.
+    """
+    from xdsl.context import Context
+
+    from hectorite.backends.cpu import build
+    from hectorite.frontend.api import facts_of
+    from hectorite.ir.extents import Extents
+    from hectorite.lowering.lower_dataflow import lower
+    from hectorite.lowering.pipelines import Options, finish, to_tile
+    from hectorite.lowering.specialize_sizes import specialize
+
+    text = read_program(source)
+    facts = facts_of(text, None)
+    name, signature = list(facts.signatures.items())[-1]
+    binding = Binding(facts.schema, sets)
+    inputs = inputs_for(signature, facts, binding, None, sizes, seed)
+    module = only(text.module, name)
+    specialize(module, inputs.sizes)
+    rewrite(module)
+    flow = flow_of(module, name)
+    lower(flow, module, name)
+    for each in finish(Options()):
+        each.apply(Context(), module)
+    code = build(to_tile(module, name), cache)
+    ready = code.prepare(binding, inputs.sizes)
+    known, maps = bound_sets(binding)
+    extents = Extents(flow.schema, known | inputs.sizes, maps=maps)
+    return Subject(lambda: ready(inputs.arguments), flow, extents)
+
+
+def flow_of(module: ModuleOp, name: str) -> Dataflow:
+    """The statements of a function of a graph module."""
+    from hectorite.dialects.graph import FuncOp
+    from hectorite.dialects.graph_sets import schema_of
+    from hectorite.lowering.lift_dataflow import lift
+
+    func = next(op for op in module.ops if isinstance(op, FuncOp) and op.sym_name.data == name)
+    return lift(func, schema_of(module))
+
+
+def shortest(calls: Sequence[Callable[[], Any]], seconds: float) -> list[float]:
+    """The shortest time of each of several calls, made in turns for `seconds` together, and each
+    at least a few times."""
+    clock = time.perf_counter
+    best = [float("inf")] * len(calls)
+    until, turns = clock() + seconds, 0
+    while turns < LEAST_CALLS or clock() < until:
+        for number, call in enumerate(calls):
+            start = clock()
+            call()
+            taken = clock() - start
+            best[number] = min(best[number], taken)
+        turns += 1
+    return best
