@@ -17,7 +17,7 @@ from hectorite.ir.index import Term as IndexTerm
 from hectorite.ir.space import Dim
 from hectorite.ir.statement_form import Shape
 from hectorite.lowering.rules.binding import Binding, Value
-from hectorite.lowering.rules.smart import cut, join, length_of, pick, put
+from hectorite.lowering.rules.smart import composed, cut, join, length_of, pick, put, stepping
 from hectorite.lowering.rules.term import (
     REST,
     Concat,
@@ -292,6 +292,12 @@ class _Builder:
 
     def _stacked(self, values: Sequence[Value], letter: str) -> Value:
         nodes, access = self._component(values), values[0].access or ()
+        stepped = stepping(self.flow, nodes, f"{letter}0")
+        if stepped is not None:
+            try:
+                return Value(stepped.node, composed(self.flow, nodes[0], access, stepped.access))
+            except ValueError as error:
+                raise Unfit from error
         dims = self.flow.nodes[nodes[0]].shape.dims
         plain = [a for a, i in enumerate(access) if i.variable and isinstance(dims[a], int)]
         if not plain or any(self.flow.nodes[node].shape.dims != dims for node in nodes):

@@ -31,7 +31,7 @@ def fixed(*names: str) -> Condition:
     def test(flow: Dataflow, binding: Binding) -> bool:
         return all(flow.nodes[node].fixed for name in names for node in binding.nodes(name))
 
-    return Condition(f"{' and '.join(names)} fixed", test)
+    return Condition(f"{' and '.join(names)} fixed", test, names)
 
 
 def varies(name: str) -> Condition:
@@ -100,6 +100,15 @@ LAWS = (
         where=(some("x"), fixed("w")),
     ),
     Law(
+        "stack-rows",
+        "merge-rows",
+        f("...", a, bundle("w", "...", many=True)),
+        Pick(f("s ...", a, Stack(bundle("w", "...", many=True), "s")), "s"),
+        "Statements that share weights become one with a batch axis: the input products of all "
+        "steps of a recurrent network.",
+        where=(some("a"), fixed("a"), varies("w")),
+    ),
+    Law(
         "stack-stretches",
         "stack",
         f("...", bundle("w", "...", many=True)),
@@ -158,11 +167,11 @@ LAWS = (
         where=(some("a"), some("b"), some("c")),
     ),
     Law(
-        "flatten-product",
-        "flatten",
-        contract("...", contract("...", a, b), c),
-        contract("...", a, b, c),
-        "A product of products is one product.",
+        "absorb-into-product",
+        "associate",
+        contract("...", contract("...", a, b)),
+        contract("...", a, b),
+        "What scales a product, turns its axes or sums it is done by the product.",
         RING,
         where=(some("a"), some("b")),
     ),

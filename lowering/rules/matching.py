@@ -13,11 +13,11 @@ from hectorite.ir.dataflow import Dataflow, Node
 from hectorite.ir.element import ELEMENTS
 from hectorite.ir.form_views import is_concat, sum_terms, view
 from hectorite.ir.formula import Access, Read
-from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
 from hectorite.lowering.rules.apply import applied, applied_sum
 from hectorite.lowering.rules.binding import Binding, Root, Sibling, Value
 from hectorite.lowering.rules.siblings import Group, add_up, alike, independent, sums
+from hectorite.lowering.rules.smart import composed
 from hectorite.lowering.rules.split import Sight, Split
 from hectorite.lowering.rules.term import Concat, Law, Statement, Tensor, Term, Total, View, walk
 from hectorite.lowering.search.step import Match
@@ -61,11 +61,34 @@ class LawRule:
         if node.form is None:
             return
         for split in self._first.splits(node.form):
+            if not self._likely(flow, node, split):
+                continue
             start = Binding(root=Root(split.left, node.shape, node.name))
             names = {name: name for name in split.dims}
             for binding in self._inside(flow, node, split, self._first.statement, names, start):
                 if holds(flow, self.law, binding):
                     yield binding
+
+    def _likely(self, flow: Dataflow, node: Node, split: Split) -> bool:
+        """Whether the operands of a statement are of the kinds that the rule names."""
+        for argument, part in zip(self._first.statement.arguments, split.parts, strict=True):
+            if isinstance(argument, Tensor):
+                operands = [flow.nodes[node.operands[read.slot]] for read in part]
+                if argument.name in self.law.fixed and not all(o.fixed for o in operands):
+                    return False
+                continue
+            form = flow.nodes[node.operands[part[0].slot]].form
+            if form is None:
+                return False
+            if isinstance(argument, Statement) and not self._sights[argument].splits(form):
+                return False
+            if isinstance(argument, Concat) and not is_concat(form):
+                return False
+            if isinstance(argument, Total) and sum_terms(form) is None:
+                return False
+            if isinstance(argument, View) and view(form) is None:
+                return False
+        return True
 
     def _single(self, flow: Dataflow, number: int, source: Statement) -> Iterator[Match]:
         for binding in self.bindings(flow, number):
@@ -270,26 +293,13 @@ def _viewed(flow: Dataflow, value: Value, term: Tensor, binding: Binding) -> Ite
     read = None if node.form is None else view(node.form)
     if read is None or node.form is None or value.access is None:
         return
-    inner = {index.variable: at for index, at in zip(node.form.left, value.access, strict=True)}
     try:
-        access = tuple(
-            index.substitute(lambda path: _followed(inner[path.variable], path.fields))
-            for index in read.access or ()
-        )
+        access = composed(flow, value.node, value.access, read.access or ())
     except ValueError:
         return
     more = binding.copy()
     more.tensors[term.name] = (Value(node.operands[read.slot], access),)
     yield more
-
-
-def _followed(index: IndexExpr, fields: tuple[str, ...]) -> IndexExpr:
-    """What a path is when its variable is an index expression."""
-    if not fields:
-        return index
-    if index.path is None:
-        raise ValueError("a map of a sum")
-    return IndexExpr.of(index.path.variable, *index.path.fields, *fields)
 
 
 def _taken_apart(

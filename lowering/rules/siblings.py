@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hectorite.ir.dataflow import Dataflow
-from hectorite.ir.form_views import recognised, slice_of
+from hectorite.ir.form_views import recognised, slice_of, view
 from hectorite.ir.formula import Access, Apply, Read, walk
 from hectorite.lowering.rules.split import Sight, Split
 from hectorite.lowering.rules.term import Tensor
@@ -94,13 +94,14 @@ def _sorted(flow: Dataflow, group: Group) -> Group:
     return Group(group.sight, tuple(sorted(group.members, key=place)))
 
 
-def origin(flow: Dataflow, number: int) -> tuple[str, int, int]:
+def origin(flow: Dataflow, number: int) -> tuple[str, tuple[int, ...]]:
     """What orders operands: the name of a node, or of what it is cut from, with where."""
     node = flow.nodes[number]
-    found = None if node.form is None else slice_of(node.form)
+    found = None if node.form is None else view(node.form)
     if found is None:
-        return node.label, 0, 0
-    return flow.nodes[node.operands[0]].label, found.axis, found.start
+        return node.label, ()
+    constants = tuple(index.constant for index in found.access or ())
+    return flow.nodes[node.operands[0]].label, constants
 
 
 def independent(flow: Dataflow, group: Group) -> Iterator[Group]:

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hectorite.ir.dataflow import Dataflow
-from hectorite.ir.form_views import is_concat, slice_of
+from hectorite.ir.form_views import is_concat, slice_of, view
 from hectorite.ir.formula import Access, Formula, Read
-from hectorite.ir.index import IndexExpr
+from hectorite.ir.index import IndexExpr, Path, Term
 from hectorite.ir.space import Dim
 from hectorite.ir.statement_form import Shape, concat, form
 
@@ -133,3 +133,59 @@ def pick(flow: Dataflow, node: int, number: int) -> int:
     made = Shape(shape.dims[1:], shape.element)
     access = (IndexExpr(constant=number), *left)
     return put(flow, "assign", left, over, made, Read(0, access), [node])
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """A node read at an access in which a variable counts siblings."""
+
+    node: int
+    access: Access
+
+
+def stepping(flow: Dataflow, nodes: Sequence[int], name: str) -> Stepped | None:
+    """Views of one node that differ by an equal step of one index: what they all are if the
+    variable of this name counts them."""
+    forms = [flow.nodes[node].form for node in nodes]
+    reads = [None if made is None else view(made) for made in forms]
+    sources = {flow.nodes[node].operands for node in nodes}
+    if None in reads or len(sources) != 1 or len(nodes) < 2:
+        return None
+    accesses = [read.access or () for read in reads if read is not None]
+    source = flow.nodes[nodes[0]].operands[0]
+    moved = [
+        axis
+        for axis, indices in enumerate(zip(*accesses, strict=True))
+        if any(index != indices[0] for index in indices)
+    ]
+    if len(moved) != 1 or flow.nodes[source].shape.format is not None:
+        return None
+    indices = [access[moved[0]] for access in accesses]
+    first, step = indices[0], indices[1].constant - indices[0].constant
+    steady = all(
+        index == replace(first, constant=first.constant + step * number)
+        for number, index in enumerate(indices)
+    )
+    if not steady or first.division is not None:
+        return None
+    counted = IndexExpr.make((Term(step, Path(name)), *first.terms), first.constant)
+    access = accesses[0]
+    return Stepped(source, (*access[: moved[0]], counted, *access[moved[0] + 1 :]))
+
+
+def composed(flow: Dataflow, node: int, outer: Access, inner: Access) -> Access:
+    """What is read of a view's operand when the view, which reads it at `inner`, is read at
+    `outer`. ValueError if that is no access."""
+    made = flow.nodes[node].form
+    assert made is not None
+    at = {index.variable: to for index, to in zip(made.left, outer, strict=True)}
+
+    def follow(path: Path) -> IndexExpr:
+        index = at.get(path.variable, IndexExpr.of(path.variable))
+        if not path.fields:
+            return index
+        if index.path is None:
+            raise ValueError("a map of a sum")
+        return IndexExpr.of(index.path.variable, *index.path.fields, *path.fields)
+
+    return tuple(index.substitute(follow) for index in inner)

@@ -31,7 +31,15 @@ from hectorite.ir.formula import (
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
 from hectorite.ir.statement_form import Form
-from hectorite.lowering.rules.term import REST, Law, Statement, Tensor, Term, letters_of
+from hectorite.lowering.rules.term import (
+    REST,
+    Law,
+    Statement,
+    Tensor,
+    Term,
+    interchangeable,
+    letters_of,
+)
 
 MOST_READS = 10
 MOST_CHOICES = 512
@@ -74,6 +82,16 @@ class Sight:
     def __init__(self, law: Law, statement: Statement):
         self.law, self.statement = law, statement
         self.singles = tuple(sorted(law.singles & _mentioned(statement)))
+        self.same = [
+            (i, j)
+            for i, one in enumerate(statement.arguments)
+            for j, other in enumerate(statement.arguments[:i])
+            if isinstance(one, Tensor)
+            and isinstance(other, Tensor)
+            and statement.function == "mul"
+            and interchangeable(law, one, other)
+        ]
+        """Arguments that may change places: one order of them is enough."""
         self._known = dict[Form, tuple[Split, ...]]()
 
     def splits(self, form: Form) -> tuple[Split, ...]:
@@ -95,6 +113,8 @@ class Sight:
                     tuple(read for read, place in zip(reads, places, strict=True) if place == i)
                     for i in range(len(self.statement.arguments))
                 ]
+                if any(_slots(parts[i]) < _slots(parts[j]) for i, j in self.same):
+                    continue
                 split = self._split(form, parts, chosen, constants)
                 if split is not None:
                     yield split
@@ -317,6 +337,10 @@ def _mentioned(statement: Statement) -> frozenset[str]:
 
 def _needs_one(argument: Term) -> bool:
     return isinstance(argument, Tensor) and argument.many
+
+
+def _slots(part: tuple[Read, ...]) -> list[str]:
+    return [str(read) for read in part]
 
 
 def _has(read: Read, name: str) -> bool:

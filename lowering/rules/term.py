@@ -148,10 +148,12 @@ TAGS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """What a rule asks of the tensors it binds; `test` takes a graph and a binding."""
+    """What a rule asks of the tensors it binds; `test` takes a graph and a binding. `fixed` names
+    tensors that it asks to follow from weights alone: that is looked at first."""
 
     text: str
     test: Callable[[Any, Any], bool]
+    fixed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -178,6 +180,11 @@ class Law:
         """Letters that stand for one plain variable."""
         parts = (*walk(self.source), *walk(self.target))
         return frozenset(part.letter for part in parts if isinstance(part, Concat | Part))
+
+    @property
+    def fixed(self) -> frozenset[str]:
+        """Tensors that must follow from weights alone."""
+        return frozenset(name for condition in self.where for name in condition.fixed)
 
     @property
     def many(self) -> bool:
@@ -241,6 +248,36 @@ def letters_of(term: Term) -> frozenset[str]:
         return frozenset(term.left)
     extra = {term.letter} if isinstance(term, Stack) else set[str]()
     return (letters_of(term.term) | extra) - ({term.letter} if isinstance(term, Pick) else set())
+
+
+def interchangeable(law: Law, one: Tensor, other: Tensor) -> bool:
+    """Whether a rule stays the same when two of its tensors change their names."""
+
+    def renamed(term: Term) -> Term:
+        if isinstance(term, Tensor):
+            return replace(
+                term, name={one.name: other.name, other.name: one.name}.get(term.name, term.name)
+            )
+        inside = tuple(map(renamed, children(term)))
+        return with_children(term, inside)
+
+    def sides(terms: tuple[Term, Term]) -> tuple[str, str]:
+        return _sorted_text(terms[0]), _sorted_text(terms[1])
+
+    conditions = {name in law.fixed for name in (one.name, other.name)}
+    before, after = (law.source, law.target), (renamed(law.source), renamed(law.target))
+    return len(conditions) == 1 and sides(before) == sides(after)
+
+
+def _sorted_text(term: Term) -> str:
+    """A term as text, the factors of products in one order."""
+    inside = [_sorted_text(child) for child in children(term)]
+    if isinstance(term, Tensor):
+        return str(term)
+    if isinstance(term, Statement):
+        inside = sorted(inside) if term.function == "mul" else inside
+        return f"{term.function}[{term.left}]({inside})"
+    return f"{replace(term, term=Tensor('', ()))}({inside})"
 
 
 def tensor(name: str, letters: str = REST, many: bool = False) -> Tensor:
