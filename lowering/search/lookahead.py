@@ -21,20 +21,23 @@ Found = tuple[int, str, tuple[int, ...], str, Match]
 """Change of the cost, rule, nodes, detail, match: sorts cheapest first."""
 
 
-def look_ahead(workspace: Workspace, places: Iterable[int] | None = None) -> bool:
-    """Apply the first chain that pays, of those that start at some places (all, if not given);
-    whether there was one. Starts that lose least are tried first."""
-    if places is None:
-        places = workspace.flow.order()
-    offered = [match for place in places for match in workspace.matches(place)]
-    for start in _tried(workspace, offered):
-        if workspace.budget.spent:
+def look_ahead(workspace: Workspace, share: int) -> bool:
+    """Apply the first chain that pays; whether there was one. Starts that lose least go first; at
+    most so many matches are tried."""
+    end = max(0, workspace.budget.left - share)
+    for start in workspace.offers(workspace.flow.order()):
+        if workspace.budget.left <= end or start.delta > LOSS * workspace.total:
             return False
-        trial = workspace.attempt(start[-1])
+        match = workspace.again(start)
+        if match is None:
+            continue
+        trial = workspace.attempt(match)
         chain = None if workspace.too_large else _go_on(workspace, [trial])
         workspace.undo(trial)
         if chain:
-            _apply(workspace, chain)
+            for each in chain:
+                # Numbers of nodes are given out in the same order again, so each is still valid.
+                workspace.keep(workspace.attempt(each))
             return True
     return False
 
@@ -42,11 +45,7 @@ def look_ahead(workspace: Workspace, places: Iterable[int] | None = None) -> boo
 def _go_on(workspace: Workspace, chain: list[Trial]) -> list[Match] | None:
     """The matches of the cheapest chain that goes on from an applied one and pays."""
     so_far = sum(trial.delta for trial in chain)
-    made = {edit.result for trial in chain for edit in trial.edits if edit.method == "add"}
-    offered = list[Match]()
-    for place in workspace.around(chain[-1].touched):
-        offered += (m for m in workspace.matches(place) if made.intersection(m.nodes))
-    found = _tried(workspace, offered, so_far)
+    found = _continuations(workspace, chain, so_far)
     if found and workspace.saves(so_far + found[0][0]):
         return [*(trial.match for trial in chain), found[0][-1]]
     if len(chain) + 1 >= DEPTH:
@@ -62,21 +61,27 @@ def _go_on(workspace: Workspace, chain: list[Trial]) -> list[Match] | None:
     return None
 
 
-def _tried(workspace: Workspace, offered: Iterable[Match], so_far: int = 0) -> list[Found]:
-    """What each match would change, the cheapest first, without those that lose too much."""
+def _continuations(workspace: Workspace, chain: list[Trial], so_far: int) -> list[Found]:
+    """The matches that touch what a chain has made and do not lose too much, cheapest first."""
     found = list[Found]()
-    for match in offered:
-        if workspace.budget.spent:
-            break
-        delta = workspace.measure(match).delta
-        if so_far + delta <= LOSS * workspace.total:
-            found.append((delta, match.rule, match.nodes, match.detail, match))
+    made = {edit.result for trial in chain for edit in trial.edits if edit.method == "add"}
+    for place in _near(workspace, made):
+        for match in list(workspace.matches(place)):
+            if workspace.budget.spent:
+                break
+            if not made.intersection(match.nodes) and place not in made:
+                continue
+            delta = workspace.measure(match)
+            if so_far + delta <= LOSS * workspace.total:
+                found.append((delta, match.rule, match.nodes, match.detail, match))
     return sorted(found, key=lambda entry: entry[:4])
 
 
-def _apply(workspace: Workspace, chain: list[Match]) -> None:
-    """Apply matches that were found one after the other, each in the graph that the last left.
-
-    Numbers of nodes are given out in the same order again, so the matches are still valid."""
-    for match in chain:
-        workspace.keep(workspace.attempt(match))
+def _near(workspace: Workspace, made: Iterable[int | None]) -> dict[int, None]:
+    """Nodes, their operands and users."""
+    flow, near = workspace.flow, dict[int, None]()
+    for number in sorted(n for n in made if n is not None and n in flow.nodes):
+        near[number] = None
+        near |= dict.fromkeys(flow.nodes[number].operands)
+        near |= dict.fromkeys(sorted(flow.users[number]))
+    return near

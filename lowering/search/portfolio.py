@@ -26,14 +26,14 @@ from hectorite.lowering.search.replay import Places, carry_over, redo, renumbere
 from hectorite.lowering.search.step import Costs, Outcome, Refusal, Rule, Step
 from hectorite.lowering.search.workspace import Budget, Move, Workspace
 
-BUDGET = 20_000
-REGION = 4_000
+BUDGET = 8_000
+REGION = 1_000
 """Matches that may be tried in one region."""
 ALPHAS = (Fraction(105, 100), Fraction(12, 10))
-POPS = 60
-MOST_DELAYS = 36
+POPS = 40
+"""Graphs that each best-first search takes."""
 SMALL = 1_000
-"""Statements in a graph that is searched as a whole by more than descent."""
+"""Nodes of a graph in which families are delayed as a whole, not only in regions."""
 
 Moves = list[Move]
 Solved = dict[tuple[str, int], tuple[Moves, int]]
@@ -84,14 +84,14 @@ def _round(start: Workspace, solved: Solved) -> Workspace:
     greedy = start.fork()
     descend(greedy)
     best = _cheapest(start, greedy)
+    if len(start.flow.nodes) <= SMALL:
+        fired = {move.family for move in greedy.moves}
+        share = start.budget.left // 2
+        best = _cheapest(best, discrepancies(start, fired, descend, share))
     apart = start.fork()
     _solve_regions(apart, solved)
     descend(apart)
     best = _cheapest(best, apart)
-    if len(start.flow.nodes) <= SMALL:
-        fired = {move.family for move in [*greedy.moves, *best.moves]}
-        for other in discrepancies(start, fired, descend, MOST_DELAYS):
-            best = _cheapest(best, other)
     for shift in (0, 1):
         again = best.fork()
         _solve_regions(again, solved, shift)
@@ -125,20 +125,18 @@ def _solve_regions(workspace: Workspace, solved: Solved, shift: int = 0) -> None
 def _solve(region: Region, outer: Workspace, budget: Budget) -> Moves:
     """The moves to the cheapest graph found for one region."""
     start = Workspace(region.flow, outer.rules, outer.model, budget)
+    share = budget.left // 4
     best = start.fork()
     descend(best)
     fired = {move.family for move in best.moves}
-    for other in discrepancies(start, fired, descend, MOST_DELAYS):
-        best = _cheapest(best, other)
+    best = _cheapest(best, discrepancies(start, fired, descend, share))
     for alpha in ALPHAS:
-        best = _cheapest(best, best_first(start, alpha, POPS))
+        best = _cheapest(best, best_first(start, alpha, POPS, share))
     ahead = best.fork()
-    while look_ahead(ahead):
+    while look_ahead(ahead, share):
         descend(ahead, [n for n in ahead.flow.touched if n in ahead.flow.nodes])
     best = _cheapest(best, ahead)
-    for alpha in ALPHAS:
-        best = _cheapest(best, best_first(best, alpha, POPS))
-    return best.moves
+    return _cheapest(best, best_first(best, ALPHAS[0], POPS, budget.left)).moves
 
 
 def _outcome(flow: Dataflow, moves: Moves, model: Costs, before: int, tried: int) -> Outcome:
@@ -193,9 +191,7 @@ def refusals(
             grows = workspace.too_large
             workspace.undo(trial)
             forbidden = match.rule in forbid or match.family in forbid
-            why = (
-                "forbidden" if forbidden else "folded tensors grow" if grows else "dearer"
-            )
+            why = "forbidden" if forbidden else "folded tensors grow" if grows else "dearer"
             loss = trial.delta * ATTOSECOND
             found.append(Refusal(match.rule, match.family, match.detail, names, loss, why))
     return sorted(found, key=lambda refusal: (refusal.loss, refusal.rule, refusal.statements))

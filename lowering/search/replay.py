@@ -83,12 +83,13 @@ def carry_over(workspace: Workspace, moves: Iterable[Move], places: Places) -> b
     """Do moves that were found elsewhere, if they make the graph cheaper; whether they did."""
     flow, ledger, before = workspace.flow, workspace.ledger, workspace.total
     mark, undone, done = flow.mark(), list[Undo](), list[Move]()
-    became = dict(places.became)
+    became, touched = dict(places.became), dict[int, None]()
     try:
         for move in moves:
             nodes = tuple(places.of(node, flow) for node in move.nodes)
             edits = redo(flow, move.edits, places)
             undone.append(ledger.update(flow, tuple(flow.touched)))
+            touched |= flow.touched
             done.append(Move(move.rule, move.family, move.detail, nodes, edits))
         pays = workspace.saves(workspace.total - before) and not workspace.too_large
     except Gone:
@@ -97,6 +98,7 @@ def carry_over(workspace: Workspace, moves: Iterable[Move], places: Places) -> b
     if pays:
         flow.keep(mark)
         workspace.moves += done
+        workspace.forget(touched)
         return True
     places.became = became
     flow.take_back(mark)

@@ -7,7 +7,7 @@ All stages of the search work through this. What they keep is recorded as moves,
 does again on another graph of the same structure.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hectorite.ir.dataflow import Dataflow, Edit
@@ -47,12 +47,11 @@ class Move:
 @dataclass(frozen=True)
 class Trial:
     """A match that is applied for now. `delta` is in attoseconds, negative if the graph is cheaper
-    with it; `affected` are the nodes that it changed or whose cost it changed."""
+    with it."""
 
     match: Match
     delta: int
     touched: tuple[int, ...]
-    affected: frozenset[int]
     edits: tuple[Edit, ...]
     mark: int
     undo: Undo
@@ -61,6 +60,21 @@ class Trial:
     def move(self) -> Move:
         match = self.match
         return Move(match.rule, match.family, match.detail, match.nodes, self.edits)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A match that was tried: where it was found, what it changes, and which nodes it touches."""
+
+    place: int
+    match: Match
+    delta: int
+
+    @property
+    def order(self) -> tuple[int, str, tuple[int, ...], str, int]:
+        """Sorts the cheapest first, and equal ones always alike."""
+        match = self.match
+        return self.delta, match.rule, match.nodes, match.detail, self.place
 
 
 class Workspace:
@@ -77,22 +91,21 @@ class Workspace:
         self.flow, self.rules, self.model, self.budget = flow, rules, model, budget
         self.ledger = ledger or Ledger(flow, model)
         self.moves = list[Move]()
+        self.delayed: Collection[str] = ()
+        """Families that wait."""
+        self._offers = dict[int, tuple[Offer, ...]]()
 
     @property
     def total(self) -> int:
         """The cost of the graph in attoseconds."""
         return self.ledger.total
 
-    def fork(self, rules: Sequence[Rule] | None = None) -> "Workspace":
+    def fork(self) -> "Workspace":
         """A copy to go another way from here; it shares the budget."""
-        made = Workspace(
-            self.flow.copy(),
-            self.rules if rules is None else rules,
-            self.model,
-            self.budget,
-            self.ledger.copy(),
-        )
-        made.moves = list(self.moves)
+        flow, ledger = self.flow.copy(), self.ledger.copy()
+        made = Workspace(flow, self.rules, self.model, self.budget, ledger)
+        made.moves, made.delayed = list(self.moves), self.delayed
+        made._offers = dict(self._offers)
         return made
 
     def matches(self, number: int) -> Iterator[Match]:
@@ -100,11 +113,38 @@ class Workspace:
         for rule in self.rules:
             yield from rule.matches(self.flow, number)
 
-    def again(self, number: int, match: Match) -> Match | None:
-        """The same match, found in the graph as it is now; None if it is gone."""
-        rules = (rule for rule in self.rules if rule.name == match.rule)
-        found = (other for rule in rules for other in rule.matches(self.flow, number))
-        same = (m for m in found if m.nodes == match.nodes and m.detail == match.detail)
+    def offers(self, places: Iterable[int]) -> list[Offer]:
+        """What the rules offer at some places and what each match would change, the cheapest first.
+
+        What was found before is kept until something near changes; a match may then be gone, so
+        ask `again` before it is applied."""
+        found = list[Offer]()
+        for place in places:
+            if place not in self._offers:
+                if place not in self.flow.nodes:
+                    continue
+                self._offers[place] = self._tried(place)
+            found += self._offers[place]
+        if self.delayed:
+            found = [offer for offer in found if offer.match.family not in self.delayed]
+        return sorted(found, key=lambda offer: offer.order)
+
+    def _tried(self, place: int) -> tuple[Offer, ...]:
+        found = list[Offer]()
+        for match in list(self.matches(place)):
+            if self.budget.spent:
+                break
+            found.append(Offer(place, match, self.measure(match)))
+        return tuple(found)
+
+    def again(self, offer: Offer) -> Match | None:
+        """The match of an offer, found in the graph as it is now; None if it is gone."""
+        wanted = offer.match
+        if offer.place not in self.flow.nodes:
+            return None
+        rules = (rule for rule in self.rules if rule.name == wanted.rule)
+        found = (other for rule in rules for other in rule.matches(self.flow, offer.place))
+        same = (m for m in found if m.nodes == wanted.nodes and m.detail == wanted.detail)
         return next(same, None)
 
     def attempt(self, match: Match) -> Trial:
@@ -117,24 +157,31 @@ class Workspace:
         drop_unused(flow)
         touched, edits = tuple(flow.touched), tuple(flow.edits)
         undo = self.ledger.update(flow, touched)
-        affected = frozenset((*touched, *undo))
-        return Trial(match, self.total - before, touched, affected, edits, mark, undo)
+        return Trial(match, self.total - before, touched, edits, mark, undo)
 
     def undo(self, trial: Trial) -> None:
         """Take a trial back."""
         self.flow.take_back(trial.mark)
         self.ledger.restore(trial.undo)
 
-    def keep(self, trial: Trial) -> None:
-        """Make a trial a move."""
+    def keep(self, trial: Trial) -> dict[int, None]:
+        """Make a trial a move; gives the places where matches are other ones now."""
         self.flow.keep(trial.mark)
         self.moves.append(trial.move)
+        return self.forget(trial.touched)
 
-    def measure(self, match: Match) -> Trial:
+    def forget(self, touched: Iterable[int]) -> dict[int, None]:
+        """Drop what is known about matches near some nodes; gives those places."""
+        near = self.around(touched)
+        for place in (*near, *touched):
+            self._offers.pop(place, None)
+        return near
+
+    def measure(self, match: Match) -> int:
         """What a match would change; the graph stays as it is."""
         trial = self.attempt(match)
         self.undo(trial)
-        return trial
+        return trial.delta
 
     def saves(self, delta: int) -> bool:
         """Whether a change of the cost is worth having."""

@@ -174,7 +174,7 @@ def test_chains_go_through_losing_steps():
     before = space.total
     descend(space)
     assert space.total == before
-    assert look_ahead(space)
+    assert look_ahead(space, 5000)
     assert space.total < before
     assert [move.rule for move in space.moves] == ["split", "gain"]
     outcome = optimise(flow, rules, ToyCosts())
@@ -184,7 +184,7 @@ def test_chains_go_through_losing_steps():
 def test_best_first_keeps_the_start_apart():
     start = workspace(random_flow(4))
     before = outline(start.flow)
-    best = best_first(start, Fraction(11, 10), 30)
+    best = best_first(start, Fraction(11, 10), 30, 5000)
     assert outline(start.flow) == before
     assert best.total <= start.total
 
