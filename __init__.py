@@ -15,7 +15,7 @@ _HOMES = {
     "from_onnx": "hectorite.frontend.onnx_model",
     "to_onnx": "hectorite.frontend.onnx_export",
 }
-_MODULES = {"ptx": "hectorite.frontend.ptx"}
+_MODULES = {"ptx": "hectorite.frontend.ptx", "rules": "hectorite.frontend.rules"}
 
 __all__ = [
     "HectoriteError",
@@ -26,6 +26,7 @@ __all__ = [
     "grad",
     "parse",
     "ptx",
+    "rules",
     "to_onnx",
     "verify",
 ]

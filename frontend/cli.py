@@ -1,4 +1,4 @@
-"""The command line: `hectorite run | emit | check | verify | calibrate | ptx | opt`.
+"""The command line: `hectorite run | emit | check | verify | calibrate | ptx | rules | opt`.
 
 Enters: arguments. Leaves: an exit status, 0 if all went well, 1 for a fault in a program, in data
 or in what was found, 2 for wrong arguments. Faults are messages on the error stream, never a
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from hectorite.frontend.cli_ptx_arguments import add_arguments as add_ptx_arguments
+from hectorite.frontend.cli_rules_arguments import add_arguments as add_rules_arguments
 from hectorite.ir.diagnostics import HectoriteError, render
 
 PROGRAM = "a .hec file, IR of any level as `emit` prints it, or PTX"
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _verify_command(commands.add_parser("verify", help="compare every level with the reference"))
     _calibrate_command(commands.add_parser("calibrate", help="measure this machine"))
     add_ptx_arguments(commands.add_parser("ptx", help="run and check PTX without a GPU"))
+    add_rules_arguments(commands.add_parser("rules", help="the rewrite rules of the optimiser"))
     commands.add_parser("opt", help="xDSL's driver: run passes one by one", add_help=False)
     return parser
 

@@ -144,17 +144,26 @@ def _matcher(law: Law, cases: list[_Case], report: RuleReport) -> str | None:
 
 
 def _try_mutants(law: Law, cases: list[_Case], report: RuleReport) -> None:
-    more = cache(lambda: [c for c in map(_case_of(law), range(INSTANCES, MORE)) if c is not None])
+    more = cache(lambda: [c for c in map(_case_of(law), range(INSTANCES, MORE)) if c])
     for mutant in mutants(law):
-        verdicts = [
-            verdict for case in cases if (verdict := _compare(mutant.law, case)) is not None
-        ]
-        if not all(verdicts):
+        verdict = _first_fault(mutant.law, cases)
+        if verdict is False:
             report.rejected.append(mutant.fault)
-        elif verdicts:
-            if any(_compare(mutant.law, case) is False for case in more()):
+        elif verdict:
+            if _first_fault(mutant.law, more()) is False:
                 report.fault = f"the check does not notice a mutant: {mutant.fault}"
                 return
             report.equal.append(mutant.fault)
     if len(report.rejected) < MUTANTS:
         report.fault = f"only {len(report.rejected)} mutants could be tried"
+
+
+def _first_fault(law: Law, cases: list[_Case]) -> bool | None:
+    """False if any case tells the sides apart; None if none could be built."""
+    built: bool | None = None
+    for case in cases:
+        verdict = _compare(law, case, 1)
+        if verdict is False:
+            return False
+        built = built or verdict
+    return built

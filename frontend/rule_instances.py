@@ -108,6 +108,7 @@ class _Drawing:
         self.members = dict[str, set[str]]()
         self.lengths = dict[str, list[int]]()
         self.groups = dict[str, int]()
+        self.factors = dict[str, int]()
         explicit = sorted(
             {t.partition(":")[0] for s in self.law.tensors.values() for t in s.letters} - {REST}
         )
@@ -120,12 +121,12 @@ class _Drawing:
         self.left = self._left(self.statements[0])
 
     def _letter(self, letter: str) -> None:
-        single = letter in self.law.singles or self._divided(letter)
+        single = self._divided(letter) or letter in self.law.singles
         count = 1 if single else self.random.randrange(3)
         for number in range(count):
             name = f"{letter}{number}"
             self.letters[name] = letter
-            self.dims[name] = self.random.choice(self.extents)
+            self.dims[name] = self.random.choice(self.extents) * self.factors.get(letter, 1)
             users = {n for n, t in self.law.tensors.items() if letter in _letters(t)}
             self.members[name] = users
             inside = [
@@ -135,7 +136,8 @@ class _Drawing:
             self.reduced[name] = without[-1] if without else None
         if letter in self.law.singles:
             self.lengths[f"{letter}0"] = [
-                self.random.choice(self.extents) for _ in range(self.count)
+                self.random.choice(self.extents) * self.factors.get(letter, 1)
+                for _ in range(self.count)
             ]
 
     def _divided(self, letter: str) -> bool:
@@ -144,7 +146,8 @@ class _Drawing:
             t for s in self.law.tensors.values() for t in s.letters if t.startswith(f"{letter}:")
         ]
         for token in tokens:
-            self.groups[token.partition(":")[2]] = self.random.choice((1, 2, 3))
+            group = token.partition(":")[2]
+            self.factors[letter] = self.groups.setdefault(group, self.random.choice((1, 2, 3)))
         return bool(tokens)
 
     def _free(self, name: str) -> None:

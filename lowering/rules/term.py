@@ -58,7 +58,7 @@ class Statement:
 
     def __str__(self) -> str:
         inside = ", ".join(map(str, self.arguments))
-        return f"{self.function.lstrip('?')}[{' '.join(self.left)}]({inside})"
+        return f"{self.function.replace('?', '')}[{' '.join(self.left)}]({inside})"
 
 
 @dataclass(frozen=True)
