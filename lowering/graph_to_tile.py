@@ -20,14 +20,16 @@ sets, one `tile.program` and its `tile.kernel`s.
 """
 
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import FileLineColLoc, ModuleOp
 from xdsl.ir import Operation, SSAValue
 
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.dialects.graph_sets import DeriveOp, DimOp, SetOp, schema_of
 from hectorite.dialects.tile import KernelOp
 from hectorite.dialects.tile_program import AllocateOp, LaunchOp, ProgramOp, ReturnOp
+from hectorite.ir.ptx_origin import Origin
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit_kernel import KernelEmitter
@@ -88,7 +90,7 @@ class _ProgramWriter:
         statements = [op for op in function.body.block.ops if isinstance(op, StatementOp)]
         # The assembler's messages name them; on a CPU nothing would read them.
         known = statements if self.machine.is_gpu else []
-        self.lines = {op: notation.line(op) or "" for op in known}
+        self.lines = {op: _origin(op, notation.line(op) or "") for op in known}
 
     def write(self) -> list[Operation]:
         """The program and its kernels."""
@@ -175,3 +177,12 @@ class _ProgramWriter:
         buffer = self.code.add(AllocateOp(statement.type))
         buffer.name_hint = statement.result.name_hint
         self.values[statement.result] = buffer
+
+
+def _origin(op: StatementOp, text: str) -> str:
+    """A statement as it is written, with the file and line that it comes from if they are known.
+    The folder of the file is left out, so that code does not depend on where its source lies."""
+    place = op.location
+    if not isinstance(place, FileLineColLoc):
+        return text
+    return str(Origin(text, PurePath(place.filename.data).name, place.line.data))

@@ -7,6 +7,7 @@ they depend on, and copies of them in other bodies with their index expressions 
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
+from xdsl.dialects.builtin import UnknownLoc
 from xdsl.ir import Attribute, Block, Operation, OpResult, SSAValue
 
 from hectorite.dialects.graph import FuncOp, IndexOp, ReadOp, StatementOp, YieldOp
@@ -154,8 +155,11 @@ def plain(variables: Sequence[tuple[str, Dim]]) -> tuple[IndexExpr, ...]:
 
 def replace_statement(old: Operation, *new: Operation) -> None:
     """Put operations in the place of one; the result of the last stands for its result. Those
-    that reduce follow its schedule, or the last if none does."""
+    that reduce follow its schedule, or the last if none does. They come from where it came from."""
     block = cast(Block, old.parent)
+    for op in new:
+        if isinstance(op.location, UnknownLoc):
+            op.location = old.location
     if ATTRIBUTE in old.attributes:
         reducing = [op for op in new if isinstance(op, StatementOp) and op.kind.data != "assign"]
         for op in reducing or new[-1:]:

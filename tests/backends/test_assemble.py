@@ -1,7 +1,10 @@
 """PTX to machine code: what kernels take, and errors at the lines and statements of the text."""
 
+import re
+
 import pytest
 
+import hectorite
 from hectorite.backends import assemble as module
 from hectorite.backends import sass
 from hectorite.backends.assemble import ASSEMBLERS, VARIABLE, assemble, installed
@@ -169,3 +172,20 @@ def test_shared_memory_of_launches_is_counted(assembler, monkeypatch):
         '//  "steps": [{"do": "launch", "kernel": "constant", "shared": 4096}]}\n'
     )
     assert machine_code(plan + STORES, "sm_80", listed=False).kernels[0].shared_bytes == 6144
+
+
+def test_faults_of_our_own_code_name_the_line_of_the_program(tmp_path):
+    program = tmp_path / "spread.hec"
+    program.write_text(
+        "set node\nset edge { src: node, dst: node }\n\n"
+        "def f(x: f32[node, F], w: f32[edge]) -> f32[node, F] {\n"
+        "  a[e] = leaky_relu(w[e], 0.2)\n"
+        "  b[e] = softmax(a[e] by e.dst)\n"
+        "  y[e.dst, f] += b[e] * x[e.src, f]\n  return y\n}\n"
+    )
+    text = hectorite.emit(program, "ptx", {"F": 64}, target="sm_90")
+    places = set(re.findall(r"// at (\S+): ", text))
+    assert places == {"spread.hec:5", "spread.hec:6", "spread.hec:7"}
+    with pytest.raises(HectoriteError) as error:
+        assemble(text.replace("fma.rn.f32", "add.f32"), "sm_90", "spread.ptx")
+    assert "the line comes from spread.hec:7: y[e.dst, f] += " in str(error.value)
