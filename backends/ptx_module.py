@@ -11,7 +11,8 @@ from xdsl.dialects.builtin import ModuleOp
 from hectorite.backends.plan import Blocks, Plan, comment, plan_of
 from hectorite.backends.ptx_print import module_to_text
 from hectorite.ir.target import Target
-from hectorite.lowering.gpu_pipeline import Observe, to_ptx
+from hectorite.lowering.gpu_pipeline import Observe, for_threads
+from hectorite.lowering.tile_to_ptx import tile_to_ptx
 
 
 def lower_to_ptx(
@@ -22,8 +23,9 @@ def lower_to_ptx(
 
     Raises `HectoriteError` for what the target has no code for.
     """
+    module = for_threads(module, target, observe)
     plan = plan_of(module)
-    lowered, shapes = to_ptx(module, target, observe)
+    lowered, shapes = tile_to_ptx(module, target)
     lowered.verify()
     blocks = {
         name: Blocks(shape.block, shape.per_block, shape.shared) for name, shape in shapes.items()

@@ -16,7 +16,14 @@ from xdsl.ir import Operation, SSAValue
 
 from hectorite.backends.tile_bulk_steps import bulk_handlers, object_at
 from hectorite.backends.watched_memory import Memory, Places
-from hectorite.dialects.tile_async import CommitOp, CopyOp, SharedOp, WaitOp
+from hectorite.dialects.tile_async import (
+    BULK_UNIT,
+    SPREAD_ROWS,
+    CommitOp,
+    CopyOp,
+    SharedOp,
+    WaitOp,
+)
 from hectorite.dialects.tile_layout import AtOp, BarrierOp, ConvertOp
 from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.diagnostics import fail
@@ -163,6 +170,7 @@ def _copy(steps: Steps, state: SharedState, op: CopyOp) -> Step:
     is_rows = [shape_of(index.type) != () for index in op.indices]
     (rows, columns), flies = op.block, op.is_async is not None
     row, column = np.arange(rows)[:, None], np.arange(columns)
+    source_column = _spread(row, column, op) if op.is_spread else column
 
     def run(slots: Slots) -> None:
         task = slots[TASK]
@@ -170,7 +178,7 @@ def _copy(steps: Steps, state: SharedState, op: CopyOp) -> Step:
             slots[i][:, None] if many else slots[i]
             for i, many in zip(indices, is_rows, strict=True)
         ]
-        where[op.column_axis] = where[op.column_axis] + column
+        where[op.column_axis] = where[op.column_axis] + source_column
         if op.rows_along is not None:
             where[op.rows_along] = where[op.rows_along] + row
         taken = Places.of(slots[source], where, op.block, slots[valid[1]] if valid else None)
@@ -191,3 +199,9 @@ def _copy(steps: Steps, state: SharedState, op: CopyOp) -> Step:
             state.of(task).open.append((memory, spots))
 
     return run
+
+
+def _spread(row: Array, column: Array, op: CopyOp) -> Array:
+    """In which column of its row the source has an element."""
+    unit = BULK_UNIT * op.block[0] * op.block[1] // op.byte_count
+    return (column // unit ^ row % SPREAD_ROWS) * unit + column % unit

@@ -3,7 +3,7 @@ one task, and copies into it that go on while the task computes.
 
     shared ::= "tile.shared" ":" tensor                            fixed extents, unspecified
     copy   ::= "tile.copy" ("async" "bulk"?)? %t "[" %i* "]" ("rows" n)? "axis" n
-               ("valid" %m "," %n)? "to" %s "[" %j* "]" ("tells" %b "[" %i "]")?
+               "spread"? ("valid" %m "," %n)? "to" %s "[" %j* "]" ("tells" %b "[" %i "]")?
                "shape" "[" m "," n "]" ":" tensor "," tensor
     commit ::= "tile.commit"                                       ends a group of copies
     wait   ::= "tile.wait" n                                       all but the last n groups are done
@@ -57,6 +57,9 @@ from hectorite.ir.space import TensorType, parse_defined
 BULK_UNIT = 16
 """Bulk copies are of a multiple of so many bytes, from and to addresses that are too."""
 
+SPREAD_BYTES, SPREAD_ROWS = 128, 8
+"""Rows that are spread are so long, and alike after so many."""
+
 
 @irdl_op_definition
 class SharedOp(IRDLOperation):
@@ -89,6 +92,9 @@ class CopyOp(IRDLOperation):
     An asynchronous copy belongs to the group that the next `tile.commit` ends. A bulk copy instead
     tells a barrier object of its bytes (`tile_bulk.py`); its rows are multiples of 16 bytes that
     lie side by side, and all valid.
+
+    With `spread`, rows of the source are 128 bytes long and lie as memory for descriptors has them:
+    16 bytes that belong at place c of row r of the block are at place c xor r % 8.
     """
 
     name = "tile.copy"
@@ -103,6 +109,7 @@ class CopyOp(IRDLOperation):
     row_axis = opt_prop_def(IntegerAttr)
     axis = prop_def(IntegerAttr)
     is_async = opt_prop_def(UnitAttr)
+    spread = opt_prop_def(UnitAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
     traits = traits_def(MemoryReadEffect(), MemoryWriteEffect())
 
@@ -119,6 +126,7 @@ class CopyOp(IRDLOperation):
         valid: tuple[SSAValue, SSAValue] | None = None,
         is_async: bool = False,
         tells: tuple[SSAValue, SSAValue] | None = None,
+        spread: bool = False,
     ):
         super().__init__(
             operands=[source, indices, valid or (), target, places, tells or ()],
@@ -127,6 +135,7 @@ class CopyOp(IRDLOperation):
                 "row_axis": None if row_axis is None else IntegerAttr(row_axis, 64),
                 "axis": IntegerAttr(axis, 64),
                 "is_async": UnitAttr() if is_async or tells else None,
+                "spread": UnitAttr() if spread else None,
             },
         )
 
@@ -143,6 +152,10 @@ class CopyOp(IRDLOperation):
     @property
     def is_bulk(self) -> bool:
         return bool(self.told)
+
+    @property
+    def is_spread(self) -> bool:
+        return self.spread is not None
 
     @property
     def byte_count(self) -> int:
@@ -171,6 +184,8 @@ class CopyOp(IRDLOperation):
         self._verify_block(len(source.dims), cast(tuple[int, ...], target.dims))
         if self.is_bulk:
             self._verify_bulk()
+        if self.is_spread and (self.valid or self.byte_count != self.block[0] * SPREAD_BYTES):
+            raise VerifyException(f"expected rows of {SPREAD_BYTES} bytes, all valid")
 
     def _verify_bulk(self) -> None:
         objects, number = self.told if len(self.told) == 2 else (None, None)
@@ -209,6 +224,7 @@ class CopyOp(IRDLOperation):
         along = parser.parse_integer() if parser.parse_optional_keyword("rows") else None
         parser.parse_keyword("axis")
         axis = parser.parse_integer()
+        spread = parser.parse_optional_keyword("spread") is not None
         valid = None
         if parser.parse_optional_keyword("valid") is not None:
             first = parse_defined(parser, "a number of rows")
@@ -230,7 +246,7 @@ class CopyOp(IRDLOperation):
         parser.parse_punctuation(",")
         parser.parse_type()
         return cls(source, indices, axis, target, places, (shape[0], shape[1]), row_axis=along,
-                   valid=valid, is_async=is_async, tells=tells)  # fmt: skip
+                   valid=valid, is_async=is_async, tells=tells, spread=spread)  # fmt: skip
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" async" if self.is_async is not None else "")
@@ -239,6 +255,7 @@ class CopyOp(IRDLOperation):
         if self.rows_along is not None:
             printer.print_string(f" rows {self.rows_along}")
         printer.print_string(f" axis {self.column_axis}")
+        printer.print_string(" spread" if self.is_spread else "")
         if self.valid:
             printer.print_string(" valid ")
             printer.print_list(self.valid, printer.print_ssa_value)

@@ -8,7 +8,7 @@ a whole block if its rows are those of the tensor and nothing is left between th
 takes no part in choosing places: chunks of 16 bytes cannot be spread over the banks on their way
 (`shared_layout.py`). Rows of a block then are whole, 16 or 32 bytes apart where products would meet
 in one bank, so blocks for descriptors, whose chunks must be spread, stay with `cp.async` unless
-their source lies as they want it.
+their source lies as they want it (`pack_operands.py`).
 
 `cp.async` takes `COPY` instructions of each warp for 512 bytes of its threads: itself, and an
 address of 64 bits. A piece takes `PIECE` of the one warp whose thread asks for it; every warp looks
@@ -31,13 +31,13 @@ from hectorite.lowering.copy_layout import neighbours
 from hectorite.lowering.layouts import blocked
 from hectorite.lowering.shared_layout import SharedLayout, shared_layout
 
-PIECE, LOOK, EXPECT = 9, 6, 4
+PIECE, LOOK, EXPECT = 9, 10, 4
 """Warp instructions of a bulk copy, of waiting for one, of saying how many bytes will come."""
 
 COPY = 3
 """Warp instructions of a `cp.async` and its address."""
 
-GROUP_COST = 2
+GROUP_COST = 5
 """Warp instructions of ending a group and waiting for one, where all copies are `cp.async`."""
 
 
@@ -62,7 +62,7 @@ def pieces(op: CopyOp, threads: int) -> Pieces | None:
     owner = op.target.owner
     assert isinstance(owner, SharedOp)
     layout = shared_layout(owner, threads, in_rows=True)
-    if layout.mask or layout.panels > 1:
+    if not op.is_spread and (layout.mask or layout.panels > 1):
         return None
     if _is_whole(op, layout, item):
         return Pieces(1, op.byte_count)
@@ -82,18 +82,33 @@ def chosen_for_bulk(copies: Sequence[CopyOp], threads: int, target: Target) -> l
     if not target.has("bulk_copy"):
         return []
     warps = threads // target.threads_per_warp
-    gains = {op: _gain(op, threads, warps) for op in copies}
+    gains = {op: _gain_of(op, threads, warps) for op in copies}
     chosen = [op for op, gain in gains.items() if gain > 0]
-    cost = warps * LOOK + EXPECT
-    if len(chosen) == len(copies):
-        cost -= warps * GROUP_COST
-    return chosen if sum(gains[op] for op in chosen) > cost else []
+    shared = _shared_gain(warps, len(chosen) == len(copies))
+    return chosen if sum(gains[op] for op in chosen) + shared > 0 else []
 
 
-def _gain(op: CopyOp, threads: int, warps: int) -> int:
-    """Warp instructions that a task saves with one copy in bulk, without what copies share."""
+def saved_by_panels(
+    bytes: Sequence[int], counts: Sequence[int], threads: int, target: Target
+) -> int:
+    """Warp instructions that a step of a task saves with all its copies in bulk, so many bytes and
+    pieces of each operand."""
+    warps = threads // target.threads_per_warp
+    gains = [_gain(*each, threads, warps) for each in zip(bytes, counts, strict=True)]
+    return sum(gains) + _shared_gain(warps, True)
+
+
+def _shared_gain(warps: int, alone: bool) -> int:
+    """What a task saves with all its copies in bulk together: it waits for a barrier object, and if
+    there are no others, not for groups."""
+    return (warps * GROUP_COST if alone else 0) - warps * LOOK - EXPECT
+
+
+def _gain_of(op: CopyOp, threads: int, warps: int) -> int:
     found = pieces(op, threads)
-    if found is None:
-        return 0
-    runs = -(-op.byte_count // (BULK_UNIT * threads))
-    return runs * warps * COPY - found.count * PIECE
+    return 0 if found is None else _gain(op.byte_count, found.count, threads, warps)
+
+
+def _gain(bytes: int, count: int, threads: int, warps: int) -> int:
+    """Warp instructions that a task saves with copies in bulk, without what all of them share."""
+    return -(-bytes // (BULK_UNIT * threads)) * warps * COPY - count * PIECE

@@ -57,6 +57,7 @@ def _in_bulk(copy: CopyOp, objects: SSAValue, number: SSAValue) -> CopyOp:
         copy.block,
         row_axis=copy.rows_along,
         tells=(objects, number),
+        spread=copy.is_spread,
     )
     _before(copy, new)
     copy.detach()

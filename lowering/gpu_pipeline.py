@@ -15,6 +15,7 @@ from xdsl.passes import ModulePass
 from hectorite.ir.target import Target
 from hectorite.lowering.assign_layouts import AssignLayouts
 from hectorite.lowering.insert_barriers import InsertBarriers
+from hectorite.lowering.pack_operands import PackOperands
 from hectorite.lowering.pipeline_copies import PipelineCopies
 from hectorite.lowering.promote_locals import PromoteLocals
 from hectorite.lowering.reuse_values import ReuseValues
@@ -32,6 +33,8 @@ def tile_passes(target: Target) -> tuple[ModulePass, ...]:
         PromoteLocals(),
         # Values that several statements need are made once, before anything is made from them.
         ReuseValues(),
+        # Operands that many blocks read lie as bulk copies want them first.
+        PackOperands(target.name),
         # Whole products become loops over blocks, which the next pass can pipeline.
         StageProducts(target.name),
         # Rows that are gathered at once have their indices asked for at once, too.
@@ -48,9 +51,14 @@ def to_ptx(
     module: ModuleOp, target: Target, observe: Observe | None = None
 ) -> tuple[ModuleOp, Mapping[str, LaunchShape]]:
     """tile -> ptx: the kernels of a module, and how each is launched."""
+    return tile_to_ptx(for_threads(module, target, observe), target)
+
+
+def for_threads(module: ModuleOp, target: Target, observe: Observe | None = None) -> ModuleOp:
+    """tile -> tile: a module after all passes. Its program may have more launches than before."""
     module = module.clone()
     for each in tile_passes(target):
         each.apply(Context(), module)
         if observe is not None:
             observe(each.name, module)
-    return tile_to_ptx(module, target)
+    return module

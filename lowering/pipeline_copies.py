@@ -2,7 +2,7 @@
 
 Enters: tile IR for a GPU. Leaves: loops whose copies to shared memory run some iterations ahead,
 into as many stages of the buffer, and whose loads of indices run one iteration further ahead, in
-registers. A buffer takes part if one copy in the loop fills it and it is read only there. Loops
+registers. A buffer takes part if copies in the loop fill it and it is read only there. Loops
 without copies that gather load their indices an iteration ahead. `stages` at a loop says how
 many stages there are; otherwise a model of the target chooses (`pipeline_model.py`). Copies that
 take fewer instructions in bulk go in bulk (`bulk_copies.py`).

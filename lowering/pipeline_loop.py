@@ -55,7 +55,8 @@ class Pipeline:
         """Replace the loop, if anything of it runs ahead."""
         if not self.lead:
             return
-        self.buffers = {copy.target: self._staged(copy.target) for copy in self.copies}
+        targets = dict.fromkeys(copy.target for copy in self.copies)
+        self.buffers = {target: self._staged(target) for target in targets}
         results = self._if_any(self._pipeline) if self.loads else self._pipeline(self.outside)
         if self.copies and not self.bulk and is_repeated(self.loop):
             self.outside.add(BarrierOp())
@@ -320,26 +321,34 @@ class Pipeline:
                 return value(inner, lead)
             return self._ahead(code, inner, lead, made, inside)
 
+        # What one thread asks for comes first, together, after all that is computed for it.
+        ordered = [*self.bulk, *(copy for copy in self.copies if copy not in self.bulk)]
+        copies = [self._ahead_copy(copy, place, lambda v: inside(v, lead)) for copy in ordered]
         if self.objects is not None:
             bytes = sum(copy.byte_count for copy in self.bulk)
             code.add(ExpectOp(self.objects, place, bytes))
-        for copy in self.copies:
-            valid = [inside(count, lead) for count in copy.valid]
-            told = self.objects if copy in self.bulk else None
-            code.add(
-                CopyOp(
-                    copy.source,
-                    [inside(i, lead) for i in copy.indices],
-                    copy.column_axis,
-                    self.buffers[copy.target],
-                    [place, *copy.places],
-                    copy.block,
-                    row_axis=copy.rows_along,
-                    valid=(valid[0], valid[1]) if valid else None,
-                    is_async=True,
-                    tells=None if told is None else (told, place),
-                )
-            )
+        for copy in copies:
+            code.add(copy)
+
+    def _ahead_copy(
+        self, copy: CopyOp, place: SSAValue, value: Callable[[SSAValue], SSAValue]
+    ) -> CopyOp:
+        """A copy for another iteration, asynchronous, to a stage."""
+        valid = [value(count) for count in copy.valid]
+        told = self.objects if copy in self.bulk else None
+        return CopyOp(
+            copy.source,
+            [value(i) for i in copy.indices],
+            copy.column_axis,
+            self.buffers[copy.target],
+            [place, *copy.places],
+            copy.block,
+            row_axis=copy.rows_along,
+            valid=(valid[0], valid[1]) if valid else None,
+            is_async=True,
+            tells=None if told is None else (told, place),
+            spread=copy.is_spread,
+        )
 
     def _loads_of(self, copy: CopyOp) -> list[LoadOp]:
         """The loads that the address of a copy is computed from."""

@@ -81,6 +81,11 @@ def plan_loop(loop: ForOp) -> Plan | None:
                 plan.loads.append(op)
         elif isinstance(op, CopyOp) and _is_staged(plan, op, written):
             plan.copies.append(op)
+    plan.copies = [
+        copy
+        for copy in plan.copies
+        if all(other in plan.copies for other in _fill(plan, copy.target))
+    ]
     buffers = {copy.target for copy in plan.copies}
     plan.only_barriers = all(
         operand in buffers
@@ -99,7 +104,8 @@ def _is_staged(plan: Plan, copy: CopyOp, written: set[SSAValue]) -> bool:
     """Whether a copy may go to several stages of its buffer."""
     if copy.is_async is not None or copy.source in written:
         return False
-    uses = [use.operation for use in copy.target.uses if use.operation is not copy]
+    fill = _fill(plan, copy.target)
+    uses = [use.operation for use in copy.target.uses if use.operation not in fill]
     inside = all(_is_inside(plan.loop, op) for op in uses)
     if not inside or not all(isinstance(op, LoadOp | ProductOp) for op in uses):
         return False
@@ -111,6 +117,11 @@ def _is_staged(plan: Plan, copy: CopyOp, written: set[SSAValue]) -> bool:
         for place in copy.places
         if isinstance(place.owner, Operation)
     )
+
+
+def _fill(plan: Plan, buffer: SSAValue) -> list[CopyOp]:
+    """The copies of the loop that fill a buffer."""
+    return [op for op in plan.body.ops if isinstance(op, CopyOp) and op.target is buffer]
 
 
 def _is_inside(loop: ForOp, op: Operation) -> bool:

@@ -13,12 +13,19 @@ blocks or rows, by the thread that has the piece.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xdsl.ir import Operation, SSAValue
 
 from hectorite.dialects.tile import ProductOp
-from hectorite.dialects.tile_async import CommitOp, CopyOp, SharedOp, WaitOp
+from hectorite.dialects.tile_async import (
+    SPREAD_BYTES,
+    SPREAD_ROWS,
+    CommitOp,
+    CopyOp,
+    SharedOp,
+    WaitOp,
+)
 from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.layout import Layout
@@ -30,7 +37,7 @@ from hectorite.lowering.product_plan import uses_wgmma
 from hectorite.lowering.ptx_access import both, scaled_sum
 from hectorite.lowering.ptx_code import At
 from hectorite.lowering.ptx_kernel import Memory, PtxKernel, Stride
-from hectorite.lowering.shared_layout import SharedPlace, shared_layout
+from hectorite.lowering.shared_layout import SharedLayout, SharedPlace, shared_layout
 from hectorite.lowering.tile_layouts import known_index
 
 LEAST_ASYNC = 4
@@ -62,12 +69,23 @@ def prepare(kernel: PtxKernel, op: CopyOp) -> None:
     assert isinstance(owner, SharedOp)
     memory = kernel.memories[op.target]
     bytes = None if column is None else kernel.code.op("mul.lo.s32", column, memory.item_bytes)
-    shared = shared_layout(owner, kernel.threads)
+    shared = _as_it_comes(op, shared_layout(owner, kernel.threads))
     place = SharedPlace(kernel.code, shared, memory.base, row, bytes)
     prepared = Prepared(layout, place, found)
     for register in range(0, layout.register_count, _run(layout)):
         place.at(*_target(kernel, op, layout, register))
     kernel.prepared[op] = prepared
+
+
+def _as_it_comes(op: CopyOp, layout: SharedLayout) -> SharedLayout:
+    """The layout of a block that a copy fills: chunks of a source that has them spread go where
+    they would without that."""
+    if not op.is_spread:
+        return layout
+    period = layout.period
+    if layout.pitch != SPREAD_BYTES or not layout.mask or period != SPREAD_ROWS:
+        raise fail("a source that is spread goes to blocks for descriptors, of rows of 128 bytes")
+    return replace(layout, mask=0, factor=0)
 
 
 def prepare_sources(kernel: PtxKernel, loop: Operation) -> None:
@@ -97,6 +115,18 @@ def _prepare_sources(kernel: PtxKernel, op: CopyOp, known: set[int]) -> None:
 def copy(kernel: PtxKernel, op: CopyOp) -> None:
     """The copies of one block."""
     prepared = kernel.prepared[op]
+    if prepared.pieces is not None and prepared.pieces.count == 1:
+        ptx_bulk.once_for(kernel, op, lambda one: _runs(kernel, op, prepared, one))
+    else:
+        _runs(kernel, op, prepared, None)
+    if op.is_async is None:
+        if _run(prepared.layout) * kernel.memories[op.source].item_bytes >= LEAST_ASYNC:
+            kernel.code.op("cp.async.wait_all")
+        _show_to_descriptors(kernel)
+
+
+def _runs(kernel: PtxKernel, op: CopyOp, prepared: Prepared, one: SSAValue | None) -> None:
+    """The copies of a thread's runs; of a whole block, those of the thread `one`."""
     if not prepared.sources:
         _prepare_sources(kernel, op, set(range(len(op.indices))))
         sources, prepared.sources = prepared.sources, {}
@@ -118,24 +148,23 @@ def copy(kernel: PtxKernel, op: CopyOp) -> None:
         source = _along(kernel, memory, op.column_axis, sources[row], column)
         target = place.at(*_target(kernel, op, layout, register))
         if prepared.pieces is not None:
-            piece = ptx_bulk.Piece(target, source, prepared.pieces.bytes)
-            if prepared.pieces.count == 1:
-                ptx_bulk.copy_block(kernel, op, piece)
-            else:
-                ptx_bulk.copy_row(kernel, op, piece, lines.guard(register))
+            guard = lines.guard(register) if one is None else one
+            ptx_bulk.copy_piece(kernel, op, target, source, prepared.pieces.bytes, guard)
         elif bytes < LEAST_ASYNC:
             _element(kernel, lines, register, memory, source, target, bytes)
         else:
-            cache = "cg" if bytes == 16 else "ca"
-            size = lines.size(register)
-            full = kernel.code.immediate(bytes)
-            sizes = [full] if size is None else [full, size]
-            guard = lines.guard(register)
-            kernel.code.op(f"cp.async.{cache}.shared.global", target, source, *sizes, guard=guard)
-    if op.is_async is None:
-        if bytes >= LEAST_ASYNC:
-            kernel.code.op("cp.async.wait_all")
-        _show_to_descriptors(kernel)
+            _async_run(kernel, lines, register, source, target, bytes)
+
+
+def _async_run(
+    kernel: PtxKernel, lines: _Lines, register: int, source: At, target: At, bytes: int
+) -> None:
+    """One `cp.async`."""
+    cache = "cg" if bytes == 16 else "ca"
+    size, full = lines.size(register), kernel.code.immediate(bytes)
+    sizes = [full] if size is None else [full, size]
+    guard = lines.guard(register)
+    kernel.code.op(f"cp.async.{cache}.shared.global", target, source, *sizes, guard=guard)
 
 
 def commit(kernel: PtxKernel, op: CommitOp) -> None:

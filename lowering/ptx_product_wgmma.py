@@ -21,6 +21,7 @@ from xdsl.ir import SSAValue
 from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import SharedOp
 from hectorite.lowering.product_plan import GROUP, GROUP_ROWS, STEP_BYTES, WgmmaPlan
+from hectorite.lowering.ptx_bulk import alike_in_warp
 from hectorite.lowering.ptx_convert import constant
 from hectorite.lowering.ptx_kernel import PtxKernel
 from hectorite.lowering.ptx_product_mma import stage_of
@@ -97,7 +98,7 @@ def _layout(kernel: PtxKernel, tensor: SSAValue) -> SharedLayout:
 def _group(kernel: PtxKernel, plan: WgmmaPlan) -> tuple[SSAValue | None, SSAValue | None]:
     """The number of the thread's group, down and across; across comes first."""
     code, (down, across) = kernel.code, plan.groups
-    group = code.op("shr.u32", kernel.thread, GROUP.bit_length() - 1)
+    group = alike_in_warp(code, code.op("shr.u32", kernel.thread, GROUP.bit_length() - 1))
     if down == 1:
         return None, group if across > 1 else None
     if across == 1:

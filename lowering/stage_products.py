@@ -4,6 +4,7 @@ Enters: tile IR scheduled for a GPU. Leaves: each `tile.product` with at least 1
 as a loop over blocks of k, which copies a block of either operand to shared memory and multiplies
 what is there. Rows gathered by a vector of indices are gathered by the copy; an operand with k in
 front of its rows is copied as it lies; past the end of k, and past `columns`, blocks are zero.
+Operands that lie packed (`pack_operands.py`) come from there, panel by panel.
 
     %p = tile.product %x[%rows, %zero] k 1, %w[%zero, %zero] k 0 to %extent
 
@@ -40,6 +41,7 @@ from hectorite.ir.element import element_of
 from hectorite.ir.scalar import ConstantOp
 from hectorite.ir.space import TensorType
 from hectorite.ir.target import DEFAULT_TARGET, Target, target
+from hectorite.lowering.panel_copies import Operand, PanelCopies, left_operand, right_operand
 from hectorite.lowering.row_runs import first_of_run
 from hectorite.lowering.tile_code import Code
 
@@ -53,13 +55,17 @@ LEAST_DEPTH = 16
 GROUP = 128
 """Threads of four warps, which do a product together where they can."""
 
-_TENSOR_TYPES = {"i8": "s8", "u8": "s8"}
+TENSOR_TYPES = {"i8": "s8", "u8": "s8"}
+"""What rates of targets call element types."""
 
 UNIT = "unit"
 """The attribute of a product that groups of warps may do, on targets where they can."""
 
 BLOCK_K, STAGES = "block_k", "stages"
 """Attributes of a product that choose for it: elements of k in a block, stages of the loop."""
+
+PACKED_A, PACKED_B = "packed_a", "packed_b"
+"""Attributes of a product an operand of which lies packed, in the parameter of that number."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class StageProducts(ModulePass):
             if isinstance(kernel, KernelOp):
                 products = [inner for inner in kernel.walk() if isinstance(inner, ProductOp)]
                 for product in products:
-                    if _is_large(product):
+                    if is_large(product):
                         _Staging(kernel, product, target(self.target)).run()
 
 
@@ -84,7 +90,8 @@ def is_shared(tensor: SSAValue) -> bool:
     return isinstance(tensor.owner, SharedOp)
 
 
-def _is_large(op: ProductOp) -> bool:
+def is_large(op: ProductOp) -> bool:
+    """Whether a product is worth blocks in shared memory."""
     rows, columns = shape_of(op.result.type)
     if rows % LEAST_ROWS or columns % LEAST_COLUMNS or is_shared(op.a) or is_shared(op.b):
         return False
@@ -95,6 +102,22 @@ def constant_value(value: SSAValue) -> int | None:
     """The number that an index is known to be."""
     owner = value.owner
     return int(owner.number) if isinstance(owner, ConstantOp) else None
+
+
+def block_depth(op: ProductOp, target: Target) -> int:
+    """How many elements of k a block has."""
+    chosen = op.attributes.get(BLOCK_K)
+    if isinstance(chosen, IntegerAttr):
+        return chosen.value.data
+    elements = [cast(TensorType, t.type).element_type for t in (op.a, op.b)]
+    size = max(element.storage.itemsize for element in elements)
+    # Groups of warps are waited for after each block, so theirs are twice as deep.
+    deep = all(TENSOR_TYPES.get(e.name, e.name) in target.wgmma for e in elements)
+    depth = max(LEAST_DEPTH, (2 * ROW_BYTES if deep else ROW_BYTES) // size)
+    extent = constant_value(op.extent)
+    while extent is not None and depth >= 2 * extent and depth > LEAST_DEPTH:
+        depth //= 2
+    return depth
 
 
 class _Staging:
@@ -109,23 +132,16 @@ class _Staging:
         self.code = Code(self.block, self.entry)
         self.rows, self.columns = shape_of(op.result.type)
         self.extent = constant_value(op.extent)
-        self.depth = self._depth()
+        self.depth = block_depth(op, target)
         self.zero = self.code.constant(0)
+        self.panels_a = self._panels(kernel, PACKED_A, left_operand(op))
+        self.panels_b = self._panels(kernel, PACKED_B, right_operand(op))
 
-    def _depth(self) -> int:
-        chosen = self.op.attributes.get(BLOCK_K)
-        if isinstance(chosen, IntegerAttr):
-            return chosen.value.data
-        elements = [cast(TensorType, t.type).element_type for t in (self.op.a, self.op.b)]
-        size = max(element.storage.itemsize for element in elements)
-        # Groups of warps are waited for after each block, so theirs are twice as deep.
-        deep = self.threads >= GROUP and all(
-            _TENSOR_TYPES.get(e.name, e.name) in self.target.wgmma for e in elements
-        )
-        depth = max(LEAST_DEPTH, (2 * ROW_BYTES if deep else ROW_BYTES) // size)
-        while self.extent is not None and depth >= 2 * self.extent and depth > LEAST_DEPTH:
-            depth //= 2
-        return depth
+    def _panels(self, kernel: KernelOp, name: str, operand: Operand | None) -> PanelCopies | None:
+        number = self.op.attributes.get(name)
+        if operand is None or not isinstance(number, IntegerAttr):
+            return None
+        return PanelCopies(self.code, operand, kernel.parameters[number.value.data])
 
     def run(self) -> None:
         op, code = self.op, self.code
@@ -181,9 +197,11 @@ class _Staging:
     ) -> tuple[SSAValue, list[SSAValue], int]:
         """The block of `a` in shared memory, the indices of its rows there, and where k is."""
         op, axis = self.op, self.op.a_axis.value.data
+        lanes = code.add(LanesOp(self.rows))
+        if self.panels_a is not None:
+            return self._packed(code, k, self.panels_a), [lanes, self.zero], 1
         indices = _moved(code, op.a_indices, axis, k)
         last = len(indices) - 1
-        lanes = code.add(LanesOp(self.rows))
         # Rows that repeat another cannot be neighbours in shared memory, so they are gathered.
         first = first_of_run(indices[last]) if axis != last else None
         if first is None or any(shape_of(i.type) for i in indices[:last]):
@@ -197,9 +215,17 @@ class _Staging:
         self._copy(code, op.a, indices, last, shared, (self.depth, self.rows), axis, valid)
         return shared, [self.zero, lanes], 0
 
+    def _packed(self, code: Code, k: SSAValue, panels: PanelCopies) -> SSAValue:
+        shared = self._shared(panels.operand.tensor, panels.operand.extents(self.depth))
+        panels.write(code, k, self.depth, shared)
+        return shared
+
     def _copy_b(self, code: Code, k: SSAValue, left: SSAValue | None) -> tuple[SSAValue, int, int]:
         """The block of `b` in shared memory, and along which dimensions k and the columns are."""
         op, axis = self.op, self.op.b_axis.value.data
+        if self.panels_b is not None:
+            shared = self._packed(code, k, self.panels_b)
+            return (shared, 0, 1) if self.panels_b.operand.k_first else (shared, 1, 0)
         indices = _moved(code, op.b_indices, axis, k)
         counts = left, op.columns
         extents = self.depth, self.columns
