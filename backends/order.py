@@ -80,6 +80,9 @@ def sort(columns: Sequence[Array], extents: Sequence[int]) -> Sorting:
         code = pack(columns[start:stop], extents[start:stop])
         order = _pass(code if order is None else code[order], order)
         stop = start
+    # What one pass moved a later one may have moved back.
+    if order is not None and bool((order == np.arange(count)).all()):
+        order = None
     first = np.zeros(count, np.bool_)
     first[0] = True
     for column in columns:
