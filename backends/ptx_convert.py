@@ -144,16 +144,23 @@ def _integer_to(values: Array, to: str, mode: str) -> Array:
     """Integers as a float type in a rounding mode."""
     exact = values.astype(np.float64)
     if values.dtype.itemsize == 8:
-        # 64 bits may not fit in a float64: to odd, so that the second rounding is right.
         whole = exact.astype(np.longdouble) - values.astype(np.longdouble)
         error = (-whole).astype(np.float64)
+        if to == "f64":
+            return _next_to(exact, error, mode)
+        # 64 bits may not fit in a float64: to odd, so that the second rounding is right.
         bits = exact.view(np.int64)
         fix = ((bits & 1) == 0) & (error != 0)
         step = np.where((error > 0) == (exact > 0), 1, -1)
         exact = np.where(fix, bits + step, bits).view(np.float64)
-    if to == "f64":
-        return exact
-    return encode(exact, to, mode)
+    return exact if to == "f64" else encode(exact, to, mode)
+
+
+def _next_to(nearest: Array, error: Array, mode: str) -> Array:
+    """`nearest + error`, a float64 and what rounding it lost, rounded in a direction instead."""
+    towards = {"rz": np.zeros_like(nearest), "rm": -np.inf, "rp": np.inf}[mode]
+    beyond = np.where(np.asarray(towards) > nearest, error > 0, error < 0)
+    return np.where(beyond, np.nextafter(nearest, towards), nearest)
 
 
 def _float_to_integer(at: Instruction, to: str, source: str) -> Callable[[Array], Array]:

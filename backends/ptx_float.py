@@ -30,7 +30,7 @@ from hectorite.ir.ptx_syntax import Instruction
 Array = npt.NDArray[Any]
 Function = Callable[..., Array]
 
-_LEAST_NORMAL = np.float32(2.0**-126)
+_LEAST_NORMAL = {np.dtype(t): np.finfo(t).smallest_normal for t in (np.float32, np.float64)}
 
 
 def element_of(type: str) -> str:
@@ -44,14 +44,15 @@ def mode_of(at: Instruction) -> str:
 
 
 def flushed(values: Array) -> Array:
-    """float32 without numbers below the normal ones, which become zeros of their sign."""
-    small = np.abs(values) < _LEAST_NORMAL
-    return np.where(small, np.copysign(np.float32(0), values), values) if small.any() else values
+    """Floats without numbers below the normal ones, which become zeros of their sign."""
+    small = np.abs(values) < _LEAST_NORMAL[values.dtype]
+    zero = values.dtype.type(0)
+    return np.where(small, np.copysign(zero, values), values) if small.any() else values
 
 
 def finished(function: Function, at: Instruction, type: str) -> Function:
     """A function of float32 or float64 arrays, with `.ftz`, `.sat` and `.relu` around it."""
-    ftz = "ftz" in at.suffix and type == "f32"
+    ftz = "ftz" in at.suffix and type in ("f32", "f64")
     sat, relu = "sat" in at.suffix, "relu" in at.suffix
     if not (ftz or sat or relu):
         return function
@@ -138,7 +139,7 @@ def fused_single(a: Array, b: Array, c: Array) -> Array:
     result = total.astype(np.float32)
     # A float64 sum that lies halfway between two float32 may have been rounded there.
     halfway = (total.view(np.int64) & 0x1FFFFFFF) == 0x10000000
-    small = np.abs(result) < _LEAST_NORMAL
+    small = np.abs(result) < np.finfo(np.float32).smallest_normal
     if halfway.any() or small.any():
         high, error = two_sum(product, c.astype(np.float64))
         exact = to_odd(high, np.where(np.isfinite(error), error, 0.0)).astype(np.float32)

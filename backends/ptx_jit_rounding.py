@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from hectorite.backends.ptx_jit_text import Code, V, f32, f64, helper, i32, integer
 
-SMALLEST_NORMAL = 1.1754943508222875e-38
+SMALLEST_NORMAL = {"float": f32(2.0**-126), "double": f64(2.0**-1022)}
 
 
 def is_nan(code: Code, value: V) -> V:
@@ -20,17 +20,18 @@ def is_nan(code: Code, value: V) -> V:
 
 
 def flushed(code: Code, value: V) -> V:
-    """An f32 with subnormals made zeros of their sign."""
+    """A float with subnormals made zeros of their sign."""
+    type = value.type
+    zero, kind = (f32(0.0), "f32") if type == "float" else (f64(0.0), "f64")
 
     def body(inner: Code, given: list[V]) -> V:
         (x,) = given
-        size = inner.call("float", "llvm.fabs.f32", x)
-        small = inner.compare("olt", size, f32(SMALLEST_NORMAL))
-        zero = inner.call("float", "llvm.copysign.f32", f32(0.0), x)
-        return inner.select(small, zero, x)
+        size = inner.call(type, f"llvm.fabs.{kind}", x)
+        small = inner.compare("olt", size, SMALLEST_NORMAL[type])
+        return inner.select(small, inner.call(type, f"llvm.copysign.{kind}", zero, x), x)
 
-    helper(code.pieces, "hec.ftz", "float", [("float", "x")], body)
-    return code.call("float", "hec.ftz", value)
+    helper(code.pieces, f"hec.ftz.{kind}", type, [(type, "x")], body)
+    return code.call(type, f"hec.ftz.{kind}", value)
 
 
 def saturated(code: Code, value: V) -> V:

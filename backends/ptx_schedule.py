@@ -224,9 +224,10 @@ class Schedule:
             full = (here == alive).all(axis=2) & here.any(axis=2)
             counts = self.counts(int(number)).reshape(code.blocks, -1).max(axis=1)
             present = full.sum(axis=1) * WARP + self.arrived[:, number]
-            everyone = (full | ~alive.any(axis=2)).all(axis=1) & full.any(axis=1)
+            everyone = (full | ~alive.any(axis=2)).all(axis=1)
+            everyone |= (self.arrived[:, number] > 0) & (present >= code.width)
             complete = np.where(counts > 0, present >= counts, everyone) & full.any(axis=1)
-            self.arrived[complete & (counts > 0), number] = 0
+            self.arrived[complete, number] = 0
             chosen = here & full[:, :, None] & complete[:, None, None]
             found.append(np.flatnonzero(chosen.ravel()))
         return np.concatenate(found) if found else np.zeros(0, np.int64)

@@ -147,6 +147,14 @@ def test_flushing_and_saturation(evaluate):
     assert got["s"].tolist() == [float(a[0] + a[0]), 0.0, 1.0, 0.0, 1.0, 0.0]
 
 
+def test_flushing_of_doubles(evaluate):
+    a = np.array([1.5e-308, -1.5e-308, 4.0, 1.5e308], "f8")
+    got = evaluate("rcp.approx.ftz.f64 %r, %a; rsqrt.approx.ftz.f64 %s, %a;",
+                   {"r": "f64", "s": "f64"}, a=("f64", a))  # fmt: skip
+    assert got["r"].tolist() == [np.inf, -np.inf, 0.25, 0.0]
+    assert got["s"][[0, 2]].tolist() == [np.inf, 0.5]
+
+
 @pytest.mark.parametrize("to", ["s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64"])
 @pytest.mark.parametrize(("mode", "function"), [("rni", np.rint), ("rzi", np.trunc),
                                                 ("rmi", np.floor), ("rpi", np.ceil)])  # fmt: skip
@@ -165,6 +173,15 @@ def test_float_to_integer(evaluate, to, mode, function):
             assert result == max(low, min(high, int(function(value))))
 
 
+def _rounded(value, mode):
+    """An integer as a float64, in a direction."""
+    near = float(value)
+    below = near if near <= value else np.nextafter(near, -np.inf)
+    above = near if near >= value else np.nextafter(near, np.inf)
+    towards_zero = below if value > 0 else above
+    return Fraction(float({"rn": near, "rz": towards_zero, "rm": below, "rp": above}[mode]))
+
+
 @pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
 def test_integer_to_float(evaluate, mode):
     values = [0, 1, -1, 2**24 + 1, 2**31 - 1, -(2**31), 2**53 + 1, 2**62 + 2**38 + 1, 2**63 - 1,
@@ -174,8 +191,7 @@ def test_integer_to_float(evaluate, mode):
                    {"s": "f32", "d": "f64"}, a=("s64", a))  # fmt: skip
     for i, value in enumerate(values):
         assert float(got["s"][i]) == nearest(Fraction(value), np.float32, mode)
-        if mode == "rn":
-            assert float(got["d"][i]) == float(value)
+        assert Fraction(float(got["d"][i])) == _rounded(value, mode)
 
 
 @pytest.mark.parametrize("type", ["f16", "bf16"])

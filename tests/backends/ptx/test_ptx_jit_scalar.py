@@ -216,6 +216,8 @@ def test_floats(type):
         found += [("mul.rn.sat.f32 D, %a, %b;", type), ("max.NaN.f32 D, %a, %b;", type)]
         found += [("setp.lt.ftz.f32 D, %a, %b;", "pred"), ("min.ftz.f32 D, %a, %b;", type)]
         found += [("set.gt.f32.f32 D, %a, %b;", type), ("abs.ftz.f32 D, %a;", type)]
+    else:
+        found += [(f"{name}.approx.ftz.f64 D, %a;", type) for name in ("rcp", "rsqrt")]
     check(found, [type] * 3, [floats(type) for _ in range(3)])
 
 

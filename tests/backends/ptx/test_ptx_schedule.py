@@ -85,6 +85,23 @@ def test_producers_arrive_and_go_on(schedule):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
+def test_arrivals_of_threads_that_wait_elsewhere_count(schedule):
+    """Warp 0 brings three values and waits for each to be taken, with a barrier for either way."""
+    a = np.zeros(96, "u4")
+    report = run(
+        "mov.u32 %r10, 0; setp.ge.u32 %t1, %r1, 32;"
+        "L: @%t1 bra C; add.u32 %r8, %r1, %r10; st.shared.u32 [%r3], %r8; bar.arrive 1, 64;"
+        "bar.sync 2, 64; bra N;"
+        "C: bar.sync 1, 64; ld.shared.u32 %r9, [%r3+-128]; bar.arrive 2, 64;"
+        "mad.wide.u32 %p3, %r10, 128, %p2; st.global.u32 [%p3+-128], %r9;"
+        "N: add.u32 %r10, %r10, 1; setp.lt.u32 %t2, %r10, 3; @%t2 bra L;",
+        a, schedule=schedule, checks=Checks(),
+    )  # fmt: skip
+    assert a.reshape(3, 32).tolist() == [list(range(k, 32 + k)) for k in range(3)]
+    assert report.is_clean
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_reductions_at_barriers(schedule):
     a = np.zeros((3, 64), "u4")
     run(
