@@ -1,9 +1,10 @@
 """Races hectorite against other runtimes on this machine: `python benchmarks/run.py SUITE`.
 
-Enters: a suite (rgnn, sparse, dense, compile, static, predict, or all) and a folder of real graphs. Leaves:
-tables on the terminal and, with --json, the rows in a file. Exit code 1 when our own result was
-wrong or missing, 2 when the command line was. With `--target cuda` it races on a GPU (`gpu.py`),
-and writes `benchmarks/results/DEVICE-DATE.json`.
+Enters: a suite (rgnn, sparse, dense, compile, static, predict, all) and a folder of real graphs.
+Leaves: tables on the terminal and, with --json, the rows in a file. Exit code 1 when our own result
+was wrong or missing, 2 when the command line was. With `--target cuda` it races on a GPU
+(`gpu.py`), and writes `benchmarks/results/DEVICE-DATE.json`. `predict` compares the cost model with
+measurements (`prediction.py`).
 """
 
 from __future__ import annotations
