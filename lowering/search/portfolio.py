@@ -76,7 +76,7 @@ def optimise(
         if not carry_over(current, best.moves, Places(back)):
             break
     start, _ = renumbered(flow)
-    return _outcome(start, current.moves, model, before, tried)
+    return outcome_of(start, current.moves, model, before, tried)
 
 
 def _round(start: Workspace, solved: Solved) -> Workspace:
@@ -139,7 +139,7 @@ def _solve(region: Region, outer: Workspace, budget: Budget) -> Moves:
     return _cheapest(best, best_first(best, ALPHAS[0], POPS, budget.left)).moves
 
 
-def _outcome(flow: Dataflow, moves: Moves, model: Costs, before: int, tried: int) -> Outcome:
+def outcome_of(flow: Dataflow, moves: Moves, model: Costs, before: int, tried: int) -> Outcome:
     """The moves from the start, as steps with names and costs."""
     ledger = Ledger(flow, model)
     places = Places({number: number for number in flow.nodes})
