@@ -8,8 +8,10 @@ from dataclasses import asdict
 
 from hectorite.frontend.rule_check import check_rule
 from hectorite.frontend.rule_mutants import mutants
+from hectorite.frontend.scalar_check import scalar_mutants
 from hectorite.lowering.rules.catalogue import law_of, rules
 from hectorite.lowering.rules.pdl import pdl_of
+from hectorite.lowering.rules.scalar import ScalarLaw
 from hectorite.lowering.rules.term import TAGS, Law
 
 
@@ -40,7 +42,7 @@ def _list(as_json: bool) -> None:
         print(f"{law.name:{wide}}  {law.family:{family}}  {law.doc}")
 
 
-def _row(law: Law) -> dict[str, object]:
+def _row(law: Law | ScalarLaw) -> dict[str, object]:
     return {
         "name": law.name,
         "family": law.family,
@@ -50,15 +52,23 @@ def _row(law: Law) -> dict[str, object]:
     }
 
 
-def _show(law: Law) -> None:
+def _show(law: Law | ScalarLaw) -> None:
     print(f"{law.name}, of the family {law.family}")
     print(f"  {law.doc}")
-    print(f"  from   {law.source}")
-    print(f"  to     {law.target}")
-    for condition in law.where:
-        print(f"  where  {condition}")
+    if isinstance(law, ScalarLaw):
+        print(f"  law    {law.text}")
+        print(f"  where  {' and '.join(sorted(law.fixed))} fixed")
+    else:
+        print(f"  from   {law.source}")
+        print(f"  to     {law.target}")
+        for condition in law.where:
+            print(f"  where  {condition}")
     for tag in sorted(law.algebra):
         print(f"  needs  {tag}: {TAGS[tag]}")
+    if isinstance(law, ScalarLaw):
+        for _, fault in scalar_mutants(law):
+            print(f"  mutant {fault}")
+        return
     for mutant in mutants(law):
         print(f"  mutant {mutant.law.target}   {mutant.fault}")
 

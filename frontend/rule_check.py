@@ -17,10 +17,13 @@ from hectorite.backends.field_arithmetic import PRIMES
 from hectorite.frontend.rule_instances import Instance, instance
 from hectorite.frontend.rule_mutants import mutants
 from hectorite.frontend.rule_values import field_values, float_values, same_within_rounding
+from hectorite.frontend.scalar_check import Sides, scalar_instance, scalar_mutants, with_side
 from hectorite.ir.diagnostics import HectoriteError
+from hectorite.ir.formula import Formula
 from hectorite.ir.scalar import Array
 from hectorite.lowering.rules.build import Unfit, build
 from hectorite.lowering.rules.matching import LawRule
+from hectorite.lowering.rules.scalar import ScalarLaw, ScalarRule
 from hectorite.lowering.rules.term import Law
 
 INSTANCES = 24
@@ -48,9 +51,14 @@ class RuleReport:
         return self.fault is None
 
 
-def check_rule(law: Law, count: int = INSTANCES, with_mutants: bool = True) -> RuleReport:
+def check_rule(
+    law: Law | ScalarLaw, count: int = INSTANCES, with_mutants: bool = True
+) -> RuleReport:
     """Try a rule and its mutants. Takes about a second."""
     report = RuleReport(law.name)
+    if isinstance(law, ScalarLaw):
+        _check_scalar(law, count, report)
+        return report
     cases = [case for case in map(_case_of(law), range(count)) if case is not None]
     for case in cases:
         verdict = _compare(law, case)
@@ -167,3 +175,57 @@ def _first_fault(law: Law, cases: list[_Case]) -> bool | None:
             return False
         built = built or verdict
     return built
+
+
+# laws of scalar functions
+
+
+def _check_scalar(law: ScalarLaw, count: int, report: RuleReport) -> None:
+    places = [scalar_instance(law, number) for number in range(count)]
+    faulty = _first_difference(law, law.target, places)
+    report.instances = count
+    report.fault = None if faulty is None else f"instance {faulty} has another value on the right"
+    for place in places if report.ok else ():
+        report.matched += _applies(law, place, report)
+    if report.ok and not report.matched:
+        report.fault = "its matcher does not find it anywhere"
+    if not report.ok:
+        return
+    more = [scalar_instance(law, number) for number in range(count, 3 * count)]
+    for target, fault in scalar_mutants(law):
+        if _first_difference(law, target, places) is not None:
+            report.rejected.append(fault)
+        elif _first_difference(law, target, more) is not None:
+            report.fault = f"the check does not notice a mutant: {fault}"
+        else:
+            report.equal.append(fault)
+    if report.ok and len(report.rejected) < MUTANTS:
+        report.fault = f"only {len(report.rejected)} mutants could be tried"
+
+
+def _first_difference(law: ScalarLaw, target: Formula, places: list[Sides]) -> int | None:
+    """The first instance on which a right side has another value than the left one."""
+    for place in places:
+        source, changed = (with_side(law, side, place) for side in (law.source, target))
+        for prime in PRIMES:
+            values = [field_values(flow, {}, place[1], prime) for flow in (source, changed)]
+            if not _equal(*values):
+                return place[1]
+        if target == law.target:
+            expected, _ = float_values(source, {}, place[1])
+            found, own = float_values(changed, {}, place[1])
+            if not same_within_rounding(expected, found, own):
+                return place[1]
+    return None
+
+
+def _applies(law: ScalarLaw, place: Sides, report: RuleReport) -> bool:
+    """Whether the matcher finds the law; what it makes must have the same value."""
+    flow, found = with_side(law, law.source, place), False
+    before = field_values(flow, {}, place[1], PRIMES[0])
+    for match in ScalarRule(law).matches(flow, flow.results[0]):
+        changed = flow.copy()
+        found |= bool(match.apply(changed))
+        if not _equal(before, field_values(changed, {}, place[1], PRIMES[0])):
+            report.fault = f"applied on instance {place[1]} it gives another value"
+    return found

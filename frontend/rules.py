@@ -19,6 +19,7 @@ from hectorite.ir.diagnostics import fail
 from hectorite.lowering.rules.catalogue import admit, law_of, rules
 from hectorite.lowering.rules.families import fixed, some, varies
 from hectorite.lowering.rules.pdl import pdl_of
+from hectorite.lowering.rules.scalar import ScalarLaw
 from hectorite.lowering.rules.term import (
     TAGS,
     Concat,
@@ -26,6 +27,7 @@ from hectorite.lowering.rules.term import (
     Part,
     Pick,
     Stack,
+    Tensor,
     Total,
     View,
     apply,
@@ -44,6 +46,7 @@ __all__ = [
     "Part",
     "Pick",
     "RuleReport",
+    "ScalarLaw",
     "Stack",
     "Total",
     "View",
@@ -63,7 +66,7 @@ __all__ = [
 ]
 
 
-def register(law: Law) -> RuleReport:
+def register(law: Law | ScalarLaw) -> RuleReport:
     """Add a rule if its check admits it; the report of the check.
 
     Raises `HectoriteError` if the rule is malformed or wrong, or if the check could not tell it
@@ -77,13 +80,16 @@ def register(law: Law) -> RuleReport:
     return report
 
 
-def _well_formed(law: Law) -> None:
+def _well_formed(law: Law | ScalarLaw) -> None:
     unknown = sorted(set(law.algebra) - set(TAGS))
     if unknown:
         raise fail(f"`{unknown[0]}` is no algebra tag", expected=", ".join(TAGS))
     if not law.name or set(law.name) - set("abcdefghijklmnopqrstuvwxyz0123456789-"):
         raise fail(f"{law.name!r} is no name of a rule", expected="lower case, digits and hyphens")
-    names = {part.name for part in walk(law.target) if hasattr(part, "name")}  # pyright: ignore
+    if isinstance(law, ScalarLaw):
+        _formulas(law)
+        return
+    names = {part.name for part in walk(law.target) if isinstance(part, Tensor)}
     missing = sorted(names - set(law.tensors))
     if missing:
         raise fail(f"`{missing[0]}` stands on the right of `{law.name}`, but not on the left")
@@ -91,3 +97,13 @@ def _well_formed(law: Law) -> None:
         raise fail(f"`{law.name}` has siblings on one side and one value on the other")
     if letters_of(law.source) != letters_of(law.target):
         raise fail(f"the two sides of `{law.name}` have different letters")
+
+
+def _formulas(law: ScalarLaw) -> None:
+    try:
+        sides = (law.source, law.target)
+    except (SyntaxError, ValueError) as error:
+        hint = "write both sides as in `(y + b) * s = y * s + b * s`"
+        raise fail(f"`{law.text}` is no law: {error}", hint=hint) from error
+    if not law.fixed <= set(law.names) or not all(sides):
+        raise fail(f"`{law.name}` wants a name to be fixed that its left side lacks")

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hectorite.ir.dataflow import Dataflow
-from hectorite.ir.formula import Access, Apply, Formula, Read, nary, rebuild
+from hectorite.ir.formula import (
+    NARY,
+    Access,
+    Apply,
+    Cast,
+    Formula,
+    Read,
+    children,
+    nary,
+    rebuild,
+    walk,
+)
 from hectorite.lowering.rules.binding import Binding
 from hectorite.lowering.rules.build import Unfit, build
 from hectorite.lowering.rules.smart import put
@@ -26,7 +37,7 @@ def applied(flow: Dataflow, law: Law, binding: Binding, olds: Sequence[int]) -> 
     for old, new in zip(olds, news, strict=True):
         if old in flow.nodes:
             flow.replace(old, new)
-    return _created(flow, start)
+    return created(flow, start)
 
 
 def applied_sum(
@@ -68,10 +79,68 @@ def applied_sum(
             flow, form.kind, form.left, dict(form.dims), form.shape, body, operands, node.name
         )
     flow.replace(number, new)
-    return _created(flow, start)
+    return created(flow, start)
 
 
-def _created(flow: Dataflow, start: int) -> Sequence[int]:
+def applied_inside(
+    flow: Dataflow,
+    law: Law,
+    binding: Binding,
+    number: int,
+    place: int,
+    rest: Sequence[Formula],
+    access: Access,
+) -> Sequence[int]:
+    """Replace factors of a product in a body by what stands for them, read at an access."""
+    start = len(flow.edits)
+    try:
+        (new,) = build(flow, law, law.target, binding.copy())
+    except Unfit:
+        return _forget(flow, start)
+    operands = [*flow.nodes[number].operands, new]
+    by = nary("mul", [*rest, Read(len(operands) - 1, access)])
+    put_inside(flow, number, place, by, operands)
+    return created(flow, start)
+
+
+def put_inside(
+    flow: Dataflow, number: int, place: int, by: Formula, operands: Sequence[int]
+) -> None:
+    """Replace a statement by one that has another formula at a place of its body."""
+    node = flow.nodes[number]
+    form = node.form
+    assert form is not None and form.body is not None
+    body = part_replaced(form.body, place, by)
+    over = dict(form.dims)
+    new = put(flow, form.kind, form.left, over, form.shape, body, operands, node.name)
+    flow.replace(number, new)
+
+
+def part_replaced(body: Formula, place: int, by: Formula) -> Formula:
+    """The body with another part at a place, counted as `walk` visits."""
+    if place == 0:
+        return by
+    place -= 1
+    inside = list[Formula]()
+    for child in children(body):
+        size = sum(1 for _ in walk(child))
+        inside.append(part_replaced(child, place, by) if 0 <= place < size else child)
+        place -= size
+    if isinstance(body, Cast):
+        return Cast(inside[0], body.element)
+    assert isinstance(body, Apply)
+    return applied_to(body.function, inside)
+
+
+def applied_to(function: str, arguments: Sequence[Formula]) -> Formula:
+    """A function of formulas, sums and products of many taken together."""
+    if function in NARY:
+        return nary(function, list(arguments))
+    return Apply(function, tuple(arguments))
+
+
+def created(flow: Dataflow, start: int) -> Sequence[int]:
+    """What was added since `flow.edits` had a length; what nothing uses is dropped."""
     made = dict.fromkeys(e.result for e in flow.edits[start:] if e.method == "add")
     found = [number for number in made if number is not None and number in flow.nodes]
     for number in reversed(found):
@@ -80,5 +149,5 @@ def _created(flow: Dataflow, start: int) -> Sequence[int]:
 
 
 def _forget(flow: Dataflow, start: int) -> Sequence[int]:
-    _created(flow, start)
+    created(flow, start)
     return ()

@@ -167,6 +167,16 @@ LAWS = (
         where=(some("a"), some("b"), some("c")),
     ),
     Law(
+        "scale-weights",
+        "scale",
+        contract("...", contract("...", a, tensor("w")), c),
+        contract("...", a, contract("...", tensor("w"), c)),
+        "A fixed scale of a product with fixed weights scales the weights: batch normalisation.",
+        RING,
+        where=(some("a"), varies("a"), fixed("w", "c"), some("c")),
+        inside=True,
+    ),
+    Law(
         "absorb-into-product",
         "associate",
         contract("...", contract("...", a, b)),

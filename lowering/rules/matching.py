@@ -14,12 +14,23 @@ from hectorite.ir.element import ELEMENTS
 from hectorite.ir.form_views import is_concat, sum_terms, view
 from hectorite.ir.formula import Access, Read
 from hectorite.ir.space import Dim
-from hectorite.lowering.rules.apply import applied, applied_sum
+from hectorite.lowering.rules.apply import applied, applied_inside, applied_sum
 from hectorite.lowering.rules.binding import Binding, Root, Sibling, Value
+from hectorite.lowering.rules.factors import Factors, scaled_inside
 from hectorite.lowering.rules.siblings import Group, add_up, alike, independent, sums
 from hectorite.lowering.rules.smart import composed
 from hectorite.lowering.rules.split import Sight, Split
-from hectorite.lowering.rules.term import Concat, Law, Statement, Tensor, Term, Total, View, walk
+from hectorite.lowering.rules.term import (
+    REST,
+    Concat,
+    Law,
+    Statement,
+    Tensor,
+    Term,
+    Total,
+    View,
+    walk,
+)
 from hectorite.lowering.search.step import Match
 
 
@@ -52,12 +63,15 @@ class LawRule:
         elif isinstance(source, Concat):
             yield from self._joined(flow, number, source)
         elif isinstance(source, Statement):
+            yield from self._inside_bodies(flow, number) if self.law.inside else ()
             yield from self._single(flow, number, source)
 
     def bindings(self, flow: Dataflow, number: int) -> Iterator[Binding]:
         """All bindings with which the statement of a node is the source of a rule that replaces
         one statement."""
-        node = flow.nodes[number]
+        yield from self._bindings(flow, flow.nodes[number])
+
+    def _bindings(self, flow: Dataflow, node: Node) -> Iterator[Binding]:
         if node.form is None:
             return
         for split in self._first.splits(node.form):
@@ -94,6 +108,18 @@ class LawRule:
         for binding in self.bindings(flow, number):
             nodes = (number, *(o for o in flow.nodes[number].operands if self._is_inner(flow, o)))
             yield self._match(flow, nodes, binding, [number])
+
+    def _inside_bodies(self, flow: Dataflow, number: int) -> Iterator[Match]:
+        for factors in scaled_inside(flow, number):
+            for binding in self._bindings(flow, factors.node):
+                law = self.law
+                yield Match(
+                    law.name,
+                    law.family,
+                    (number, *factors.node.operands[:1]),
+                    flow.nodes[number].name or f"%{number}",
+                    _inside_of(law, binding, number, factors),
+                )
 
     def _is_inner(self, flow: Dataflow, number: int) -> bool:
         return flow.nodes[number].form is not None and len(self._sights) > 1
@@ -180,8 +206,9 @@ class LawRule:
             more = binding.copy()
             for name in split.dims:
                 if name not in names:
-                    names[name] = more.fresh(split.letters[name])
-                    more.letters[names[name]] = split.letters[name]
+                    letter = split.letters[name]
+                    names[name] = _summed_before(more, letter, split.dims[name], names)
+                    more.letters[names[name]] = letter
             yield from self._inside(flow, node, split, term, names, more)
 
     # several statements
@@ -331,6 +358,19 @@ def _taken_apart(
             return None
         more.siblings.append(Sibling({of.name: (Value(operand, value.access),)}))
     return more if len(more.siblings) > 1 else None
+
+
+def _summed_before(binding: Binding, letter: str, dim: Dim, names: dict[str, str]) -> str:
+    """The variable that a letter has in other statements that sum over it, or a new one."""
+    known = [] if letter == REST else binding.group(letter)
+    free = [n for n in known if n not in names.values() and binding.dims[n] == dim]
+    return free[0] if free else binding.fresh(letter)
+
+
+def _inside_of(
+    law: Law, binding: Binding, number: int, at: Factors
+) -> Callable[[Dataflow], Sequence[int]]:
+    return lambda graph: applied_inside(graph, law, binding, number, at.place, at.rest, at.access)
 
 
 def _summed(

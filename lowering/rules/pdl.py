@@ -5,11 +5,14 @@ Enters: a rule. Leaves: the text of a `pdl.pattern` for a fixed number of siblin
 PDL follows operands: statements that read one tensor, and a statement that reads the result of
 another. What is inside the region of a `graph.statement` it cannot see, nor how many siblings there
 are. Those conditions are native constraints, named `hectorite.*` and given the term of the rule
-that a statement has to be, and the rewrite is native too: both are this rule's matcher and builder.
+that a statement has to be, and the rewrite is native too: both are this rule's matcher and
+builder. Laws of scalar functions are complete, but for what is fixed.
 """
 
 from __future__ import annotations
 
+from hectorite.ir.formula import Apply, Constant, Formula, Read
+from hectorite.lowering.rules.scalar import ScalarLaw
 from hectorite.lowering.rules.term import (
     Concat,
     Law,
@@ -24,25 +27,25 @@ from hectorite.lowering.rules.term import (
 SIBLINGS = 2
 
 
-def pdl_of(law: Law) -> str:
+def pdl_of(law: Law | ScalarLaw) -> str:
     """The text of a module with the pattern, which xDSL's parser takes."""
     writer = _Writer()
+    if isinstance(law, ScalarLaw):
+        return _module(law, writer.scalar(law))
     roots = [writer.term(law.source, number) for number in range(_count(law.source))]
     for condition in law.where:
         writer.holds(str(condition), roots)
     kinds = ", ".join(["!pdl.operation"] * len(roots))
     arguments = ", ".join(roots)
+    rewrite = f'pdl.rewrite with "hectorite.{law.name}"({arguments} : {kinds})'
+    return _module(law, [*writer.lines, rewrite])
+
+
+def _module(law: Law | ScalarLaw, lines: list[str]) -> str:
     name = law.name.replace("-", "_")
-    lines = [
-        f"// {law}",
-        "builtin.module {",
-        f"  pdl.pattern @{name} : benefit(1) {{",
-        *(f"    {line}" for line in writer.lines),
-        f'    pdl.rewrite with "hectorite.{law.name}"({arguments} : {kinds})',
-        "  }",
-        "}",
-    ]
-    return "\n".join(lines) + "\n"
+    inside = [f"    {line}" for line in lines]
+    head = [f"// {law}", "builtin.module {", f"  pdl.pattern @{name} : benefit(1) {{"]
+    return "\n".join([*head, *inside, "  }", "}"]) + "\n"
 
 
 def _count(term: Term) -> int:
@@ -97,6 +100,43 @@ class _Writer:
         attribute = self.put(f'pdl.attribute = "{text}"')
         kinds = ["operation"] * len(operations)
         self.constraint("hectorite.is", [*operations, attribute], [*kinds, "attribute"])
+
+    def scalar(self, law: ScalarLaw) -> list[str]:
+        """A pattern of operations of the scalar dialect, which PDL can rewrite by itself."""
+        kind = self.put("pdl.type")
+        holes = [self.put(f"pdl.operand : {kind}") for _ in law.names]
+        for name, hole in zip(law.names, holes, strict=True):
+            if name in law.fixed:
+                self.constraint("hectorite.fixed", [hole], ["value"])
+        root = self.formula(law.source, holes, kind)
+        matched, self.lines = self.lines, []
+        new = self.formula(law.target, holes, kind)
+        inside = [f"  {line}" for line in (*self.lines, f"pdl.replace {root} with {new}")]
+        return [*matched, f"pdl.rewrite {root} {{", *inside, "}"]
+
+    def formula(self, formula: Formula, holes: list[str], kind: str) -> str:
+        """The operation of a formula; sums and products of many are taken two at a time."""
+        if isinstance(formula, Constant):
+            value = self.put(f"pdl.attribute = {float(formula.number)} : f64")
+            return self.put(
+                f'pdl.operation "scalar.constant" {{"value" = {value}}} -> ({kind} : !pdl.type)'
+            )
+        assert isinstance(formula, Apply)
+        values = [self.operand(argument, holes, kind) for argument in formula.arguments]
+        while len(values) > 2:
+            first = self.operation(formula.function, values[:2], kind)
+            values = [self.put(f"pdl.result 0 of {first}"), *values[2:]]
+        return self.operation(formula.function, values, kind)
+
+    def operand(self, formula: Formula, holes: list[str], kind: str) -> str:
+        if isinstance(formula, Read):
+            return holes[formula.slot]
+        return self.put(f"pdl.result 0 of {self.formula(formula, holes, kind)}")
+
+    def operation(self, function: str, values: list[str], kind: str) -> str:
+        types = ", ".join(["!pdl.value"] * len(values))
+        given = f"({', '.join(values)} : {types})"
+        return self.put(f'pdl.operation "scalar.{function}" {given} -> ({kind} : !pdl.type)')
 
     def constraint(self, name: str, values: list[str], kinds: list[str]) -> None:
         types = ", ".join(f"!pdl.{kind}" for kind in kinds)

@@ -170,6 +170,8 @@ class Law:
     doc: str = ""
     algebra: frozenset[Tag] = frozenset()
     where: tuple[Condition, ...] = ()
+    inside: bool = False
+    """Whether the source, a product, may be some factors inside of a larger body."""
 
     def __str__(self) -> str:
         conditions = f"  where {' and '.join(map(str, self.where))}" if self.where else ""

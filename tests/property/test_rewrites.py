@@ -89,6 +89,16 @@ class Growing:
         body = Apply(self.random.choice(("add", "mul", "sub")), reads)
         return self.whole(self.dims(x), body, x, self.input((self.dims(x)[1],), True))
 
+    def scale(self, x):
+        reads = [Read(0, (index("i"), index("j"))), *(Read(n, (index("j"),)) for n in (1, 2))]
+        moved = Apply(self.random.choice(("add", "sub")), tuple(reads[:2]))
+        body = Apply(self.random.choice(("mul", "div")), (moved, reads[2]))
+        if self.random.random() < 0.5:
+            body = Apply("relu", (body,))
+        columns = self.dims(x)[1]
+        weights = [self.input((columns,), True) for _ in range(2)]
+        return self.whole(self.dims(x), body, x, *weights)
+
     def stretch(self, x):
         rows, columns = self.dims(x)
         if not isinstance(columns, int) or columns < 2:
@@ -124,7 +134,7 @@ class Growing:
 
 GROWTHS = (
     *("product",) * 6,
-    *("total", "function", "bias", "stretch") * 2,
+    *("total", "function", "bias", "scale", "stretch") * 2,
     *("joined", "turned", "messages", "weighed"),
 )
 
