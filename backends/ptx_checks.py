@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hectorite.backends.ptx_code import Code, Step
+from hectorite.backends.ptx_flights import Flights, accumulators
 from hectorite.backends.ptx_formats import DTYPES
 from hectorite.backends.ptx_lanes import ALL, WARP, Lanes
 from hectorite.backends.ptx_memory import UNWRITTEN, WRITTEN
@@ -63,6 +64,8 @@ class Checker(Watch):
         self.clock = np.zeros((code.blocks, warps, warps), np.int32)
         self.arrivals = np.zeros((code.blocks, warps), np.int32)
         self.objects: dict[int, Array] = {}
+        has_groups = checks.races and accumulators(code.function.body)
+        self.flights = Flights(self, code) if has_groups else None
 
     def begin(self) -> None:
         for known in self.known.values():
@@ -77,11 +80,15 @@ class Checker(Watch):
         self.clock[:] = 0
         self.arrivals[:] = 0
         self.objects.clear()
+        if self.flights is not None:
+            self.flights.begin()
 
     # Registers.
 
     def watched(self, code: Code, at: Instruction, step: Step) -> Step:
-        """A step that tells of registers which nothing wrote before."""
+        """A step that tells of registers which nothing wrote before, or is still writing."""
+        if self.flights is not None:
+            step = self.flights.watched(at, step, [*reads(at), *writes(at)])
         read = [name for name in reads(at) if name in self.fresh]
         written = [name for name in writes(at) if name in self.fresh]
         if at.guard is not None and at.guard.register in read:
@@ -156,10 +163,9 @@ class Checker(Watch):
             self.conflicts(at, cells, lanes, kind)
         epoch = self.epoch.reshape(-1)[lanes // WARP]
         if kind == "read":
-            # Of lanes that read one place together the first counts here, the last below.
-            self.readers[1][cells[::-1]] = lanes[::-1]
-            self.read_at[1][cells[::-1]] = epoch[::-1]
-            self.keep_reader(cells, lanes, epoch)
+            self.read_again(cells, lanes)
+            if self.flights is not None and self.flights.reads is not None:
+                self.flights.reads.append((cells, lanes))
             return
         self.writer[cells] = lanes
         self.written_at[cells] = _UNDER_WAY if kind == "async" else epoch
@@ -167,6 +173,14 @@ class Checker(Watch):
         if kind != "atomic":
             for readers in self.readers:
                 readers[cells] = -1
+
+    def read_again(self, cells: Array, lanes: Array) -> None:
+        """Lanes read cells, now."""
+        epoch = self.epoch.reshape(-1)[lanes // WARP]
+        # Of lanes that read one place together the first counts here, the last below.
+        self.readers[1][cells[::-1]] = lanes[::-1]
+        self.read_at[1][cells[::-1]] = epoch[::-1]
+        self.keep_reader(cells, lanes, epoch)
 
     def keep_reader(self, cells: Array, lanes: Array, epoch: Array) -> None:
         """The last reader in the first row; the second keeps one of another warp if it can."""
