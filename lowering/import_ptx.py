@@ -31,7 +31,7 @@ from hectorite.dialects.ptx import (
     UndefinedOp,
     VariableOp,
 )
-from hectorite.dialects.ptx_instruction import OPERATIONS, RegisterType, Slot
+from hectorite.dialects.ptx_instruction import OPERATIONS, RegisterType, Slot, kind_of
 from hectorite.dialects.ptx_legality import TARGET
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.ptx_isa import register_kind, result_registers, row_of, types_of
@@ -298,7 +298,7 @@ class _Importer:
     def _parameter_kind(self, parameter: Variable) -> str:
         kind = register_kind(parameter.type)
         if kind is None or parameter.count is not None or parameter.type[1:] not in ("32", "64"):
-            raise self._failure(parameter.line, "a parameter that is no 32- or 64-bit number")
+            raise self._failure(parameter.line, "parameters but numbers of 32 or 64 bits")
         return kind
 
     def _failure(self, line: int, what: str) -> Exception:
@@ -467,12 +467,16 @@ class _Importer:
         name = base.name if isinstance(base, Symbol) else ""
         if name not in self.parameters or address.offset or instruction.guard is not None:
             raise self._failure(instruction.line, "load of part of a parameter")
-        value = self.parameters[name]
-        if self._kind(target.name) != register_kind(types_of(instruction.suffix)[-1]) or (
-            value.type != RegisterType(self._kind(target.name))
-        ):
-            move = OPERATIONS["mov"](
-                self._kind(target.name), [Slot()], [value], [self._kind(target.name)]
+        value, kind = self.parameters[name], self._kind(target.name)
+        type = types_of(instruction.suffix)[-1]
+        if _bits(type) != _bits(kind_of(value)):
+            raise self._failure(instruction.line, "load of part of a parameter")
+        if kind != kind_of(value):
+            sign = "s" if type[0] == "s" else "u"
+            wider = f"{sign}{_bits(kind)}.{sign}{_bits(type)}"
+            same = _bits(kind) == _bits(type)
+            move = OPERATIONS["mov" if same else "cvt"](
+                kind if same else wider, [Slot()], [value], [kind]
             )
             self.block.add_op(move)
             value = move.registers[0]
@@ -483,7 +487,7 @@ class _Importer:
     def _values(self, instruction: Instruction, operand: Operand) -> list[SSAValue]:
         match operand:
             case Register(name):
-                return [self._register(name)]
+                return [self._in_register(instruction, self._register(name))]
             case Immediate():
                 return [self._constant(instruction, operand)]
             case Special(name):
@@ -506,6 +510,19 @@ class _Importer:
             case _:
                 raise self._failure(instruction.line, "such an operand")
 
+    def _in_register(self, instruction: Instruction, value: SSAValue) -> SSAValue:
+        """The value of a register. A number is put in one where an instruction takes it for
+        another kind: bits for a float, which the text would make an integer, or a float for
+        bits."""
+        if not isinstance(value.owner, ConstantOp):
+            return value
+        takes_floats = any(map(_is_float, types_of(instruction.suffix)))
+        if takes_floats == (kind_of(value)[0] == "f"):
+            return value
+        move = OPERATIONS["mov"](kind_of(value), [Slot()], [value], [kind_of(value)])
+        self.block.add_op(move)
+        return move.registers[0]
+
     def _constant(self, instruction: Instruction, operand: Immediate) -> SSAValue:
         kinds = [register_kind(type) for type in types_of(instruction.suffix)]
         last = kinds[-1] if kinds else None
@@ -521,6 +538,14 @@ class _Importer:
         op = ConstantOp(number, kind)
         self.constants.append(op)
         return op.result
+
+
+def _bits(type: str) -> int:
+    return int("".join(c for c in type if c.isdigit()))
+
+
+def _is_float(type: str) -> bool:
+    return type[0] in "fte" or type.startswith("bf")
 
 
 def _number(source: Immediate, kind: str) -> int | float:

@@ -1,8 +1,13 @@
 """PTX of other compilers becomes SSA, and text again that means the same."""
 
+import shutil
+import subprocess
+
+import numpy as np
 import pytest
 from xdsl.parser import Parser
 
+from hectorite import ptx
 from hectorite.backends.ptx_print import module_to_text
 from hectorite.dialects.context import make_context
 from hectorite.dialects.ptx import KernelOp
@@ -92,8 +97,8 @@ def test_tables_keep_their_contents():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (kernel("ret;", ".param .align 8 .b8 p[16]"), "a parameter that is no"),
-        (kernel("ret;", ".param .u8 p"), "a parameter that is no"),
+        (kernel("ret;", ".param .align 8 .b8 p[16]"), "no parameters but numbers"),
+        (kernel("ret;", ".param .u8 p"), "no parameters but numbers"),
         (kernel("ld.param.u32 %r1, [p+4]; ret;"), "load of part of a parameter"),
         (kernel("tex.1d.v4.f32.s32 {%f1,%f2,%f3,%f4}, [%rd1, {%r1}]; ret;"), "instruction tex"),
     ],
@@ -101,3 +106,33 @@ def test_tables_keep_their_contents():
 def test_what_the_dialect_lacks_is_one_message(text, message):
     with pytest.raises(HectoriteError, match=message):
         import_ptx(parse_ptx(text))
+
+
+def test_bits_in_registers_of_integers_are_floats_where_they_are_used():
+    """0x34000000 is 2^-23; a parameter of 32 bits may be loaded into 64, with its sign."""
+    text = """.version 7.0
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u64 y, .param .u32 n)
+{
+  .reg .b32 %one, %small, %sum; .reg .b64 %y, %n;
+  ld.param.u64 %y, [y];
+  ld.param.s32 %n, [n];
+  mov.b32 %one, 0f3F800000;
+  mov.b32 %small, 0x34000000U;
+  fma.rn.f32 %sum, %one, %small, %one;
+  st.global.f32 [%y], %sum;
+  st.global.u64 [%y+8], %n;
+  ret;
+}
+"""
+    again = module_to_text(import_ptx(parse_ptx(text)))
+    assert again == module_to_text(import_ptx(parse_ptx(again)))
+    y = np.zeros(2, np.int64)
+    for mode in ("compiled", "lockstep"):
+        ptx.load(again)["k"](1, 1, [y, np.int32(-5)], mode=mode)
+        assert y[1] == -5
+        assert y[:1].view(np.float32)[0] == np.float32(1 + 2.0**-23)
+    if shutil.which("ptxas"):
+        command = ["ptxas", "-arch", "sm_80", "-", "-o", "/dev/null"]
+        subprocess.run(command, input=again, text=True, check=True)
