@@ -197,6 +197,10 @@ class Binding:
             ("run_key", name, keys, limit, path), lambda: self.along(name, keys, path)[start[:-1]]
         )
 
+    def keep(self, key: Hashable, build: Callable[[], T]) -> T:
+        """What others work out from the sets once: what `build` returned under `key`."""
+        return self._keep(("of others", key), build)
+
     def extend(self, schema: Schema) -> None:
         """Let derived sets that a compiler added to the schema be asked for.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -20,8 +21,9 @@ from hectorite.backends.intake import MOST
 from hectorite.frontend.facts import decode, encode
 from hectorite.frontend.program import Facts, Program, Sizes
 from hectorite.frontend.program_text import CODE, ProgramText, read_program
-from hectorite.frontend.targets import Request, build, check_target, default_target, intake_of
+from hectorite.frontend.targets import Request, Variants, check_target, default_target, intake_of
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, fail
+from hectorite.lowering.options import Options
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -41,6 +43,7 @@ def compile(
     cache: bool = True,
     reassociate: bool = True,
     fixed: Mapping[str, Any] | None = None,
+    search: bool = False,
 ) -> Program:
     """Compile a program of the language, or IR of any level as `emit` prints it.
 
@@ -57,6 +60,8 @@ def compile(
       infinite or a rounding decides something.
     - `fixed`: arrays for parameters that are the same in every call, such as weights. The functions
       then take the other parameters, and what depends on these alone is computed once.
+    - `search`: choose the structural rewrites by what they cost on the data that is bound, instead
+      of by rules.
 
     Raises `HectoriteError` listing what is wrong in the program or in these arguments.
     """
@@ -69,8 +74,11 @@ def compile(
     if function is not None:
         facts = _restricted(facts, function, text.name)
 
-    def build_function(name: str, values: Sizes) -> Any:
-        return build(target, Request(text, facts, name, values, reassociate, store))
+    variants = Variants(target)
+
+    def build_function(name: str, values: Sizes, of_data: tuple[str, ...]) -> Any:
+        request = Request(text, facts, name, values, reassociate, store, known=of_data)
+        return variants.build(replace(request, search=search))
 
     program = Program(text.name, facts, build_function, known, intake_of(target))
     for message in program.warnings:
@@ -82,7 +90,9 @@ def compile(
     if program.functions:
         last = list(program.functions.values())[-1]
         values = known | {n: v for n, v in facts.schema.sizes.items() if v is not None}
-        if all(name in values for name in last.signature.sizes):
+        if last.depends_on_data:
+            last.eager = True
+        elif all(name in values for name in last.signature.sizes):
             last.executable(values)
     return program
 
@@ -96,6 +106,7 @@ def emit(
     between_passes: bool = False,
     reassociate: bool = True,
     target: str | None = None,
+    options: Options | None = None,
 ) -> str:
     """The text of a program at a level of `program_text.LEVELS`, of which "cubin" is no text.
 
@@ -103,17 +114,20 @@ def emit(
     has to give every size for levels from "tile" on; `function` is the last one by default there.
     `generic` prints MLIR's generic form, `between_passes` all modules on the way. `target` names
     the GPU of the levels "tile" (without it, for a CPU), "ptx" and "sass" (`sm_90` by default).
-    PTX text of other compilers is taken too.
+    PTX text of other compilers is taken too. `options` say more about the rewrites than
+    `reassociate` does, and are taken instead of it.
     """
     from hectorite.frontend.levels import level_text, text_of_ptx
 
+    if level == "onnx":
+        raise fail("an ONNX model is no text", hint="hectorite.to_onnx(program, path) writes one")
     text = read_program(path_or_source, sizes)
     if text.form == "ptx":
         return text_of_ptx(text, level, target, generic)
     facts = facts_of(text, None)
     known = check_sizes(facts, sizes or {})
     return level_text(
-        text, facts, level, known, function, generic, between_passes, reassociate, target
+        text, facts, level, known, function, generic, between_passes, reassociate, target, options
     )
 
 
@@ -151,7 +165,9 @@ def verify(
         raise fail(f"`data` is a {type(data).__name__}", expected=expected)
     if not isinstance(seed, int):
         raise fail(f"`seed` is a {type(seed).__name__}", expected="an integer")
-    return verify_program(read_program(path_or_source, sizes), data, function, dict(sizes or {}), seed)
+    return verify_program(
+        read_program(path_or_source, sizes), data, function, dict(sizes or {}), seed
+    )
 
 
 def grad(*_arguments: Any, **_options: Any) -> Any:
@@ -192,12 +208,14 @@ def _facts_of_module(text: ProgramText) -> Facts:
     from hectorite.dialects.graph_sets import schema_of
     from hectorite.frontend.range_checks import find_checks
     from hectorite.frontend.signature import signatures
+    from hectorite.lowering.counted_paths import counted_paths
 
     module = text.module
     schema = schema_of(module)
     functions = [op for op in module.ops if isinstance(op, FuncOp)]
     checks = {op.sym_name.data: find_checks(op, schema) for op in functions}
-    return Facts(schema, signatures(module, schema), checks, text.warnings)
+    counted = {op.sym_name.data: counted_paths(op, schema) for op in functions}
+    return Facts(schema, signatures(module, schema), checks, text.warnings, counted)
 
 
 def check_sizes(facts: Facts, sizes: Mapping[str, int]) -> Sizes:
@@ -249,4 +267,5 @@ def pick_function(facts: Facts, function: str | None, name: str) -> str:
 def _restricted(facts: Facts, function: str, name: str) -> Facts:
     chosen = pick_function(facts, function, name)
     signature, checks = facts.signatures[chosen], facts.checks.get(chosen, ())
-    return Facts(facts.schema, {chosen: signature}, {chosen: checks}, facts.warnings)
+    counted = {chosen: facts.counted.get(chosen, ())}
+    return Facts(facts.schema, {chosen: signature}, {chosen: checks}, facts.warnings, counted)

@@ -1,4 +1,4 @@
-"""The command line: `hectorite run | emit | check | verify | calibrate | ptx | rules | opt`.
+"""The command line: `hectorite run | emit | check | verify | explain | calibrate | ptx | rules | opt`.
 
 Enters: arguments. Leaves: an exit status, 0 if all went well, 1 for a fault in a program, in data
 or in what was found, 2 for wrong arguments. Faults are messages on the error stream, never a
@@ -14,13 +14,15 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from hectorite.frontend.cli_explain_arguments import add_arguments as add_explain_arguments
 from hectorite.frontend.cli_ptx_arguments import add_arguments as add_ptx_arguments
+from hectorite.frontend.cli_rewrites_arguments import rewrite_arguments
 from hectorite.frontend.cli_rules_arguments import add_arguments as add_rules_arguments
 from hectorite.ir.diagnostics import HectoriteError, render
 
-PROGRAM = "a .hec file, IR of any level as `emit` prints it, or PTX"
+PROGRAM = "a .hec file, IR of any level as `emit` prints it, PTX, or an .onnx model"
 DATA = "FILE.npz (SET a size, SET.FIELD a map, else a tensor) or ast:PACKAGE (its syntax trees)"
-LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm", "ptx", "cubin", "sass")
+LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm", "ptx", "cubin", "sass", "onnx")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     _program_arguments(check)
     check.add_argument("--json", action="store_true", help="print JSON")
     _verify_command(commands.add_parser("verify", help="compare every level with the reference"))
+    explain = commands.add_parser("explain", help="tell which rewrites were chosen, and why")
+    _program_arguments(explain)
+    add_explain_arguments(explain, DATA)
     _calibrate_command(commands.add_parser("calibrate", help="measure this machine"))
     add_ptx_arguments(commands.add_parser("ptx", help="run and check PTX without a GPU"))
     add_rules_arguments(commands.add_parser("rules", help="the rewrite rules of the optimiser"))
@@ -98,6 +103,7 @@ def _run_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="draws the tensors that data lacks")
     parser.add_argument("--out", metavar="FILE.npz", help="where to write the results")
     parser.add_argument("--time", action="store_true", help="print times, in seconds")
+    rewrite_arguments(parser)
     parser.add_argument("--no-cache", action="store_true", help="compile anew, keep nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -105,6 +111,8 @@ def _run_command(parser: argparse.ArgumentParser) -> None:
 def _emit_command(parser: argparse.ArgumentParser) -> None:
     _program_arguments(parser)
     parser.add_argument("--level", default="graph", help=", ".join(LEVELS))
+    parser.add_argument("--data", metavar="DATA", help=f"rewrites are chosen for it: {DATA}")
+    rewrite_arguments(parser)
     parser.add_argument(
         "--target", metavar="SM", help="the GPU, such as sm_80; sm_90 by default, for tile a CPU"
     )

@@ -1,6 +1,6 @@
 """`hectorite emit PROGRAM --level LEVEL`: a program at any level.
 
-Enters: parsed arguments. Leaves: the text (of the level cubin, bytes), on the output stream or in a
+Enters: parsed arguments. Leaves: the text (of cubin and onnx, bytes), on the output stream or in a
 file; for a GPU also a table of what its kernels take. A size that the level needs and nothing gives
 is 64, and a note on the error stream says so.
 """
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hectorite.frontend.api import check_sizes, facts_of, pick_function
+from hectorite.frontend.cli_rewrites import chosen_options, known_of_data
 from hectorite.frontend.console import note
 from hectorite.frontend.gpu_levels import GPU_LEVELS, machine_code, target_of_text
+from hectorite.frontend.inputs import split_sizes
 from hectorite.frontend.levels import check_level, level_text, text_of_ptx
 from hectorite.frontend.program_text import ProgramText, read_program
 from hectorite.ir.diagnostics import fail
@@ -30,6 +32,8 @@ DEFAULT_SIZE = 64
 def run(chosen: Namespace) -> int:
     """Print one program."""
     text = read_program(chosen.program, dict(chosen.size))
+    if chosen.level == "onnx":
+        return _onnx(text, chosen)
     check_level(text, chosen.level)
     if chosen.level in GPU_LEVELS and not _is_plain_dialect(chosen):
         return _gpu(text, chosen)
@@ -39,6 +43,17 @@ def run(chosen: Namespace) -> int:
             expected=f"one of {', '.join(GPU_LEVELS)}",
         )
     _write(chosen.out, _text(text, chosen.level, chosen))
+    return 0
+
+
+def _onnx(text: ProgramText, chosen: Namespace) -> int:
+    """The program as an ONNX model."""
+    from hectorite.frontend.onnx_export import export
+
+    facts = facts_of(text, None)
+    sizes = check_sizes(facts, dict(chosen.size))
+    model = export(text, pick_function(facts, chosen.fn, text.name), sizes)
+    _write(chosen.out, model.SerializeToString(deterministic=True), "an ONNX model")
     return 0
 
 
@@ -52,7 +67,8 @@ def _text(text: ProgramText, level: str, chosen: Namespace) -> str:
     if text.form == "ptx":
         return text_of_ptx(text, level, chosen.target, chosen.generic)
     facts = facts_of(text, None)
-    sizes = check_sizes(facts, dict(chosen.size))
+    sets, given = split_sizes(facts.schema, dict(chosen.size)) if chosen.data else ({}, None)
+    sizes = check_sizes(facts, dict(chosen.size) if given is None else given)
     function = chosen.fn and pick_function(facts, chosen.fn, text.name)
     if level != "graph":
         function = pick_function(facts, chosen.fn, text.name)
@@ -71,6 +87,7 @@ def _text(text: ProgramText, level: str, chosen: Namespace) -> str:
         chosen.generic,
         chosen.between_passes,
         target=chosen.target,
+        options=chosen_options(chosen, known_of_data(facts, chosen.data, sets, function)),
     )
 
 
@@ -106,14 +123,14 @@ def _tell(kernels: Sequence[Kernel], chosen: Namespace) -> None:
         sys.stderr.write(table(kernels))
 
 
-def _write(file: str | None, content: str | bytes) -> None:
+def _write(file: str | None, content: str | bytes, what: str = "a cubin") -> None:
     """Write to a file, or to the output stream; bytes to a terminal are refused."""
     if file is None:
         if isinstance(content, str):
             sys.stdout.write(content)
             return
         if sys.stdout.isatty():
-            raise fail("a cubin is not for a terminal", hint="write it with --out FILE")
+            raise fail(f"{what} is not for a terminal", hint="write it with --out FILE")
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
         return

@@ -11,6 +11,7 @@ import statistics
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from hectorite.backends.binding import Binding
 from hectorite.backends.cache import default_cache
 from hectorite.frontend.api import check_sizes, facts_of, pick_function
+from hectorite.frontend.cli_rewrites import chosen_options
 from hectorite.frontend.console import note, table, working
 from hectorite.frontend.data_file import load_data, write_npz
 from hectorite.frontend.inputs import Inputs, bound_sets, inputs_for, split_sizes
@@ -55,14 +57,15 @@ def run(chosen: Namespace) -> int:
     binding, to_bind = _timed(lambda: Binding(facts.schema, sets))
     inputs = inputs_for(signature, facts, binding, data, sizes, chosen.seed)
 
-    def make(function: str, values: dict[str, int]) -> Any:
-        return build(target, Request(text, facts, function, values, cache=store))
+    def make(function: str, values: dict[str, int], of_data: tuple[str, ...]) -> Any:
+        request = Request.of(text, facts, function, values, chosen_options(chosen, of_data))
+        return build(target, replace(request, cache=store))
 
     function = Function(signature, facts, make, inputs.sizes)
     values, known = function.take(binding, inputs.arguments)
     function.check_ranges(binding, known)
     with working(f"compiling {name}"):
-        _, to_compile = _timed(lambda: function.executable(known))
+        _, to_compile = _timed(lambda: function.executable(known, function.known(binding)))
     call = lambda: function(binding, **values)  # noqa: E731
     with working(f"running {name}"):
         results, first = _timed(call)

@@ -30,6 +30,7 @@ from hectorite.frontend.targets import Request, only, tile_module
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, fail
 from hectorite.ir.target import DEFAULT_TARGET
 from hectorite.ir.target import target as target_named
+from hectorite.lowering.options import Options
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -66,15 +67,17 @@ def level_text(
     between_passes: bool = False,
     reassociate: bool = True,
     target: str | None = None,
+    options: Options | None = None,
 ) -> str:
     """The text of a program at a level; what `api.emit` says holds."""
+    options = options or Options(reassociate)
     check_level(text, level)
     if text.form == "ptx":
         return text_of_ptx(text, level, target, generic)
     gpu = _gpu(level, target)
     shown = partial(module_text, generic=generic)
     if level in ("cubin", "sass"):
-        ptx = level_text(text, facts, "ptx", sizes, function, reassociate=reassociate, target=gpu)
+        ptx = level_text(text, facts, "ptx", sizes, function, target=gpu, options=options)
         return text_of_ptx(ProgramText(text.name, ptx, "ptx"), level, gpu)
     if text.form == level and text.form in CODE:
         return text.text
@@ -82,11 +85,12 @@ def level_text(
         return _assembly_of(text)
     listing = Listing(generic) if between_passes else None
     if level in ("graph", "graph-opt"):
-        module = _graph(text, facts, level, sizes, function, reassociate, listing)
+        module = _graph(text, facts, level, sizes, function, options, listing)
         return _joined(listing, module_text(module, generic))
     name = function or list(facts.signatures)[-1]
     known = complete_sizes(facts, facts.signatures[name], sizes, level)
-    module = tile_module(Request(text, facts, name, known, reassociate, gpu=gpu), listing)
+    request = Request.of(text, facts, name, known, options, gpu)
+    module = tile_module(request, listing)
     if level == "tile":
         return _joined(listing, module_text(module, generic))
     checks = [check.with_sizes(known) for check in facts.checks.get(name, ())]
@@ -174,15 +178,15 @@ def _graph(
     level: str,
     sizes: Sizes,
     function: str | None,
-    reassociate: bool,
+    options: Options,
     observe: Callable[[str, ModuleOp], None] | None,
 ) -> ModuleOp:
     module = text.module if function is None else only(text.module, function)
     if level == "graph":
         return module
-    from hectorite.lowering.pipelines import Options, optimise
+    from hectorite.lowering.pipelines import optimise
 
-    return optimise(module, sizes, Options(reassociate), observe)
+    return optimise(module, sizes, options, observe)
 
 
 def _code_of(module: ModuleOp, checks: Sequence[Check], name: str, level: str) -> str:

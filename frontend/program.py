@@ -18,6 +18,7 @@ import numpy as np
 
 from hectorite.backends.arrays import Dims, as_array, to_numpy
 from hectorite.backends.binding import Binding
+from hectorite.backends.cardinalities import cardinalities
 from hectorite.frontend.range_checks import Check, run_checks
 from hectorite.frontend.signature import Parameter, Signature
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Report, did_you_mean, fail
@@ -39,6 +40,10 @@ class Facts:
     signatures: dict[str, Signature]
     checks: dict[str, tuple[Check, ...]]
     warnings: tuple[str, ...] = ()
+    counted: dict[str, tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]] = field(
+        default_factory=dict[str, tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]]
+    )
+    """For each function the tuples of paths whose numbers decide how it is rewritten."""
 
 
 class Executable(Protocol):
@@ -59,8 +64,12 @@ class Executable(Protocol):
         ...
 
 
-Build = Callable[[str, Sizes], Executable]
-"""Builds one function for given values of its sizes."""
+Build = Callable[[str, Sizes, tuple[str, ...]], Executable]
+"""Builds one function for given values of its sizes and what is known of the data."""
+
+MOST_VARIANTS = 4
+"""So many variants of a function are built for data of different proportions; further data runs
+on the last."""
 
 
 class Intake(Protocol):
@@ -206,8 +215,10 @@ class Function:
     build: Build
     sizes: Sizes
     intake: Intake = field(default=HOST, repr=False)
-    _built: dict[tuple[int, ...], Executable] = field(
-        default_factory=dict[tuple[int, ...], Executable], repr=False
+    eager: bool = field(default=False, repr=False)
+    """Whether it is built as soon as data is bound, if all its sizes are known then."""
+    _built: dict[tuple[tuple[int, ...], tuple[str, ...]], Executable] = field(
+        default_factory=dict[tuple[tuple[int, ...], tuple[str, ...]], Executable], repr=False
     )
     _checked: weakref.WeakKeyDictionary[Binding, set[tuple[int, ...]]] = field(
         default_factory=weakref.WeakKeyDictionary[Binding, set[tuple[int, ...]]], repr=False
@@ -279,7 +290,7 @@ class Function:
         bound = self.bound(binding)
         values, sizes = self.take(bound, arguments)
         self.check_ranges(bound, sizes)
-        return self.executable(sizes), bound, values, sizes
+        return self.executable(sizes, self.known(bound)), bound, values, sizes
 
     def _gpu_only(self, executable: Any, what: str) -> Any:
         if not hasattr(executable, "capture"):
@@ -324,20 +335,45 @@ class Function:
         report.raise_errors()
         return values, self._complete(sizes)
 
-    def executable(self, sizes: Sizes) -> Executable:
-        """The code for these sizes, built if this is the first time."""
-        key = tuple(sizes[name] for name in self.signature.sizes)
-        if key not in self._built:
+    def executable(self, sizes: Sizes, known: tuple[str, ...] = ()) -> Executable:
+        """The code for these sizes and data of these numbers of elements, built if this is the
+        first time."""
+        values = tuple(sizes[name] for name in self.signature.sizes)
+        if (values, known) not in self._built:
             with self._lock:
-                if key not in self._built:
-                    wanted = dict(zip(self.signature.sizes, key, strict=True))
-                    self._built[key] = self.build(self.signature.name, wanted)
-        return self._built[key]
+                if (values, known) not in self._built:
+                    self._built[values, known] = self._new(values, known)
+        return self._built[values, known]
+
+    def _new(self, values: tuple[int, ...], known: tuple[str, ...]) -> Executable:
+        others = [code for (own, data), code in self._built.items() if own == values and data]
+        if len(others) >= MOST_VARIANTS:
+            return others[-1]
+        wanted = dict(zip(self.signature.sizes, values, strict=True))
+        return self.build(self.signature.name, wanted, known)
+
+    @property
+    def depends_on_data(self) -> bool:
+        """Whether numbers of elements decide how the function is rewritten."""
+        return bool(self.facts.counted.get(self.signature.name))
+
+    def known(self, binding: Binding) -> tuple[str, ...]:
+        """Numbers of elements of bound data, as far as they decide anything."""
+        counted = self.facts.counted.get(self.signature.name, ())
+        if not counted:
+            return ()
+        return binding.keep(("cardinalities", counted), lambda: cardinalities(binding, counted))
 
     def prepare(self, binding: Binding) -> None:
-        """Build what the code that exists needs of a binding, so that calls find it."""
-        for key, executable in self._built.items():
-            executable.prepare(binding, dict(zip(self.signature.sizes, key, strict=True)))
+        """Build what the code that exists needs of a binding, so that calls find it; and the code
+        itself if that waited for data."""
+        sizes = self.sizes | {n: v for n, v in self.facts.schema.sizes.items() if v is not None}
+        if self.eager and all(name in sizes for name in self.signature.sizes):
+            self.executable(sizes, self.known(binding))
+        for (values, known), executable in self._built.items():
+            if not known or known == self.known(binding):
+                named = dict(zip(self.signature.sizes, values, strict=True))
+                executable.prepare(binding, named)
 
     def check_ranges(self, binding: Binding, sizes: Sizes) -> None:
         """Every access that sets alone do not keep in range, once for each binding and sizes."""

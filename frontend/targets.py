@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from hectorite.frontend.gpu_targets import build_cuda, build_ptx, check_option
 from hectorite.frontend.program import HOST, Executable, Facts, Intake, Sizes
 from hectorite.frontend.program_text import ProgramText
 from hectorite.ir.diagnostics import did_you_mean, fail
+from hectorite.lowering.options import Options
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -47,6 +48,61 @@ class Request:
     reassociate: bool = True
     cache: Cache | None = None
     gpu: str | None = None
+    known: tuple[str, ...] = ()
+    """What is known of the data (`Options.cardinalities`)."""
+    search: bool = False
+    forbid: tuple[str, ...] = ()
+    force: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(
+        text: ProgramText,
+        facts: Facts,
+        function: str,
+        sizes: Sizes,
+        options: Options,
+        gpu: str | None = None,
+    ) -> Request:
+        """A request with all options, of which nothing is kept on disk."""
+        chosen = (options.cardinalities, options.search, options.forbid, options.force)
+        return Request(text, facts, function, sizes, options.reassociate, None, gpu, *chosen)
+
+    @property
+    def options(self) -> Options:
+        """What the rewrites go by."""
+        return Options(self.reassociate, self.known, self.search, self.forbid, self.force)
+
+
+@dataclass
+class Variants:
+    """The executables of a program on one target. Numbers of elements that lead to the same graph
+    share one."""
+
+    target: str
+    made: list[tuple[Request, Executable]] = field(default_factory=list[tuple[Request, Executable]])
+
+    def build(self, request: Request) -> Executable:
+        """The executable of a request, built unless there is an equal one."""
+        alike = [
+            (other, executable)
+            for other, executable in self.made
+            if (other.function, other.sizes) == (request.function, request.sizes)
+        ]
+        executable = None
+        if alike and request.text.form in ("source", "graph"):
+            wanted = _rewritten(request)
+            executable = next((e for other, e in alike if _rewritten(other) == wanted), None)
+        if executable is None:
+            executable = build(self.target, request)
+        self.made.append((request, executable))
+        return executable
+
+
+def _rewritten(request: Request) -> str:
+    from hectorite.lowering.pipelines import optimise
+
+    module = only(request.text.module, request.function)
+    return str(optimise(module, request.sizes, request.options))
 
 
 def default_target(form: str = "source") -> str:
@@ -100,12 +156,12 @@ def tile_module(
     """The tile module of a function: lowered, or the program itself if that is its level."""
     from hectorite.ir.target import target as target_named
     from hectorite.lowering.machine import Machine
-    from hectorite.lowering.pipelines import Options, optimise, to_tile
+    from hectorite.lowering.pipelines import optimise, to_tile
 
     if request.text.form == "tile":
         return request.text.module
     module = only(request.text.module, request.function)
-    module = optimise(module, request.sizes, Options(request.reassociate), observe)
+    module = optimise(module, request.sizes, request.options, observe)
     if request.gpu is None:
         return to_tile(module, request.function)
     return to_tile(module, request.function, Machine.gpu(target_named(request.gpu)))
@@ -238,7 +294,7 @@ def _build_cpu(request: Request) -> Executable:
         *text.sources,
         request.function,
         repr(sorted(request.sizes.items())),
-        f"reassociate {request.reassociate}",
+        *request.options.identity,
     )
     return CpuFunction(
         build_once(lambda: compile_tile(tile_module(request)), request.cache, *identity)

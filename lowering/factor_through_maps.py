@@ -33,11 +33,11 @@ from xdsl.passes import ModulePass
 
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.dialects.graph_sets import schema_of
-from hectorite.ir.diagnostics import fail
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.scalar import ScalarOp
 from hectorite.ir.schedule import ATTRIBUTE, Schedule
 from hectorite.ir.space import Dim
+from hectorite.lowering.cardinalities import parse_cardinalities
 from hectorite.lowering.derived_sets import (
     Factor,
     Fields,
@@ -75,24 +75,26 @@ class FactorThroughMaps(ModulePass):
     name = "factor-through-maps"
 
     cardinalities: tuple[str, ...] = ()
-    """Known numbers of elements, as `SET=INTEGER`; derived sets that the pass would declare
-    included, under the names it would give them."""
+    """Known numbers of elements and of distinct tuples: `edge=1000`, `edge(src,type)=300`."""
     disable: bool = False
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         if not self.disable:
-            known = dict(map(parse_cardinality, self.cardinalities))
+            known = known_sizes(self.cardinalities)
             for func in list(op.ops):
                 if isinstance(func, FuncOp):
                     _factor(op, func, known)
 
 
-def parse_cardinality(text: str) -> tuple[str, int]:
-    """`edge=1000` as a pair; `HectoriteError` for anything else."""
-    name, _, value = text.partition("=")
-    if not name or not value.isdecimal():
-        raise fail(f"`{text}` is not a cardinality", expected="SET=INTEGER, such as edge=1000")
-    return name, int(value)
+def known_sizes(texts: Sequence[str]) -> dict[str, int]:
+    """Numbers of elements by the names of sets; numbers of distinct tuples under every name that
+    their set could be given. `HectoriteError` for what is no cardinality."""
+    known = parse_cardinalities(texts)
+    sizes = dict(known.sizes)
+    for (owner, paths), number in known.counts.items():
+        for order in permutations(sorted(paths)):
+            sizes[derived_name(owner, order)] = number
+    return sizes
 
 
 def _factor(module: ModuleOp, func: FuncOp, known: Mapping[str, int]) -> None:

@@ -20,7 +20,8 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from hectorite.lowering.pipelines import Options, rewrite
+from hectorite.lowering.options import Options
+from hectorite.lowering.pipelines import rewrite
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,10 @@ class OptimiseGraph(ModulePass):
     reassociate: bool = True
     """Allow floats to be added in another order."""
     cardinalities: tuple[str, ...] = ()
-    """Known numbers of elements, as `SET=INTEGER`."""
+    """Known numbers of elements and of distinct tuples: `edge=1000`, `edge(src,type)=300`."""
+    search: bool = False
+    """Choose rewrites by cost."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        rewrite(op, Options(self.reassociate, self.cardinalities), lambda name, module: None)
+        options = Options(self.reassociate, self.cardinalities, self.search)
+        rewrite(op, options, lambda name, module: None)

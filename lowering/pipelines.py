@@ -9,7 +9,6 @@ program that launches them; `backends/llvm_module.py` turns kernels into LLVM IR
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -24,7 +23,9 @@ from hectorite.lowering.graph_to_tile import graph_to_tile
 from hectorite.lowering.hoist_factors import HoistFactors
 from hectorite.lowering.inline_elementwise import InlineElementwise
 from hectorite.lowering.merge_statements import MergeStatements
+from hectorite.lowering.options import Options
 from hectorite.lowering.reassociate_products import ReassociateProducts
+from hectorite.lowering.search_rewrites import SearchRewrites
 from hectorite.lowering.simplify_access import SimplifyAccess
 from hectorite.lowering.specialize_sizes import specialize
 from hectorite.lowering.split_contraction import SplitContraction
@@ -35,24 +36,22 @@ LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm")
 Observe = Callable[[str, ModuleOp], None]  # called after each pass with its name and the module
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a user may choose. `reassociate` allows floats to be added in another order;
-    `cardinalities` are known numbers of elements of sets, which decide where work is done."""
+def clean() -> tuple[ModulePass, ...]:
+    """Simple bodies and shared values show what depends on what."""
+    return (CanonicalizeGraph(), SimplifyAccess(), ComposeGathers(), MergeStatements())
 
-    reassociate: bool = True
-    cardinalities: tuple[str, ...] = ()
+
+def searched(options: Options) -> tuple[ModulePass, ...]:
+    """Once, in the place of the rounds, where the structural rewrites are chosen by cost."""
+    dead = DropDeadStatements()
+    return (*clean(), dead, SearchRewrites.of(options), *clean(), dead)
 
 
 def rewrite_round(options: Options) -> tuple[ModulePass, ...]:
     """Again and again until nothing changes: each factoring uncovers the next."""
     reassociate, known = options.reassociate, options.cardinalities
     return (
-        # Simple bodies and shared values show what depends on what.
-        CanonicalizeGraph(),
-        SimplifyAccess(),
-        ComposeGathers(),
-        MergeStatements(),
+        *clean(),
         # What is split is worth splitting only for the factoring after it.
         SplitSum(reassociate, known),
         SplitContraction(reassociate, known),
@@ -99,8 +98,10 @@ def optimise(
 
 def rewrite(module: ModuleOp, options: Options, watch: Observe) -> None:
     """All passes of the graph level, in place."""
-    # Softmax becomes four statements, so that no later pass needs to know of it.
-    _run((ExpandSoftmax(),), module, watch)
+    _run((ExpandSoftmax(),), module, watch)  # no later pass needs to know of softmax
+    if options.searches:
+        _run((*searched(options), *finish(options)), module, watch)
+        return
     for _ in range(MOST_ROUNDS):
         before = str(module)
         _run(rewrite_round(options), module, watch)

@@ -29,7 +29,7 @@ from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim, VariablesAttr
-from hectorite.lowering.factor_through_maps import gains, parse_cardinality
+from hectorite.lowering.factor_through_maps import gains, known_sizes
 from hectorite.lowering.hoist_factors import Factor, factors_of
 from hectorite.lowering.simplify_access import simplified
 from hectorite.lowering.statement_body import (
@@ -52,10 +52,10 @@ class ReassociateProducts(ModulePass):
 
     reassociate: bool = True
     cardinalities: tuple[str, ...] = ()
-    """Known numbers of elements, as `SET=INTEGER`."""
+    """Known numbers of elements and of distinct tuples: `edge=1000`, `edge(src,type)=300`."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        known = dict(map(parse_cardinality, self.cardinalities))
+        known = known_sizes(self.cardinalities)
         for statement in [inner for inner in op.walk() if isinstance(inner, StatementOp)]:
             if self.reassociate or not element_of(statement.value.type).is_float:
                 _reassociate(op, statement, known)

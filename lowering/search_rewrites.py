@@ -1,8 +1,8 @@
 """`search-rewrites`: choose structural rewrites by what they cost.
 
-Enters: the `graph` dialect without softmax, simplified. Leaves: the same functions with the rewrites
-of `lowering/structural/` that the cost model finds worth their while, for the sizes of sets and
-the numbers of distinct tuples that are known (`cardinalities`), or usual ones.
+Enters: the `graph` dialect without softmax, simplified. Leaves: the same functions with those
+rewrites of `lowering/structural/` that the cost model finds worth their while, for the sizes of
+sets and the numbers of distinct tuples that are known (`cardinalities`), or usual ones.
 
     z[e, o] += h[e.src, i] * W[e.type, i, o]
     y[e.dst, o] += z[e, o]
@@ -26,10 +26,10 @@ from hectorite.ir.cost import CostModel
 from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.device import Device
 from hectorite.ir.devices import CPU
-from hectorite.ir.extents import Extents
 from hectorite.lowering.cardinalities import Cardinalities, parse_cardinalities
 from hectorite.lowering.lift_dataflow import lift
 from hectorite.lowering.lower_dataflow import lower
+from hectorite.lowering.options import Options
 from hectorite.lowering.search.descent import descend
 from hectorite.lowering.search.step import Rule
 from hectorite.lowering.search.workspace import Budget, Move, Workspace
@@ -54,6 +54,12 @@ class SearchRewrites(ModulePass):
     force: tuple[str, ...] = ()
     """Choices that are made before the search, as `STATEMENT:DETAIL`."""
 
+    @staticmethod
+    def of(options: Options) -> "SearchRewrites":
+        """The pass that does what a user chose."""
+        chosen = (options.cardinalities, options.forbid, options.force)
+        return SearchRewrites(options.reassociate, *chosen)
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         known = parse_cardinalities(self.cardinalities)
         for func in list(op.ops):
@@ -63,7 +69,7 @@ class SearchRewrites(ModulePass):
 
 @dataclass
 class Searched:
-    """The graph of a function before and after, and the moves between."""
+    """The graph of a function before and after the moves; before them, forced choices are made."""
 
     before: Dataflow
     after: Dataflow
@@ -79,14 +85,16 @@ def search(
     forbid: Collection[str] = (),
     force: Sequence[str] = (),
     device: Device = CPU,
+    fixed: Collection[str] = (),
 ) -> Searched:
-    """Rewrite one function of a module in place."""
-    flow = lift(func, schema_of(module), reassociate)
-    before = flow.copy()
+    """Rewrite one function of a module in place. `fixed` names arguments that are the same in every
+    call."""
+    flow = lift(func, schema_of(module), reassociate, fixed)
     extents = known.extents(flow.schema)
     model = CostModel(device, extents)
     chosen = forced(flow, structural_rules(extents, None), force) if force else frozenset[str]()
     rules = allowed(structural_rules(extents), forbid)
+    before = flow.copy()
     workspace = Workspace(flow, pinned(rules, chosen), model, Budget(BUDGET))
     descend(workspace)
     if workspace.moves or force:

@@ -28,7 +28,7 @@ from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.element import element_of
 from hectorite.ir.scalar import ScalarOp
 from hectorite.ir.space import Dim
-from hectorite.lowering.factor_through_maps import gains, parse_cardinality
+from hectorite.lowering.factor_through_maps import gains, known_sizes
 from hectorite.lowering.statement_body import (
     Body,
     hint,
@@ -51,10 +51,10 @@ class SplitContraction(ModulePass):
 
     reassociate: bool = True
     cardinalities: tuple[str, ...] = ()
-    """Known numbers of elements, as `SET=INTEGER`."""
+    """Known numbers of elements and of distinct tuples: `edge=1000`, `edge(src,type)=300`."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        known = dict(map(parse_cardinality, self.cardinalities))
+        known = known_sizes(self.cardinalities)
         for statement in [inner for inner in op.walk() if isinstance(inner, StatementOp)]:
             exact = not element_of(statement.value.type).is_float
             if statement.kind.data == "add" and (exact or self.reassociate):

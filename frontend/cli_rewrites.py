@@ -1,0 +1,38 @@
+"""The options of `run` and `emit` that say how rewrites are chosen.
+
+Enters: parsed arguments, and numbers of elements of bound data. Leaves: `Options`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+from hectorite.backends.binding import Binding
+from hectorite.backends.cardinalities import cardinalities
+from hectorite.frontend.console import working
+from hectorite.frontend.data_file import load_data
+from hectorite.frontend.inputs import bound_sets
+from hectorite.frontend.program import Facts
+from hectorite.lowering.options import Options
+
+
+def chosen_options(chosen: argparse.Namespace, known: tuple[str, ...] = ()) -> Options:
+    """What the arguments say."""
+    return Options(True, known, chosen.search, tuple(chosen.forbid), tuple(chosen.force))
+
+
+def known_of_data(
+    facts: Facts, data: str | None, sizes: Mapping[str, int], function: str | None
+) -> tuple[str, ...]:
+    """Numbers of elements of a data file; none without one."""
+    if data is None:
+        return ()
+    with working(f"reading {data}") as progress:
+        loaded = load_data(data, progress)
+    binding = Binding(facts.schema, bound_sets(facts.schema, loaded, dict(sizes)))
+    names = list(facts.counted) if function is None else [function]
+    found = dict[str, None]()
+    for name in names:
+        found |= dict.fromkeys(cardinalities(binding, facts.counted.get(name, ())))
+    return tuple(found)

@@ -1,0 +1,30 @@
+"""What a user may choose about the rewrites of the graph level. Needs no IR, so that a program from
+the cache starts at once."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """`reassociate` allows floats to be added in another order; `cardinalities` are known numbers
+    of elements (`lowering/cardinalities.py` says how they are written), which decide where work is
+    done. With `search` the structural rewrites are those that the cost model finds cheapest;
+    `forbid` names rules and families that it may not use, `force` choices for single statements,
+    as `STATEMENT:DETAIL`, and both imply it."""
+
+    reassociate: bool = True
+    cardinalities: tuple[str, ...] = ()
+    search: bool = False
+    forbid: tuple[str, ...] = ()
+    force: tuple[str, ...] = ()
+
+    @property
+    def searches(self) -> bool:
+        """Whether rewrites are chosen by cost."""
+        return self.search or bool(self.forbid) or bool(self.force)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What compiled code depends on, for the cache."""
+        chosen = (self.search, self.forbid, self.force) if self.searches else ()
+        return (f"reassociate {self.reassociate}", repr(self.cardinalities), repr(chosen))
