@@ -15,6 +15,7 @@ Element types are given by name. Equal formulas compare equal and hash alike.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import access_text
@@ -28,6 +29,13 @@ class Read:
 
     slot: int
     access: Access | None
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.slot, self.access))
 
     def __str__(self) -> str:
         return f"#{self.slot}{'' if self.access is None else access_text(self.access)}"
@@ -72,6 +80,13 @@ class Apply:
 
     function: str
     arguments: "tuple[Formula, ...]"
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.function, self.arguments))
 
     def __str__(self) -> str:
         return f"{self.function}({', '.join(map(str, self.arguments))})"

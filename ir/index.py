@@ -14,7 +14,8 @@ the same names compare equal. The text is that of the language, except that size
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 Factors = tuple[str, ...]
 """Names of sizes that multiply a term."""
@@ -39,7 +40,7 @@ class Term:
     path: Path | None
     sizes: Factors = ()
 
-    @property
+    @cached_property
     def key(self) -> tuple[bool, str, Factors]:
         return (self.path is None, str(self.path), self.sizes)
 
@@ -65,7 +66,7 @@ class IndexExpr:
     @staticmethod
     def of(variable: str, *fields: str) -> "IndexExpr":
         """The expression that is one path."""
-        return IndexExpr((Term(1, Path(variable, tuple(fields))),))
+        return _of(variable, fields)
 
     @staticmethod
     def make(
@@ -74,17 +75,24 @@ class IndexExpr:
         """Canonical expression: like terms merged, zero terms dropped, paths before sizes."""
         merged: dict[tuple[bool, str, Factors], Term] = {}
         for term in terms:
-            term = replace(term, sizes=tuple(sorted(term.sizes)))
+            term = Term(term.coefficient, term.path, tuple(sorted(term.sizes)))
             if term.path is None and not term.sizes:
                 constant += term.coefficient
                 continue
             old = merged.get(term.key)
             total = term.coefficient + (old.coefficient if old else 0)
-            merged[term.key] = replace(term, coefficient=total)
+            merged[term.key] = Term(total, term.path, term.sizes)
         kept = sorted((t for t in merged.values() if t.coefficient), key=lambda t: t.key)
         return IndexExpr(tuple(kept), constant, division)
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.terms, self.constant, self.division))
+
+    @cached_property
     def path(self) -> Path | None:
         """The path, if the expression is nothing but one path."""
         if len(self.terms) == 1 and not self.constant and self.division is None:
@@ -93,17 +101,17 @@ class IndexExpr:
                 return term.path
         return None
 
-    @property
+    @cached_property
     def variable(self) -> str | None:
         """The index variable, if the expression is nothing but one plain variable."""
         path = self.path
         return path.variable if path is not None and not path.fields else None
 
-    @property
+    @cached_property
     def paths(self) -> tuple[Path, ...]:
         return tuple(term.path for term in self.terms if term.path is not None)
 
-    @property
+    @cached_property
     def variables(self) -> tuple[str, ...]:
         """Names of the index variables, each once, in order."""
         return tuple(dict.fromkeys(path.variable for path in self.paths))
@@ -181,3 +189,8 @@ class IndexExpr:
         divisor = f"@{divisor}" if isinstance(divisor, str) else divisor
         compound = len(self.terms) + bool(self.constant) > 1 or text.startswith("-")
         return f"({text}) {operator} {divisor}" if compound else f"{text} {operator} {divisor}"
+
+
+@cache
+def _of(variable: str, fields: tuple[str, ...]) -> IndexExpr:
+    return IndexExpr((Term(1, Path(variable, fields)),))

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from hectorite.ir.formula import (
     Access,
@@ -151,6 +151,20 @@ def form(
     `init` says that the operand after the highest slot of the body is the tensor to start from;
     it stays last. Variables of `dims` that occur nowhere are kept: they count.
     """
+    return _form(kind, tuple(left), tuple(dims.items()), shape, body, init, note)
+
+
+@cache
+def _form(
+    kind: str,
+    left: Access,
+    over: Dims,
+    shape: Shape,
+    body: Formula,
+    init: bool,
+    note: object,
+) -> tuple[Form, tuple[int, ...], tuple[str, ...]]:
+    dims = dict(over)
     order = dict.fromkeys(name for index in left for name in index.variables)
     order |= dict.fromkeys(variables(body))
     idle = sorted((name for name in dims if name not in order), key=lambda n: str(dims[n]))

@@ -113,6 +113,18 @@ def test_a_statement_moves_back_to_where_it_is_read():
     assert any("+= h[e.src, i] * W[e.type, i, o]" in line for line in case.lines())
 
 
+def test_a_sum_over_edges_comes_after_a_product():
+    case = Case(
+        module_of(
+            "def f(x: f32[node, I], w: f32[edge], W: f32[I, O]) -> f32[node, O] {\n"
+            "  a[e.dst, i] += x[e.src, i] * w[e]\n"
+            "  y[n, o] += a[n, i] * W[i, o]\n  return y\n}"
+        )
+    )
+    case.apply("contract-first", "order=x W").agrees()
+    assert "y_x_W_src[u, o] += x[u, i] * W[i, o]" in "\n".join(case.lines())
+
+
 def test_paths_may_be_cut_short():
     case = Case(
         module_of(
