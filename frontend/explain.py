@@ -2,8 +2,8 @@
 
 Enters: a program, data or sizes, a device. Leaves: an `Explanation`: each rewrite with its place
 and the predicted cost before and after it, what was refused, and measured times if they are asked
-for. Steps that were written down can be taken again (`replay`), and the first of them after which the
-function no longer means the same can be found (`first_wrong_step`).
+for. Steps that were written down can be taken again (`replay`), and the first of them after which
+the function no longer means the same can be found (`first_wrong_step`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from hectorite.lowering.search.portfolio import BUDGET, optimise, outcome_of, re
 from hectorite.lowering.search.replay import Places, redo
 from hectorite.lowering.search.step import Match, Outcome, Rule
 from hectorite.lowering.search.workspace import Budget, Move, Workspace
-from hectorite.lowering.search_rewrites import search
+from hectorite.lowering.search_rewrites import allowed, search
 from hectorite.lowering.specialize_sizes import specialize
 from hectorite.lowering.structural import structural_rules
 
@@ -104,6 +104,7 @@ def explain(question: Question) -> Answer:
     """Search as the compiler does, and keep the steps."""
     module, flow, model = _start(question)
     rules = _rules(question, model)
+    allowed(rules, question.forbid)
     if question.thorough:
         if question.force:
             raise fail("choices cannot be forced on a thorough search", hint="use --forbid")

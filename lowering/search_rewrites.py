@@ -26,6 +26,7 @@ from hectorite.ir.cost import CostModel
 from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.device import Device
 from hectorite.ir.devices import CPU
+from hectorite.ir.diagnostics import did_you_mean, fail
 from hectorite.lowering.cardinalities import Cardinalities, parse_cardinalities
 from hectorite.lowering.lift_dataflow import lift
 from hectorite.lowering.lower_dataflow import lower
@@ -103,5 +104,16 @@ def search(
 
 
 def allowed(rules: Sequence[Rule], forbid: Collection[str]) -> list[Rule]:
-    """The rules that are not forbidden by name or family."""
+    """The rules that are not forbidden by name or family. Raises `HectoriteError` for a name that
+    no rule has."""
+    names = {name for rule in rules for name in (rule.name, rule.family)}
+    if not names.issuperset(forbid):
+        from hectorite.lowering.rules.catalogue import rules as laws
+
+        names |= {name for law in laws() for name in (law.name, law.family)}
+    for name in forbid:
+        if name not in names:
+            expected = f"a rule or a family, such as {', '.join(sorted(names)[:8])}"
+            hint = did_you_mean(name, sorted(names)) or "`hectorite rules list` tells them"
+            raise fail(f"there is no rule `{name}` to forbid", expected=expected, hint=hint)
     return [r for r in rules if r.name not in forbid and r.family not in forbid]

@@ -173,6 +173,7 @@ def test_without_data_sizes_are_estimates(files, capsys):
     ("arguments", "message"),
     [
         (["--device", "h2000"], "there is no device `h2000`"),
+        (["--forbid", "factor-through-maps"], "there is no rule `factor-through-maps`"),
         (["--fixed", "V"], "`f` has no parameter `V`"),
         (["--force", "q:domain=x"], "there is no statement `q`"),
     ],
