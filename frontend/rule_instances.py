@@ -32,6 +32,7 @@ from hectorite.lowering.rules.term import (
     Term,
     View,
     children,
+    scalable,
     walk,
 )
 
@@ -289,7 +290,7 @@ class _Drawing:
             sizes=dict(self.groups),
             root=Root(tuple(index for index, _ in self.left), shape),
         )
-        if any(s.function == "mul" for s in self.statements) and self.random.random() < 0.3:
+        if scalable(self.law) and self.random.random() < 0.3:
             binding.constants = (Constant(3, self.element),)
         if self.law.many:
             for number in range(self.count):

@@ -29,6 +29,7 @@ from hectorite.lowering.rules.term import (
     Term,
     Total,
     View,
+    scalable,
     walk,
 )
 from hectorite.lowering.search.step import Match
@@ -42,6 +43,7 @@ class LawRule:
         statements = [part for part in walk(law.source) if isinstance(part, Statement)]
         self._sights = {statement: Sight(law, statement) for statement in statements}
         self._first = self._sights[statements[0]]
+        self._scalable = scalable(law)
 
     @property
     def name(self) -> str:
@@ -149,6 +151,8 @@ class LawRule:
         start: Binding,
     ) -> Iterator[Binding]:
         """Bindings that extend one by a statement, whose variables are called `names` there."""
+        if split.function.constants and self._loses_constants(statement):
+            return
         binding = start.copy()
         for name, dim in split.dims.items():
             binding.dims.setdefault(names[name], dim)
@@ -168,6 +172,9 @@ class LawRule:
             )
             found = [more for b in found for more in self._argument(flow, argument, values, b)]
         yield from found
+
+    def _loses_constants(self, statement: Statement) -> bool:
+        return statement.function == "mul" and statement not in self._scalable
 
     def _argument(
         self, flow: Dataflow, term: Term, values: tuple[Value, ...], binding: Binding
@@ -273,6 +280,8 @@ class LawRule:
             root=Root(first.left, shape, name),
         )
         statement = self._first.statement
+        if first.function.constants and self._loses_constants(statement):
+            return None
         binding.functions[statement.function] = first.function
         varying = [f"{letter}0" for letter in self._first.singles]
         for member, split in group.members:

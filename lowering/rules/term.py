@@ -252,6 +252,24 @@ def letters_of(term: Term) -> frozenset[str]:
     return (letters_of(term.term) | extra) - ({term.letter} if isinstance(term, Pick) else set())
 
 
+def scalable(law: Law) -> frozenset[Statement]:
+    """Products of the source that may have a constant factor: it goes to the outermost product of
+    the target."""
+
+    def outermost(term: Term) -> Statement | None:
+        while not isinstance(term, Statement | Tensor):
+            term = term.term
+        return term if isinstance(term, Statement) and term.function.lstrip("-~") == "mul" else None
+
+    found, waiting = set[Statement](), [outermost(law.source)]
+    while waiting:
+        here = waiting.pop()
+        if here is not None and here not in found:
+            found.add(here)
+            waiting += [outermost(a) for a in here.arguments if isinstance(a, Statement)]
+    return frozenset(found) if outermost(law.target) is not None else frozenset()
+
+
 def interchangeable(law: Law, one: Tensor, other: Tensor) -> bool:
     """Whether a rule stays the same when two of its tensors change their names."""
 
