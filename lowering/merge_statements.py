@@ -24,7 +24,8 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.traits import Commutative
-from xdsl.transforms.common_subexpression_elimination import cse
+from xdsl.transforms.common_subexpression_elimination import CSEDriver
+from xdsl.transforms.dead_code_elimination import is_trivially_dead
 
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.ir.schedule import ATTRIBUTE
@@ -42,9 +43,19 @@ class MergeStatements(ModulePass):
         merged = True
         while merged:
             # Merged statements leave equal reads behind, which may make more statements alike.
-            cse(op)
+            _Bodies().simplify(op)
             found = [_merge(func) for func in op.ops if isinstance(func, FuncOp)]
             merged = any(found)
+
+
+class _Bodies(CSEDriver):
+    """Equal operations, those inside of statements among them, but not statements: xDSL would
+    compare each with all others of its type, while `_merge` knows them by their spelling."""
+
+    def _simplify_operation(self, op: Operation) -> None:
+        if isinstance(op, StatementOp) and not is_trivially_dead(op):
+            return
+        super()._simplify_operation(op)
 
 
 def _merge(func: FuncOp) -> bool:
