@@ -48,6 +48,7 @@ PASSES = {
     "split-fixed": ("hectorite.lowering.split_fixed", "SplitFixed"),
     "split-sum": ("hectorite.lowering.split_sum", "SplitSum"),
     "stage-products": ("hectorite.lowering.stage_products", "StageProducts"),
+    "superoptimise": ("hectorite.lowering.superoptimise", "Superoptimise"),
     "unroll-gathers": ("hectorite.lowering.unroll_gathers", "UnrollGathers"),
     "widen-accumulators": ("hectorite.lowering.widen_accumulators", "WidenAccumulators"),
 }

@@ -26,11 +26,11 @@ from hectorite.lowering.search.replay import Places, carry_over, redo, renumbere
 from hectorite.lowering.search.step import Costs, Outcome, Refusal, Rule, Step
 from hectorite.lowering.search.workspace import Budget, Move, Workspace
 
-BUDGET = 8_000
-REGION = 1_000
+BUDGET = 3_000
+REGION = 400
 """Matches that may be tried in one region."""
 ALPHAS = (Fraction(105, 100), Fraction(12, 10))
-POPS = 40
+POPS = 25
 """Graphs that each best-first search takes."""
 SMALL = 1_000
 """Nodes of a graph in which families are delayed as a whole, not only in regions."""
