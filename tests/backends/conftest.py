@@ -10,12 +10,16 @@ from xdsl.parser import Parser
 
 from hectorite.backends.binding import Binding
 from hectorite.backends.cpu import CpuExecutable, build
+from hectorite.backends.cuda import CudaExecutable
+from hectorite.backends.cuda import build as build_cuda
+from hectorite.backends.cuda_driver import device
 from hectorite.backends.ptx_device import PtxExecutable
 from hectorite.backends.ptx_device import build as build_ptx
 from hectorite.backends.ptx_module import to_ptx_text
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.dialects.tile import KernelOp
+from hectorite.frontend.targets import default_target
 from hectorite.ir.target import target
 
 
@@ -74,8 +78,10 @@ def ptx_of(text: str, threads: int) -> str:
 
 
 @cache
-def executed(text: str, threads: int) -> PtxExecutable:
-    """The same as an executable."""
+def executed(text: str, threads: int) -> PtxExecutable | CudaExecutable:
+    """The same as an executable: on a GPU with `--target cuda`, else of the executor."""
+    if default_target().startswith("cuda"):
+        return build_cuda(ptx_of(text, threads), device())
     return build_ptx(ptx_of(text, threads))
 
 

@@ -30,8 +30,8 @@ enum {
 #define BYTES_MOST (1ull << 33)
 
 typedef int (*Load)(const char *text, char *log, size_t size);
-typedef int (*Launch)(const char *text, const char *kernel, unsigned grid, unsigned block,
-                      unsigned shared, void **parameters);
+typedef int (*Launch)(const char *text, const char *kernel, unsigned sizes[6], unsigned shared,
+                      void **parameters);
 typedef int (*Count)(const char *text, const char *kernel);
 static Load load_text;
 static Launch launch_kernel;
@@ -81,7 +81,7 @@ typedef struct Work {
   enum { FILL, READ, MOVE, RUN, FREE, STAMP } kind;
   uint64_t to, from, size;
   Function *function;
-  unsigned grid, block, shared;
+  unsigned sizes[6], shared;  /* of the grid in blocks, of a block in threads */
   uint64_t *words;
   int count;
   struct Work *next;
@@ -126,7 +126,7 @@ static void run(Work *each) {
   void *places[256];
   for (int i = 0; i < each->count; i++) places[i] = &each->words[i];
   Function *f = each->function;
-  if (launch_kernel(f->text, f->name, each->grid, each->block, each->shared, places))
+  if (launch_kernel(f->text, f->name, each->sizes, each->shared, places))
     failed = ILLEGAL_ADDRESS;
 }
 
@@ -365,10 +365,13 @@ Status cuLaunchKernel(void *function, unsigned grid, unsigned grid_y, unsigned g
                       void *stream, void **parameters, void **extra) {
   NEEDS_CONTEXT;
   Function *f = function;
-  if (!grid || !block || block > 1024 || grid_y * grid_z * block_y * block_z != 1)
-    return INVALID_VALUE;
+  unsigned sizes[6] = {grid, grid_y, grid_z, block, block_y, block_z};
+  for (int i = 0; i < 6; i++)
+    if (!sizes[i]) return INVALID_VALUE;
+  if (block * block_y * block_z > 1024) return INVALID_VALUE;
   Work *made = work(RUN);
-  made->function = f, made->grid = grid, made->block = block, made->shared = shared;
+  memcpy(made->sizes, sizes, sizeof sizes);
+  made->function = f, made->shared = shared;
   made->count = parameter_count(f->text, f->name);
   made->words = malloc(8 * made->count + 8);
   for (int i = 0; i < made->count; i++) memcpy(&made->words[i], parameters[i], 8);

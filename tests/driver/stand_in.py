@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 SOURCE = Path(__file__).with_name("stand_in.c")
 ROOT = Path(__file__).parents[2]
 COMPILER = shutil.which("cc") or shutil.which("gcc")
@@ -64,7 +66,12 @@ def run(folder: Path, code: str, **given: str) -> subprocess.CompletedProcess[st
 
 _LOAD = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
 _LAUNCH = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, *(ctypes.c_uint,) * 3, ctypes.c_void_p
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.POINTER(ctypes.c_uint),
+    ctypes.c_uint,
+    ctypes.c_void_p,
 )
 _COUNT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p)
 _KEPT: list[Any] = []
@@ -113,26 +120,26 @@ def _parameter_count(text: bytes, kernel: bytes) -> int:
     return -1
 
 
-def _launch(
-    text: bytes, name: bytes, grid: int, block: int, shared: int, places: int | None
-) -> int:
+def _launch(text: bytes, name: bytes, given: Any, shared: int, places: int | None) -> int:
     """Run a kernel; what it does wrong goes to the error stream, as on no real device."""
     from hectorite.backends.ptx_jit import Allocation, Geometry
     from hectorite.ir.diagnostics import HectoriteError
 
     assert places is not None
+    table = (_Allocation * _KEPT[0].stand_in_allocations(None, 0))()
+    _KEPT[0].stand_in_allocations(table, len(table))
+    known = [Allocation(each.address, each.size) for each in table]
+    geometry = Geometry(tuple(given[:3]), tuple(given[3:6]), shared)
     kernel = _kernel(text.decode(), name.decode())
+    if kernel is None:
+        return _lockstep(text.decode(), name.decode(), geometry, places, known)
     pointers = (ctypes.c_void_p * len(kernel.parameter_order)).from_address(places)
     sizes, offsets = kernel.parameters.sizes, kernel.parameters.offsets
     parameters = bytearray(kernel.parameters.end)
     for parameter, pointer in zip(kernel.parameter_order, pointers, strict=True):
         start, size = offsets[parameter], sizes[parameter]
         parameters[start : start + size] = ctypes.string_at(pointer, size)
-    table = (_Allocation * _KEPT[0].stand_in_allocations(None, 0))()
-    _KEPT[0].stand_in_allocations(table, len(table))
-    known = [Allocation(each.address, each.size) for each in table]
     try:
-        geometry = Geometry((grid, 1, 1), (block, 1, 1), shared)
         kernel.launch(geometry, bytes(parameters), known)
         return 0
     except HectoriteError as error:
@@ -149,7 +156,40 @@ def _module(text: str) -> Any:
 
 @cache
 def _kernel(text: str, name: str) -> Any:
+    """Machine code of a kernel, None where an instruction has none."""
     from hectorite.backends.ptx_jit import compile_kernel
-    from hectorite.ir.diagnostics import Source
+    from hectorite.ir.diagnostics import HectoriteError, Source
 
-    return compile_kernel(_module(text), name, Source("<ptx>", text))
+    try:
+        return compile_kernel(_module(text), name, Source("<ptx>", text))
+    except HectoriteError:
+        return None
+
+
+def _lockstep(text: str, name: str, geometry: Any, places: int, known: list[Any]) -> int:
+    """Run a kernel without machine code, each of whose tensors is an allocation of its own."""
+    from hectorite.backends.ptx_machine import Launch, execute
+    from hectorite.ir.diagnostics import HectoriteError
+
+    (entry,) = [entry for entry in _module(text).entries if entry.name == name]
+    pointers = (ctypes.c_void_p * len(entry.parameters)).from_address(places)
+    memory = {each.address: each.size for each in known}
+    arguments: list[Any] = []
+    for parameter, pointer in zip(entry.parameters, pointers, strict=True):
+        size = int(parameter.type[1:]) // 8
+        dtype = parameter.type[0].replace("b", "u") + str(size)
+        number = np.frombuffer(ctypes.string_at(pointer, size), dtype)[0]
+        if int(number) in memory:
+            buffer = (ctypes.c_uint8 * memory[int(number)]).from_address(int(number))
+            arguments.append(np.frombuffer(buffer, np.uint8))
+        else:
+            arguments.append(number)
+    try:
+        launch = Launch(
+            _module(text), name, geometry.grid, geometry.block, arguments, geometry.shared
+        )
+        execute(launch)
+        return 0
+    except HectoriteError as error:
+        print(error, file=sys.stderr)
+        return 1

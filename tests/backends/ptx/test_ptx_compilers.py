@@ -20,6 +20,7 @@ from hectorite.backends.ptx_machine import Launch, execute
 from hectorite.backends.ptx_watch import Checks
 from hectorite.ir.diagnostics import Source
 from hectorite.ir.ptx_parse import parse_ptx
+from tests.driver import on_device
 
 CUDA = Path(__file__).parents[2] / "cuda"
 SCHEDULES = ["lockstep", "sequential", "reversed"]
@@ -35,10 +36,17 @@ def compiled(name: str, *options: str) -> str:
 
 
 def run(name, grid, block, arguments, schedule="lockstep", checks=True, text=None, **options):
+    """What the executor reports; with `--target cuda` arrays hold what the device makes of them."""
     text = text or compiled(name)
     source = Source(f"{name}.ptx", text)
     launch = Launch(parse_ptx(text, source.name), name, grid, block, arguments, source=source)
-    return execute(launch, schedule, Checks() if checks else None, **options)
+    before = [value.copy() if isinstance(value, np.ndarray) else value for value in arguments]
+    report = execute(launch, schedule, Checks() if checks else None, **options)
+    if report.is_clean and on_device.run(text, name, grid, block, before):
+        for value, made in zip(arguments, before, strict=True):
+            if isinstance(value, np.ndarray):
+                value[...] = made
+    return report
 
 
 @needs_nvcc

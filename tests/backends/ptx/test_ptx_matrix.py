@@ -9,12 +9,19 @@ import pytest
 from hectorite.backends.ptx_fragments import ELEMENT_BITS
 from hectorite.backends.ptx_machine import Launch, execute
 from hectorite.ir.ptx_parse import parse_ptx
+from tests.driver import on_device
 
 RNG = np.random.default_rng(0)
 HEAD = ".version 8.7\n.target sm_90a\n.address_size 64\n"
 FLOATS = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "tf32": np.float32, "f64": np.float64,
           "e4m3": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2}  # fmt: skip
 RANGES = {"s8": (-128, 128), "u8": (0, 256), "s4": (-8, 8), "u4": (0, 16), "b1": (0, 2)}
+
+
+def run(text, threads, arguments):
+    """One block of the kernel `k`: on the device with `--target cuda`, else executed."""
+    if not on_device.run(text, "k", (1,), (threads,), arguments):
+        execute(Launch(parse_ptx(text), "k", (1,), (threads,), arguments))
 
 
 def random_matrix(rows, columns, type):
@@ -73,7 +80,7 @@ def run_mma(mnemonic, a, b, c, result, extra="", e=None):
     text = (f"{HEAD}.entry k(.param .u64 p0, .param .u64 p1, .param .u64 p2, .param .u64 p3)\n{{\n"
             + "\n".join(lines) + "\nret;\n}\n")  # fmt: skip
     metadata = np.zeros(32, "u4") if e is None else e
-    execute(Launch(parse_ptx(text), "k", (1,), (32,), [a, b, values, metadata]))
+    run(text, 32, [a, b, values, metadata])
     return values
 
 
@@ -200,7 +207,7 @@ def test_ldmatrix_and_stmatrix(count, trans):
     """  # fmt: skip
     tiles = RNG.integers(0, 2**16, (4, 8, 8)).astype("u2")
     out, back = np.zeros((32, count), "u4"), np.zeros((4, 8, 8), "u2")
-    execute(Launch(parse_ptx(text), "k", (1,), (32,), [tiles, out, back]))
+    run(text, 32, [tiles, out, back])
     for matrix in range(count):
         tile = tiles[matrix].T if trans else tiles[matrix]
         want = np.ascontiguousarray(tile).view("u4").reshape(32)
@@ -276,7 +283,7 @@ LOOP: cvt.u64.u32 %p1, %r2; add.s64 %p1, %p0, %p1; ld.global.u8 %r3, [%p1];
     ld.param.u64 %p2, [q]; mad.wide.u32 %p2, %r0, {2 * n}, %p2;
     """
     text += "\n".join(f"st.global.b32 [%p2+{4 * i}], %c{i};" for i in range(n // 2)) + "ret; }"
-    execute(Launch(parse_ptx(text), "k", (1,), (128,), [data, out, *map(np.uint64, descriptors)]))
+    run(text, 128, [data, out, *map(np.uint64, descriptors)])
     want = 2 * (left @ right)
     for thread in range(128):
         warp, lane = divmod(thread, 32)
