@@ -281,12 +281,14 @@ def kendall(pairs: Sequence[tuple[float, float]]) -> float:
 
 
 def _within(groups: Any) -> float:
-    """Agreement over pairs inside of groups that are at least 5 % apart."""
+    """Agreement over pairs inside of groups that are at least 5 % apart; of those with one
+    prediction, which are the same statements, none."""
     agree = count = 0
     for rows in groups:
         for i, one in enumerate(rows):
             for other in rows[:i]:
-                if abs(log(one.measured / other.measured)) < 0.05:
+                near = abs(log(one.measured / other.measured)) < 0.05
+                if near or one.predicted == other.predicted:
                     continue
                 count += 1
                 up = (one.predicted > other.predicted) - (one.predicted < other.predicted)

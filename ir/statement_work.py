@@ -33,6 +33,9 @@ LANES = 8.0
 STRIP = 64
 """Columns that a CPU does together."""
 
+REMAINDER = 0.5
+"""Steps of a visit that a vector beyond the first ones takes."""
+
 RAGGED, PACKED_ROWS = 16, 32
 """A CPU packs weights with more columns than this, if they are no power of two, for products of at
 least so many rows."""
@@ -196,7 +199,7 @@ class _Counting:
         points = self.points(names)
         heavy = TRANSCENDENTAL.get(part.function)
         if heavy is not None:
-            self._count(work, "transcendental", points, heavy)
+            self._count(work, "transcendental", points, heavy * self._emptiness(names))
             return
         each = SLOW.get(part.function, 1.0)
         amount = max(1, len(part.arguments) - 1) * each
@@ -213,6 +216,14 @@ class _Counting:
         if not ELEMENTS[element].is_float:
             return "int"
         return "fma_f64" if element == "f64" else "fma_f32"
+
+    def _emptiness(self, names: Sequence[str]) -> float:
+        """How many times more lanes a CPU computes than there are values."""
+        if self.gpu or not names or any(self._is_wide(name) for name in names):
+            return 1.0
+        sizes = [self.form.extents[name] for name in names]
+        fixed = [self.extents.of(dim) for dim in sizes if dim not in self.schema.sets]
+        return 2.0 * LANES / max(1.0, fixed[-1] if fixed else 1.0)
 
     def _is_wide(self, name: str) -> bool:
         """Whether a variable may lie in lanes: one of fixed extent, or one that is the only one."""
@@ -310,7 +321,8 @@ class _Counting:
         if visit is None:
             return
         elements = self.extents.of(visit[0])
-        work.elements, work.rows = elements * (1.0 + self._remainders()), work.tasks
+        work.elements = elements * (1.0 + REMAINDER * self._remainders())
+        work.rows = work.tasks
         if self.gpu:
             # A row that has much more than its share is split, and its parts are added together.
             share = work.elements / 1024.0
