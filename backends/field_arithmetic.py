@@ -21,6 +21,7 @@ import numpy as np
 
 from hectorite.backends.reference_arithmetic import Arithmetic, Axes, Fold, Lanes, identity
 from hectorite.ir.element import ElementType
+from hectorite.ir.rounding import nearest
 from hectorite.ir.scalar import Array
 from hectorite.ir.scalar import apply as apply_exactly
 
@@ -61,7 +62,7 @@ class FieldArithmetic(Arithmetic):
     def constant(self, number: float | int, element: ElementType) -> Lanes:
         if not element.is_float:
             return super().constant(number, element)
-        number = float(number)
+        number = float(nearest(number, element))
         if number != number or number in (float("inf"), float("-inf")):
             return (np.asarray(self._infinite[-1 if number < 0 else 1], np.int64),)
         exact = Fraction(number)
