@@ -144,6 +144,8 @@ def _copy(code: Code, at: Instruction, copies: AsyncCopies) -> Step:
     if not isinstance(size_operand, Immediate):
         raise code.error("the size of `cp.async` must be a number")
     size = int(size_operand.value)
+    if size not in ((16,) if "cg" in at.suffix else (4, 8, 16)):
+        raise code.error(f"`{at.mnemonic}` cannot copy {size} bytes")
     if any(part.endswith("cache_hint") for part in at.suffix):
         rest = rest[:-1]
     to = Access(code, at, at.operands[0], "shared", size, "async")

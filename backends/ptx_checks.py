@@ -50,6 +50,7 @@ class Checker(Watch):
         self.granule = smallest_access(code.function)
         self.fresh = unwritten_registers(code.function) if checks.uninitialized else frozenset()
         self.known = {name: np.zeros(code.lanes, bool) for name in self.fresh}
+        self.local_written = np.zeros(len(code.local), bool)
         cells = len(code.shared) // self.granule
         self.writer = np.empty(cells, np.int32)
         self.written_at = np.empty(cells, np.int32)
@@ -70,6 +71,7 @@ class Checker(Watch):
     def begin(self) -> None:
         for known in self.known.values():
             known[:] = False
+        self.local_written[:] = False
         self.writer[:] = -1
         self.written_at[:] = 0
         self.by_atomic[:] = False
@@ -125,6 +127,23 @@ class Checker(Watch):
                 self.global_access(at, places, width, kind)
             if self.checks.traffic:
                 self.global_traffic(at, places, width)
+        elif places.space == "local" and self.checks.uninitialized:
+            self.local_access(at, places, width, kind)
+
+    def local_access(self, at: Instruction, places: Places, width: int, kind: str) -> None:
+        """Reads of local memory of which a thread wrote no byte: what is copied as a whole may have
+        gaps between its members."""
+        bytes = places.offsets[:, None] + np.arange(width)
+        if kind != "write":
+            fresh = ~self.local_written[bytes].any(axis=1)
+            if fresh.any():
+                self.record(
+                    "uninitialized", at,
+                    f"`{at.mnemonic}` reads local memory that was never written",
+                    int(np.count_nonzero(fresh)),
+                )  # fmt: skip
+        if kind != "read":
+            self.local_written[bytes] = True
 
     def global_access(self, at: Instruction, places: Places, width: int, kind: str) -> None:
         """Reads of allocations that nobody wrote."""

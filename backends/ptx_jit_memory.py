@@ -191,6 +191,8 @@ def copy(step: Step, instruction: Instruction) -> None:
         return
     target, source, size = instruction.operands[:3]
     assert isinstance(size, Immediate) and isinstance(size.value, int)
+    if size.value not in ((16,) if "cg" in suffix else (4, 8, 16)):
+        raise step.wrong(instruction, f"{size.value} bytes")
     place = step.pointer(target, "shared", size.value, size.value)
     given = instruction.operands[3] if len(instruction.operands) > 3 else None
     wide = given is not None and "L2::cache_hint" in suffix and len(instruction.operands) == 4

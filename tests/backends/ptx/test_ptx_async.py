@@ -151,3 +151,10 @@ def test_tensor_maps_are_refused():
             "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
             "[%r2], [%p1, {%r1, %r1}], [%r9];", np.zeros(4), np.zeros(4),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("cache", "size"), [("cg", 12), ("cg", 8), ("ca", 2)])
+def test_copies_have_the_sizes_that_there_are(cache, size):
+    a, b = np.zeros(1024, "u4"), np.zeros(1024, "u4")
+    with pytest.raises(HectoriteError, match=f"cannot copy {size} bytes"):
+        run(f"cp.async.{cache}.shared.global [%r3], [%p3], {size};", a, b)

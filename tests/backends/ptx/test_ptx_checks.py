@@ -200,3 +200,18 @@ def test_wide_accesses_take_several_cycles():
     report = run(text, checks=Checks.everything())[1]
     line = next(t for t in report.traffic if t.line == 11)
     assert (line.requests, line.taken, line.ideal) == (4, 16, 16)
+
+
+def test_reads_of_local_memory_that_nobody_wrote():
+    """A place that a thread wrote a byte of counts as written: values may have gaps."""
+    text = MIRROR.replace(
+        "ret;",
+        ".local .align 8 .b8 mine[32]; mov.u32 %r9, mine;\n"
+        "st.local.u32 [%r9+8], %r6; st.local.u8 [%r9+16], %r6; ld.local.u64 %p5, [%r9+8];\n"
+        "ld.local.u64 %p5, [%r9+16]; ld.local.u32 %r10, [%r9+8];\n"
+        "ld.local.u32 %r10, [%r9+12];\n"
+        "st.global.u32 [%p4], %r10; ret;",
+    )
+    finding = only(run(text)[1])
+    assert (finding.kind, finding.line, finding.count) == ("uninitialized", 18, 128)
+    assert "local memory" in finding.message
