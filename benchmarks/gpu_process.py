@@ -303,8 +303,8 @@ def failure(desk: Desk, error: Exception) -> str:
     if frames:
         said += f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
     error.__traceback__ = None  # its frames hold memory of the device
-    clean_up()
     try:
+        clean_up()
         synchronise(current_stream())
     except Exception as lost:
         raise Broken(said) from lost
