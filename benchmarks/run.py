@@ -1,10 +1,10 @@
 """Races hectorite against other runtimes on this machine: `python benchmarks/run.py SUITE`.
 
-Enters: a suite (rgnn, sparse, dense, compile, static, predict, all) and a folder of real graphs.
-Leaves: tables on the terminal and, with --json, the rows in a file. Exit code 1 when our own result
-was wrong or missing, 2 when the command line was. With `--target cuda` it races on a GPU
+Enters: a suite (rgnn, sparse, dense, compile, static, predict, rewrites, all) and a folder of real
+graphs. Leaves: tables on the terminal and, with --json, the rows in a file. Exit code 1 when our
+own result was wrong or missing, 2 when the command line was. With `--target cuda` it races on a GPU
 (`gpu.py`), and writes `benchmarks/results/DEVICE-DATE.json`. `predict` compares the cost model with
-measurements (`prediction.py`).
+measurements (`prediction.py`), `rewrites` the rewrites that are chosen with others (`rewrites.py`).
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ from benchmarks.prediction import predict  # noqa: E402
 from benchmarks.race import Arena, Entry  # noqa: E402
 from benchmarks.reference import expected  # noqa: E402
 from benchmarks.report import Row, rows_of, show_case, show_summary  # noqa: E402
+from benchmarks.rewrites import race_rewrites  # noqa: E402
 from benchmarks.static import compare  # noqa: E402
 
 
 def arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__.split("\n")[0])
-    parser.add_argument("suite", choices=[*SUITES, "compile", "static", "predict", "all"])
+    others = ["compile", "static", "predict", "rewrites", "all"]
+    parser.add_argument("suite", choices=[*SUITES, *others])
     parser.add_argument("--quick", action="store_true", help="small cases, few rounds: 1 to 2 min")
     parser.add_argument("--data-dir", type=Path, help="folder of real graphs, NAME.npz")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
@@ -107,9 +109,10 @@ def main(command_line: Sequence[str] | None = None) -> int:
         return race_on_gpu(chosen, cases_of(chosen))
     # A file or a pipe has no width of its own; the tables need about this much.
     screen = Console(width=None if sys.stdout.isatty() else 120)
-    if chosen.suite == "predict":
+    if chosen.suite in ("predict", "rewrites"):
         wanted_here = partial(matches, parts=chosen.only)
-        return predict(
+        measure_all = predict if chosen.suite == "predict" else race_rewrites
+        return measure_all(
             chosen.data_dir, chosen.quick, wanted_here, chosen.threads, screen, chosen.json
         )
     progress = Console(stderr=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
     from hectorite.backends.cpu import CpuExecutable
+    from hectorite.ir.device import Device
 
 Array = np.ndarray[Any, Any]
 TARGETS = ("cpu", "reference", "tile", "ptx", "cuda")
@@ -70,7 +71,19 @@ class Request:
     @property
     def options(self) -> Options:
         """What the rewrites go by."""
-        return Options(self.reassociate, self.known, self.search, self.forbid, self.force)
+        chosen = (self.search, self.forbid, self.force)
+        options = Options(self.reassociate, self.known, *chosen)
+        return replace(options, device=self._device()) if options.searches else options
+
+    def _device(self) -> Device | None:
+        """The device whose costs decide about rewrites: the GPU, or this computer."""
+        from hectorite.ir.devices import DEVICES
+
+        if self.gpu is not None:
+            return DEVICES["h200" if self.gpu >= "sm_90" else "a100"]
+        from hectorite.backends.host_device import host_device
+
+        return host_device()
 
 
 @dataclass

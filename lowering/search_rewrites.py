@@ -59,13 +59,30 @@ class SearchRewrites(ModulePass):
     def of(options: Options) -> "SearchRewrites":
         """The pass that does what a user chose."""
         chosen = (options.cardinalities, options.forbid, options.force)
-        return SearchRewrites(options.reassociate, *chosen)
+        if options.device is None:
+            return SearchRewrites(options.reassociate, *chosen)
+        return _OnDevice(options.reassociate, *chosen, options.device)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         known = parse_cardinalities(self.cardinalities)
         for func in list(op.ops):
             if isinstance(func, FuncOp):
-                search(op, func, known, self.reassociate, self.forbid, self.force)
+                chosen = (self.reassociate, self.forbid, self.force)
+                search(op, func, known, *chosen, self.costs)
+
+    @property
+    def costs(self) -> Device:
+        """The device whose costs decide."""
+        return CPU
+
+
+@dataclass(frozen=True)
+class _OnDevice(SearchRewrites):
+    device: Device = CPU
+
+    @property
+    def costs(self) -> Device:
+        return self.device
 
 
 @dataclass
