@@ -21,6 +21,7 @@ from hectorite.dialects.tile_async import (
     SPREAD_ROWS,
     CommitOp,
     CopyOp,
+    FinishOp,
     SharedOp,
     WaitOp,
 )
@@ -142,7 +143,7 @@ def async_handlers(steps: Steps) -> dict[type[Operation], Callable[[Any], Step]]
 
         return run
 
-    def convert(op: ConvertOp) -> Step:
+    def convert(op: ConvertOp | FinishOp) -> Step:
         (source,) = steps.of([op.input])
         output = steps.new(op.result)
 
@@ -158,6 +159,7 @@ def async_handlers(steps: Steps) -> dict[type[Operation], Callable[[Any], Step]]
         WaitOp: lambda op: lambda slots: state.of(slots[TASK]).wait(op.count),
         BarrierOp: lambda op: lambda slots: state.of(slots[TASK]).barrier(),
         ConvertOp: convert,
+        FinishOp: convert,
         AtOp: lambda op: lambda slots: None,
         **bulk_handlers(steps),
     }

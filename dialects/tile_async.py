@@ -7,6 +7,7 @@ one task, and copies into it that go on while the task computes.
                "shape" "[" m "," n "]" ":" tensor "," tensor
     commit ::= "tile.commit"                                       ends a group of copies
     wait   ::= "tile.wait" n                                       all but the last n groups are done
+    finish ::= "tile.finish" %v ":" type                           the tile, its products done
 
     tile.kernel @sum(%task: index, %x: !hec.tensor<f32[64, 8]>, %y: !hec.tensor<f32[8]>) {
       %zero = scalar.constant 0 : index
@@ -29,13 +30,22 @@ before a barrier. The interpreter reports all three.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
-from xdsl.dialects.builtin import DenseArrayBase, IndexType, IntegerAttr, UnitAttr, i64
+from xdsl.dialects.builtin import (
+    DenseArrayBase,
+    IndexType,
+    IntegerAttr,
+    UnitAttr,
+    VectorType,
+    i64,
+)
 from xdsl.ir import Operation, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
+    BaseAttr,
     IRDLOperation,
+    VarConstraint,
     irdl_op_definition,
     operand_def,
     opt_prop_def,
@@ -310,4 +320,23 @@ class WaitOp(IRDLOperation):
         printer.print_string(f" {self.count}")
 
 
-ASYNC_OPERATIONS: tuple[type[Operation], ...] = (SharedOp, CopyOp, CommitOp, WaitOp)
+@irdl_op_definition
+class FinishOp(IRDLOperation):
+    """A sum of products with the attribute `in_flight`, once the last of them is done. Such a
+    product may still be under way when the next operation begins; until this one, or the next but
+    one of them, it reads shared memory, and nothing but further products may use its result."""
+
+    name = "tile.finish"
+
+    TILE: ClassVar = VarConstraint("TILE", BaseAttr(VectorType))
+
+    input = operand_def(TILE)
+    result = result_def(TILE)
+    traits = traits_def(MemoryReadEffect())
+    assembly_format = "$input attr-dict `:` type($result)"
+
+    def __init__(self, value: SSAValue):
+        super().__init__(operands=[value], result_types=[value.type])
+
+
+ASYNC_OPERATIONS: tuple[type[Operation], ...] = (SharedOp, CopyOp, CommitOp, WaitOp, FinishOp)

@@ -31,7 +31,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from hectorite.dialects.tile import KernelOp, LanesOp, ProductOp, SplatOp
-from hectorite.dialects.tile_async import CopyOp
+from hectorite.dialects.tile_async import CopyOp, FinishOp
 from hectorite.dialects.tile_layout import LAYOUT, ConvertOp, LayoutAttr
 from hectorite.dialects.tile_memory import ElementAccess, LoadOp, StoreOp, shape_of
 from hectorite.ir.layout import Layout
@@ -151,7 +151,7 @@ class _Kernel:
                 if is_tile(operand):
                     yield number, rows_layout(op, self.threads)
             return
-        if op.name.startswith("tile.") and not isinstance(op, ConvertOp):
+        if op.name.startswith("tile.") and not isinstance(op, ConvertOp | FinishOp):
             for number, operand in enumerate(op.operands):
                 if is_tile(operand) and shape_of(operand.type) and op.name != "tile.reduce":
                     yield number, self.usual(operand)
@@ -230,6 +230,8 @@ class _Classes:
                 self.join(op.results[0], operand)
         elif isinstance(op, ProductOp) and op.init is not None:
             self.join(op.result, op.init)
+        elif isinstance(op, FinishOp):
+            self.join(op.result, op.input)
         elif isinstance(op, ForOp):
             inside = zip(op.body.block.args[1:], yielded(op.body.block), strict=True)
             for result, first, (argument, last) in zip(

@@ -7,6 +7,9 @@ the copies of iteration i + stages - 1, and the loads of later ones, whose resul
 Numbers of iterations past the end are not copied for; what is loaded for them is what the last
 iteration needs, so no access is one that the loop would not have made.
 
+A product by groups of warps need not be done when the next begins, if there are stages enough: the
+copies then go to the stage that was read by the last product but one, which has been waited for.
+
 Copies that go in bulk have a barrier object for each stage. Iteration i awaits phase i / stages,
 modulo 2, of the object of its stage; the loop carries it beside the stage.
 """
@@ -16,19 +19,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from xdsl.dialects.builtin import IntegerAttr
 from xdsl.dialects.scf import ForOp, IfOp, YieldOp
-from xdsl.ir import Block, Operation, Region, SSAValue
+from xdsl.ir import Block, BlockArgument, Operation, Region, SSAValue
 from xdsl.traits import is_side_effect_free
 
 from hectorite.dialects.tile import KernelOp, ProductOp
-from hectorite.dialects.tile_async import CommitOp, CopyOp, SharedOp, WaitOp
+from hectorite.dialects.tile_async import CommitOp, CopyOp, FinishOp, SharedOp, WaitOp
 from hectorite.dialects.tile_bulk import AwaitOp, BarrierObjectsOp, ExpectOp, ReleaseOp
 from hectorite.dialects.tile_layout import BarrierOp
 from hectorite.dialects.tile_memory import LoadOp, index
 from hectorite.ir.space import TensorType
 from hectorite.lowering.pipeline_plan import Plan
-from hectorite.lowering.stage_products import constant_value
+from hectorite.lowering.product_plan import uses_wgmma
+from hectorite.lowering.stage_products import IN_FLIGHT, constant_value
 from hectorite.lowering.tile_code import Code
+
+OVERLAP = 3
+"""With more stages, products of two iterations may overlap: copies still run two ahead."""
 
 Value = Callable[[SSAValue, int], SSAValue]
 
@@ -40,8 +48,11 @@ class Pipeline:
         self.plan, self.loop = plan, plan.loop
         self.entry = kernel.body.block
         self.stages = stages
-        self.lead = plan.leads(stages)
         self.copies = plan.copies if stages > 1 else []
+        self.overlapping = overlapping(plan, kernel.thread_count) if stages > OVERLAP else None
+        # So many iterations ahead copies go to the stage that was read last, or the one before.
+        self.distance = stages - (1 if self.overlapping is None else 2)
+        self.lead = plan.leads(self.distance + 1)
         self.bulk = [copy for copy in self.copies if copy in bulk]
         self.has_groups = len(self.bulk) < len(self.copies)
         self.objects: SSAValue | None = None
@@ -155,7 +166,7 @@ class Pipeline:
         def value_of(inner: SSAValue, iteration: int) -> SSAValue:
             return value(inner, iteration)
 
-        for iteration in range(self.stages - 1 if self.copies else 0):
+        for iteration in range(self.distance if self.copies else 0):
             place = code.constant(iteration)
 
             def copies(inner: Code, iteration: int = iteration, place: SSAValue = place) -> None:
@@ -178,7 +189,11 @@ class Pipeline:
             for iteration in range(self.nearest.get(load, 0), self.lead[load])
         ]
         stage = [code.constant(0)] * (bool(self.copies) + bool(self.bulk))
-        results = self._loop(code, last, [*self.loop.iter_args, *stage, *queues])
+        results = list(self._loop(code, last, [*self.loop.iter_args, *stage, *queues]))
+        if self.overlapping is not None:
+            assert self.overlapping.init is not None
+            number = cast(BlockArgument, self.overlapping.init).index - 1
+            results[number] = code.add(FinishOp(results[number]))
         if self.objects is not None and is_repeated(self.loop):
             code.add(BarrierOp())
             code.add(ReleaseOp(self.objects))
@@ -268,15 +283,16 @@ class Pipeline:
         value: Value,
     ) -> None:
         """Wait for this iteration's blocks, and start the copies of a later one."""
-        lead = self.stages - 1
+        lead = self.distance
         if self.has_groups:
-            code.add(WaitOp(self.stages - 2))
+            code.add(WaitOp(lead - 1))
         if self.objects is not None and phase is not None:
             code.add(AwaitOp(self.objects, stage, phase))
         code.add(BarrierOp())
         ahead = _advanced(code, number, self.step, lead)
-        first = code.scalar("eq", stage, code.constant(0))
-        place = code.scalar("select", first, code.constant(lead), code.plus(stage, -1))
+        back = self.stages - lead
+        before = code.scalar("lt", stage, code.constant(back))
+        place = code.scalar("select", before, code.plus(stage, lead), code.plus(stage, -back))
 
         def copies(inner: Code) -> None:
             self._copies(inner, lead, ahead, place, value)
@@ -410,8 +426,27 @@ class Pipeline:
             new = ProductOp(
                 op.init, *sides[0], *sides[1], op.extent, op.result.type, op.columns, n_axis
             )
+            if self.overlapping is not None:
+                new.attributes[IN_FLIGHT] = IntegerAttr(1, 64)
         new.attributes |= op.attributes
         return new
+
+
+def overlapping(plan: Plan, threads: int) -> ProductOp | None:
+    """The one product of a loop by groups of warps that may still be under way in the next
+    iteration: only it reads what copies bring, and only it uses its sum."""
+    products = [op for op in plan.body.ops if isinstance(op, ProductOp)]
+    if len(products) != 1 or not plan.only_barriers or not uses_wgmma(products[0], threads):
+        return None
+    (product,) = products
+    users = {use.operation for copy in plan.copies for use in copy.target.uses}
+    end = cast(Operation, plan.body.last_op)
+    init = product.init
+    if not users <= {product, *plan.copies} or not isinstance(init, BlockArgument):
+        return None
+    is_carried = init.owner is plan.body and end.operands[init.index - 1] is product.result
+    alone = init.uses.get_length() == product.result.uses.get_length() == 1
+    return product if is_carried and alone and users >= {product} else None
 
 
 def is_repeated(loop: ForOp) -> bool:

@@ -7,7 +7,8 @@ of one iteration of them all it computes `resident` blocks' worth, and moves as 
 at its share of the card's bandwidth to memory or, more often, to the second-level cache. A copy
 that starts `stages - 1` iterations before its block is needed hides its latency if that many
 iterations last as long; other blocks of the SM hide it too. More stages take more shared memory,
-so fewer blocks are resident.
+so fewer blocks are resident. Where products of two iterations overlap, copies start one iteration
+later, and what a loop does beside computing costs no time.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.element import element_of
 from hectorite.ir.space import TensorType
 from hectorite.ir.target import Target
+from hectorite.lowering.pipeline_loop import OVERLAP, overlapping
 from hectorite.lowering.pipeline_plan import Plan
 from hectorite.lowering.stage_products import UNIT, constant_value
 
@@ -46,7 +48,7 @@ OTHER_REGISTERS = 40
 class LoopCost:
     """What one iteration of a block costs: cycles of computing on an SM of its own, bytes that it
     copies; and what the kernel takes: threads, registers of a thread, shared bytes for one stage of
-    the loop's buffers and for all else."""
+    the loop's buffers and for all else; whether products overlap with enough stages."""
 
     cycles: float
     bytes: int
@@ -55,6 +57,7 @@ class LoopCost:
     stage_bytes: int
     other_bytes: int
     trips: int | None
+    overlaps: bool = False
 
 
 def shared_bytes(tensor: SSAValue) -> int:
@@ -83,6 +86,7 @@ def loop_cost(kernel: KernelOp, plan: Plan, target: Target) -> LoopCost:
         stage,
         sum(map(shared_bytes, every - buffers)) * tasks,
         _trips(plan),
+        overlapping(plan, kernel.thread_count) is not None,
     )
 
 
@@ -110,10 +114,11 @@ def rate(cost: LoopCost, stages: int, target: Target) -> float:
     bandwidth = CACHE_RATE * target.bandwidth / target.clock / target.sms
     moving = resident * cost.bytes / bandwidth
     computing = resident * cost.cycles
-    alone = cost.cycles + OVERHEAD
+    overlaps = cost.overlaps and stages > OVERLAP
+    alone = cost.cycles + (0 if overlaps else OVERHEAD)
     waiting = LATENCY + cost.bytes / bandwidth
     # One block's iteration takes as long as its computing, or as its copy less what is hidden.
-    own = alone + waiting if stages == 1 else max(alone, waiting / (stages - 1))
+    own = alone + waiting if stages == 1 else max(alone, waiting / (stages - 1 - overlaps))
     return resident / max(moving, computing, own)
 
 

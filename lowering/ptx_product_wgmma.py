@@ -9,23 +9,26 @@ rows of a group. Operands are named by descriptors, numbers of 64 bits:
     bits 62-63  how chunks are spread: 1, 2, 3 for rows of 128, 64, 32 bytes
 
 A step of k moves 32 bytes along rows that k goes along, else as many rows as it has elements. All
-instructions are waited for, so that the block may be overwritten after the next barrier.
+instructions are waited for, so that the block may be overwritten after the next barrier, or all but
+those of the product itself, if the loop keeps a further stage for it (`in_flight`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xdsl.dialects.builtin import IntegerAttr
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import ProductOp
-from hectorite.dialects.tile_async import SharedOp
+from hectorite.dialects.tile_async import FinishOp, SharedOp
 from hectorite.lowering.product_plan import GROUP, GROUP_ROWS, STEP_BYTES, WgmmaPlan
 from hectorite.lowering.ptx_bulk import alike_in_warp
 from hectorite.lowering.ptx_convert import constant
 from hectorite.lowering.ptx_kernel import PtxKernel
 from hectorite.lowering.ptx_product_mma import stage_of
 from hectorite.lowering.shared_layout import SharedLayout, shared_layout
+from hectorite.lowering.stage_products import IN_FLIGHT
 
 SPREAD = {128: 1, 64: 2, 32: 3}
 UNIT_BYTES = 16
@@ -75,8 +78,17 @@ def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
                 plan.mnemonic, left, right, adds, *map(code.immediate, _switches(plan)), sums[part]
             )
     code.op("wgmma.commit_group.sync.aligned")
-    code.op("wgmma.wait_group.sync.aligned", 0)
+    stays = op.attributes.get(IN_FLIGHT)
+    pending = stays.value.data if isinstance(stays, IntegerAttr) else 0
+    code.op("wgmma.wait_group.sync.aligned", code.immediate(pending))
     return sums
+
+
+def finish(kernel: PtxKernel, op: FinishOp) -> list[SSAValue]:
+    """Wait for all products; the registers of their sum."""
+    if kernel.target.has("wgmma"):
+        kernel.code.op("wgmma.wait_group.sync.aligned", kernel.code.immediate(0))
+    return kernel.registers[op.input]
 
 
 def _switches(plan: WgmmaPlan) -> list[int]:

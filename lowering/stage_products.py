@@ -64,6 +64,10 @@ UNIT = "unit"
 BLOCK_K, STAGES = "block_k", "stages"
 """Attributes of a product that choose for it: elements of k in a block, stages of the loop."""
 
+IN_FLIGHT = "in_flight"
+"""The attribute of a product by groups of warps that says how many may still be under way, itself
+among them, when the next operation begins (`tile.finish`)."""
+
 PACKED_A, PACKED_B = "packed_a", "packed_b"
 """Attributes of a product an operand of which lies packed, in the parameter of that number."""
 

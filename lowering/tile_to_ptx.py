@@ -34,7 +34,7 @@ from hectorite.dialects.tile import (
     SizeOp,
     SplatOp,
 )
-from hectorite.dialects.tile_async import CommitOp, CopyOp, SharedOp, WaitOp
+from hectorite.dialects.tile_async import CommitOp, CopyOp, FinishOp, SharedOp, WaitOp
 from hectorite.dialects.tile_bulk import AwaitOp, BarrierObjectsOp, ExpectOp, ReleaseOp
 from hectorite.dialects.tile_layout import AtOp, BarrierOp, ConvertOp
 from hectorite.dialects.tile_memory import ElementAccess, LoadOp, StoreOp
@@ -43,7 +43,15 @@ from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.ptx_origin import Origin, origin_comment
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.target import Target
-from hectorite.lowering import ptx_access, ptx_bulk, ptx_copy, ptx_exchange, ptx_loop, ptx_product
+from hectorite.lowering import (
+    ptx_access,
+    ptx_bulk,
+    ptx_copy,
+    ptx_exchange,
+    ptx_loop,
+    ptx_product,
+    ptx_product_wgmma,
+)
 from hectorite.lowering.ptx_arithmetic import apply
 from hectorite.lowering.ptx_convert import constant, convert
 from hectorite.lowering.ptx_fuse import fused_operands, is_fused_away, multiply_add
@@ -251,6 +259,7 @@ _LOWERINGS: dict[type[Operation], Lowering] = {
     CopyOp: ptx_copy.copy,
     CommitOp: ptx_copy.commit,
     WaitOp: ptx_copy.wait,
+    FinishOp: ptx_product_wgmma.finish,
     BarrierObjectsOp: ptx_bulk.objects,
     ExpectOp: ptx_bulk.expect,
     AwaitOp: ptx_bulk.wait,

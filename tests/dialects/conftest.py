@@ -115,6 +115,7 @@ tile.kernel @k(%t: index, %x: !hec.tensor<f32[node, 8]>, %y: !hec.tensor<f32[nod
   tile.copy async bulk %x[%rows, %zero] axis 1 to %f[%t, %zero, %zero] tells %b[%zero] shape [6, 8] : !hec.tensor<f32[node, 8]>, !hec.tensor<f32[2, 6, 8]>
   tile.await %b[%zero] phase %t
   tile.release %b
+  %done = tile.finish %o : vector<6x8xf32>
   tile.at "y[v, o] += x[v, o]"
   %g = tile.convert %o {layout = #tile.layout<[6, 8] threads 4:[0,2] 8:[1,0] registers 2:[0,1]>} : vector<6x8xf32>
   %h = tile.load %x[%t, %zero] axis 1 : !hec.tensor<f32[node, 8]> -> vector<8xf32> {layout = #tile.layout<[8] threads 32:[0] registers 8:[1]>}
