@@ -163,7 +163,7 @@ def device_of(facts: Mapping[str, Any]) -> Device:
         name: Grid(tuple(tuple(map(float, axis)) for axis in grid["axes"]), tuple(grid["values"]))
         for name, grid in facts["tables"].items()
     }
-    fixed = {
+    fixed: dict[str, Any] = {
         "peak": dict(facts["peak"]),
         "caches": tuple((float(size), float(rate)) for size, rate in facts["caches"]),
         "miss": tuple(facts["miss"]),

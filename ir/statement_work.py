@@ -185,7 +185,7 @@ class _Counting:
             work.streamed += 3.0 * points * _width(self.form.shape.element)
             return
         every = [name for name, _ in self.form.dims]
-        inner = set() if block is None else {block.lanes}
+        inner = set[str]() if block is None else {block.lanes}
         for part in dict.fromkeys(walk(self.form.body)) if self.form.body is not None else ():
             if isinstance(part, Apply):
                 names = variables(part)
