@@ -8,9 +8,9 @@ rows of a group. Operands are named by descriptors, numbers of 64 bits:
     bits 32-45  bytes / 16 from eight rows of the block to the next eight
     bits 62-63  how chunks are spread: 1, 2, 3 for rows of 128, 64, 32 bytes
 
-A step of k moves 32 bytes along rows that k goes along, else as many rows as it has elements. All
-instructions are waited for, so that the block may be overwritten after the next barrier, or all but
-those of the product itself, if the loop keeps a further stage for it (`in_flight`).
+A step of k moves 32 bytes along rows that k goes along, else as many rows as it has elements. The
+instructions are waited for, so that the block may be overwritten after the next barrier. With
+`in_flight` only those of the product before are: the loop has a further stage for this one.
 """
 
 from __future__ import annotations
