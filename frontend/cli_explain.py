@@ -90,6 +90,8 @@ def _asked(
     if unknown:
         expected = f"one of {', '.join(signature.names)}"
         raise fail(f"`{name}` has no parameter `{unknown[0]}`", expected=expected)
+    # The initialisers of a model are the same in every call.
+    held = () if text.given is None else tuple(text.given.arrays)
     question = Question(
         text,
         name,
@@ -98,7 +100,7 @@ def _asked(
         known,
         tuple(chosen.forbid),
         tuple(chosen.force),
-        tuple(chosen.fixed),
+        tuple(dict.fromkeys((*held, *chosen.fixed))),
         chosen.thorough,
     )
     return data, question, notes
