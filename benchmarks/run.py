@@ -37,11 +37,15 @@ from benchmarks.reference import expected  # noqa: E402
 from benchmarks.report import Row, rows_of, show_case, show_summary  # noqa: E402
 from benchmarks.rewrites import race_rewrites  # noqa: E402
 from benchmarks.static import compare  # noqa: E402
+from benchmarks.superopt import superopt  # noqa: E402
+
+MODELS = {"predict": predict, "rewrites": race_rewrites, "superopt": superopt}
+"""Suites about the cost model and what it decides."""
 
 
 def arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__.split("\n")[0])
-    others = ["compile", "static", "predict", "rewrites", "all"]
+    others = ["compile", "static", *MODELS, "all"]
     parser.add_argument("suite", choices=[*SUITES, *others])
     parser.add_argument("--quick", action="store_true", help="small cases, few rounds: 1 to 2 min")
     parser.add_argument("--data-dir", type=Path, help="folder of real graphs, NAME.npz")
@@ -109,10 +113,9 @@ def main(command_line: Sequence[str] | None = None) -> int:
         return race_on_gpu(chosen, cases_of(chosen))
     # A file or a pipe has no width of its own; the tables need about this much.
     screen = Console(width=None if sys.stdout.isatty() else 120)
-    if chosen.suite in ("predict", "rewrites"):
+    if chosen.suite in MODELS:
         wanted_here = partial(matches, parts=chosen.only)
-        measure_all = predict if chosen.suite == "predict" else race_rewrites
-        return measure_all(
+        return MODELS[chosen.suite](
             chosen.data_dir, chosen.quick, wanted_here, chosen.threads, screen, chosen.json
         )
     progress = Console(stderr=True)

@@ -7,7 +7,8 @@ a form can be seen as is kept with it (`split.py`), so a pass over a graph looks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations
 
 from hectorite.ir.dataflow import Dataflow, Node
 from hectorite.ir.element import ELEMENTS
@@ -36,10 +37,11 @@ from hectorite.lowering.search.step import Match
 
 
 class LawRule:
-    """A rule of the search, made from a law."""
+    """A rule of the search, made from a law. With `most`, each so many of a group of siblings match
+    by themselves instead of all together."""
 
-    def __init__(self, law: Law):
-        self.law = law
+    def __init__(self, law: Law, most: int | None = None):
+        self.law, self.most = law, most
         statements = [part for part in walk(law.source) if isinstance(part, Statement)]
         self._sights = {statement: Sight(law, statement) for statement in statements}
         self._first = self._sights[statements[0]]
@@ -222,15 +224,23 @@ class LawRule:
 
     def _siblings(self, flow: Dataflow, number: int) -> Iterator[Match]:
         for group in alike(flow, number, self._first):
-            for members in independent(flow, group):
+            for members in self._parts(independent(flow, group)):
                 binding = self._of_group(flow, members)
                 if binding is not None and holds(flow, self.law, binding):
                     olds = [node for node, _ in members.members]
                     yield self._match(flow, tuple(olds), binding, olds)
 
+    def _parts(self, groups: Iterable[Group]) -> Iterator[Group]:
+        for group in groups:
+            if self.most is None or len(group.members) <= self.most:
+                yield group
+                continue
+            for members in combinations(group.members, self.most):
+                yield Group(group.sight, members)
+
     def _totals(self, flow: Dataflow, number: int) -> Iterator[Match]:
         for place in sums(flow, number):
-            for group in add_up(flow, place, self._first):
+            for group in self._parts(add_up(flow, place, self._first)):
                 binding = self._of_group(flow, group)
                 if binding is None or not holds(flow, self.law, binding):
                     continue

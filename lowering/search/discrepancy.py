@@ -1,11 +1,11 @@
-"""Limited discrepancy: search again with one or two rule families held back, then released.
+"""Limited discrepancy: search again with some rule families first, or held back, then released.
 
     descend:                  fold-sums fires first and leaves nothing to merge
     delay fold-sums, descend: merge-products fires; released, fold-sums fires where it still can
 
 What a greedy search takes first can stand in the way of something better; families stand for the
-kinds of things it can take. Every family that fired is delayed by itself, then together with each
-other one if it was among the best.
+kinds of things it can take. Each family that saves anything at the start goes first once; then each
+family that fired waits once; then those that it was best to delay wait together with another.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -24,12 +24,12 @@ def discrepancies(
 ) -> Workspace:
     """The cheapest of the searches from the start with families delayed, of those that fired
     before; they try at most so many matches."""
-    end = start.budget.left - share
+    end = max(0, start.budget.left - share)
     found = dict[tuple[str, ...], Workspace]()
 
     def search(delayed: Collection[str]) -> None:
         key = tuple(sorted(delayed))
-        if key in found or start.budget.left <= max(0, end):
+        if key in found or start.budget.left <= end:
             return
         other = start.fork()
         other.delayed = key
@@ -38,6 +38,10 @@ def discrepancies(
         improve(other)
         found[key] = other
 
+    every = {rule.family for rule in start.rules}
+    saving = {o.match.family for o in start.offers(start.flow.order()) if start.saves(o.delta)}
+    for family in sorted(saving):
+        search(every - {family})
     known = set(fired)
     waiting = sorted(known)
     while waiting:
@@ -45,7 +49,7 @@ def discrepancies(
         fresh = {move.family for other in found.values() for move in other.moves} - known
         known |= fresh
         waiting = waiting[1:] + sorted(fresh)
-    singles = sorted(found, key=lambda key: (found[key].total, key))
+    singles = sorted((key for key in found if len(key) == 1), key=lambda key: found[key].total)
     for single in singles[:BEST]:
         for other in sorted(known):
             search({*single, other})

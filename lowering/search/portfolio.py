@@ -26,7 +26,7 @@ from hectorite.lowering.search.replay import Places, carry_over, redo, renumbere
 from hectorite.lowering.search.step import Costs, Outcome, Refusal, Rule, Step
 from hectorite.lowering.search.workspace import Budget, Move, Workspace
 
-BUDGET = 3_000
+BUDGET = 2_500
 REGION = 400
 """Matches that may be tried in one region."""
 ALPHAS = (Fraction(105, 100), Fraction(12, 10))

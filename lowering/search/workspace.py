@@ -93,7 +93,10 @@ class Workspace:
         self.moves = list[Move]()
         self.delayed: Collection[str] = ()
         """Families that wait."""
-        self._offers = dict[int, tuple[Offer, ...]]()
+        self._offers = dict[int, dict[str, tuple[Offer, ...]]]()
+        self._families = dict[str, list[Rule]]()
+        for rule in rules:
+            self._families.setdefault(rule.family, []).append(rule)
 
     @property
     def total(self) -> int:
@@ -120,18 +123,20 @@ class Workspace:
         ask `again` before it is applied."""
         found = list[Offer]()
         for place in places:
-            if place not in self._offers:
-                if place not in self.flow.nodes:
+            if place not in self.flow.nodes:
+                continue
+            known = self._offers.get(place, {})
+            for family, rules in self._families.items():
+                if family in self.delayed:
                     continue
-                self._offers[place] = self._tried(place)
-            found += self._offers[place]
-        if self.delayed:
-            found = [offer for offer in found if offer.match.family not in self.delayed]
+                if family not in known:
+                    known = self._offers[place] = known | {family: self._tried(place, rules)}
+                found += known[family]
         return sorted(found, key=lambda offer: offer.order)
 
-    def _tried(self, place: int) -> tuple[Offer, ...]:
+    def _tried(self, place: int, rules: Iterable[Rule]) -> tuple[Offer, ...]:
         found = list[Offer]()
-        for match in list(self.matches(place)):
+        for match in [m for rule in rules for m in rule.matches(self.flow, place)]:
             if self.budget.spent:
                 break
             found.append(Offer(place, match, self.measure(match)))
