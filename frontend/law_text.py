@@ -1,11 +1,14 @@
 """Laws between terms over matrices, as laws between terms over letters, and as text.
 
-Enters: two trees `("matmul", "A", ("add", "B", "C"))` of equal value. Leaves: a law whose letters
+Enters: two trees, such as of `matmul(A, add(B, C))`, of equal value. Leaves: a law whose letters
 make it hold for all ranks, and the Python text that declares it. A transpose is another order of
 letters and needs no operation; two tensors that are treated alike become siblings.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from hectorite.lowering.rules.term import (
     Concat,
@@ -19,20 +22,31 @@ from hectorite.lowering.rules.term import (
     tensor,
 )
 
-Tree = str | tuple  # pyright: ignore[reportMissingTypeArgument]
-"""A name, or an operation with its operands."""
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation on trees."""
+
+    name: str
+    operands: tuple[Tree, ...]
+
+
+Tree = str | Operation
+"""The name of a matrix, or an operation."""
 
 LETTERS = "mnkijlpqrst"
 
 
 def text_of(tree: Tree) -> str:
     """`matmul(A, add(B, C))`."""
-    return tree if isinstance(tree, str) else f"{tree[0]}({', '.join(map(text_of, tree[1:]))})"
+    return (
+        tree if isinstance(tree, str) else f"{tree.name}({', '.join(map(text_of, tree.operands))})"
+    )
 
 
 def size_of(tree: Tree) -> int:
     """The number of operations."""
-    return 0 if isinstance(tree, str) else 1 + sum(map(size_of, tree[1:]))
+    return 0 if isinstance(tree, str) else 1 + sum(map(size_of, tree.operands))
 
 
 class _Axes:
@@ -60,10 +74,10 @@ class _Axes:
             if tree not in self.tensors:
                 self.tensors[tree] = (self.fresh(), self.fresh())
             return self.tensors[tree]
-        parts = [self.of(inner) for inner in tree[1:]]
-        if tree[0] == "transpose":
+        parts = [self.of(inner) for inner in tree.operands]
+        if tree.name == "transpose":
             return parts[0][1], parts[0][0]
-        if tree[0] == "matmul":
+        if tree.name == "matmul":
             self.join(parts[0][1], parts[1][0])
             return parts[0][0], parts[1][1]
         for other in parts[1:]:
@@ -102,9 +116,9 @@ def _distinct(tree: Tree, axes: _Axes) -> bool:
         return False
     if isinstance(tree, str):
         return True
-    if tree[0] == "matmul" and axes.find(axes.of(tree[1])[1]) in (one, other):
+    if tree.name == "matmul" and axes.find(axes.of(tree.operands[0])[1]) in (one, other):
         return False
-    return all(_distinct(inner, axes) for inner in tree[1:])
+    return all(_distinct(inner, axes) for inner in tree.operands)
 
 
 def _siblings(left: Tree, right: Tree) -> tuple[str, str] | None:
@@ -112,29 +126,30 @@ def _siblings(left: Tree, right: Tree) -> tuple[str, str] | None:
     found = set[tuple[str, str]]()
     for tree in (left, right):
         for u, v in _concats(tree):
-            pairs = set(_differences(u, v))
-            found |= pairs
-            if len(pairs) != 1 or not all(isinstance(n, str) for p in pairs for n in p):
+            pairs = list(dict.fromkeys(_differences(u, v)))
+            names = [(a, b) for a, b in pairs if isinstance(a, str) and isinstance(b, str)]
+            if len(pairs) != 1 or len(names) != 1:
                 return None
+            found.add(names[0])
     return found.pop() if len(found) == 1 else None
 
 
-def _concats(tree: Tree):
+def _concats(tree: Tree) -> Iterator[tuple[Tree, Tree]]:
     if isinstance(tree, str):
         return
-    if tree[0] == "concat":
-        yield tree[1], tree[2]
-    for inner in tree[1:]:
+    if tree.name == "concat":
+        yield tree.operands[0], tree.operands[1]
+    for inner in tree.operands:
         yield from _concats(inner)
 
 
-def _differences(u: Tree, v: Tree):
+def _differences(u: Tree, v: Tree) -> Iterator[tuple[Tree, Tree]]:
     if u == v:
         return
-    if isinstance(u, str) or isinstance(v, str) or u[0] != v[0]:
+    if isinstance(u, str) or isinstance(v, str) or u.name != v.name:
         yield u, v
         return
-    for a, b in zip(u[1:], v[1:], strict=True):
+    for a, b in zip(u.operands, v.operands, strict=True):
         yield from _differences(a, b)
 
 
@@ -153,21 +168,21 @@ class _Writer:
             many = self.siblings is not None and tree in self.siblings
             name = self.siblings[0] if many and self.siblings else tree
             return tensor(name, self.of(name), many)
-        if tree[0] == "transpose":
-            inner = self.term(tree[1])
+        if tree.name == "transpose":
+            inner = self.term(tree.operands[0])
             if isinstance(inner, Statement):
                 return Statement(inner.function, tuple(self.of(tree).split()), inner.arguments)
             return inner
-        if tree[0] == "concat":
-            inner = self.term(tree[1]) if self.siblings else None
+        if tree.name == "concat":
+            inner = self.term(tree.operands[0]) if self.siblings else None
             return None if inner is None else Concat(inner, self.of(tree).split()[1])
-        parts = [self.term(inner) for inner in tree[1:]]
+        parts = [self.term(inner) for inner in tree.operands]
         inside = [part for part in parts if part is not None]
         if len(inside) != len(parts):
             return None
-        if tree[0] in ("matmul", "mul"):
+        if tree.name in ("matmul", "mul"):
             return contract(self.of(tree), *inside)
-        return apply(tree[0], self.of(tree), *inside)
+        return apply(tree.name, self.of(tree), *inside)
 
 
 def _flat(term: Term) -> str:

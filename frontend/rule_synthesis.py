@@ -22,7 +22,7 @@ import numpy as np
 
 from hectorite.backends.field_arithmetic import PRIMES, FieldArithmetic
 from hectorite.frontend.cli_rules_arguments import OPERATIONS
-from hectorite.frontend.law_text import Tree, code_of, law_of_pair, size_of, text_of
+from hectorite.frontend.law_text import Operation, Tree, code_of, law_of_pair, size_of, text_of
 from hectorite.frontend.rule_check import RuleReport, check_rule
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.element import ELEMENTS
@@ -110,13 +110,13 @@ def _grown(
     for operation in operations:
         if operation in UNARY:
             for term, value in levels[count - 1]:
-                yield (operation, term), _value(operation, [value], arithmetic)
+                yield Operation(operation, (term,)), _value(operation, [value], arithmetic)
             continue
         for below in range(count):
             for (a, x), (b, y) in product(levels[below], levels[count - 1 - below]):
                 commutes = operation in ("add", "mul") and text_of(a) > text_of(b)
                 if not commutes and _fits(operation, x, y):
-                    yield (operation, a, b), _value(operation, [x, y], arithmetic)
+                    yield Operation(operation, (a, b)), _value(operation, [x, y], arithmetic)
 
 
 def _fits(operation: str, x: Array, y: Array) -> bool:
@@ -178,16 +178,16 @@ def _renamed(pair: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
             if term not in names:
                 names[term] = NAMES[len(names)]
             return names[term]
-        return (term[0], *map(rename, term[1:]))
+        return Operation(term.name, tuple(map(rename, term.operands)))
 
     return rename(pair[0]), rename(pair[1])
 
 
 def _congruent(left: Tree, right: Tree) -> bool:
     """Whether both sides apply one operation and share an operand of it."""
-    if isinstance(left, str) or isinstance(right, str) or left[0] != right[0]:
+    if isinstance(left, str) or isinstance(right, str) or left.name != right.name:
         return False
-    return any(_normal(a) == _normal(b) for a, b in zip(left[1:], right[1:], strict=True))
+    return any(_normal(a) == _normal(b) for a, b in zip(left.operands, right.operands, strict=True))
 
 
 @cache
@@ -195,15 +195,15 @@ def _normal(term: Tree) -> str:
     """The text of a term with sums and element-wise products sorted and flat."""
     if isinstance(term, str):
         return term
-    if term[0] in ("add", "mul"):
-        return f"{term[0]}({', '.join(sorted(map(_normal, _flat(term, term[0]))))})"
-    return f"{term[0]}({', '.join(map(_normal, term[1:]))})"
+    if term.name in ("add", "mul"):
+        return f"{term.name}({', '.join(sorted(map(_normal, _flat(term, term.name))))})"
+    return f"{term.name}({', '.join(map(_normal, term.operands))})"
 
 
 def _flat(term: Tree, operation: str) -> list[Tree]:
-    if isinstance(term, str) or term[0] != operation:
+    if isinstance(term, str) or term.name != operation:
         return [term]
-    return [part for inner in term[1:] for part in _flat(inner, operation)]
+    return [part for inner in term.operands for part in _flat(inner, operation)]
 
 
 def _joined(left: Tree, right: Tree, laws: list[tuple[Tree, Tree]]) -> bool:
@@ -226,26 +226,27 @@ def _steps(term: Tree, laws: list[tuple[Tree, Tree]]) -> Iterator[Tree]:
                 yield _filled(target, names)
     if isinstance(term, str):
         return
-    if term[0] in ("add", "mul"):
-        yield (term[0], term[2], term[1])
-    for position, inner in enumerate(term[1:], 1):
+    if term.name in ("add", "mul"):
+        yield Operation(term.name, term.operands[::-1])
+    for position, inner in enumerate(term.operands):
         for changed in _steps(inner, laws):
-            yield (*term[:position], changed, *term[position + 1 :])
+            before, after = term.operands[:position], term.operands[position + 1 :]
+            yield Operation(term.name, (*before, changed, *after))
 
 
 def _match(pattern: Tree, term: Tree, names: dict[str, Tree]) -> bool:
     if isinstance(pattern, str):
         return names.setdefault(pattern, term) == term
-    if isinstance(term, str) or term[0] != pattern[0]:
+    if isinstance(term, str) or term.name != pattern.name:
         return False
-    return all(_match(a, b, names) for a, b in zip(pattern[1:], term[1:], strict=True))
+    return all(_match(a, b, names) for a, b in zip(pattern.operands, term.operands, strict=True))
 
 
 def _names(term: Tree) -> set[str]:
-    return {term} if isinstance(term, str) else set[str]().union(*map(_names, term[1:]))
+    return {term} if isinstance(term, str) else set[str]().union(*map(_names, term.operands))
 
 
 def _filled(term: Tree, names: dict[str, Tree]) -> Tree:
     if isinstance(term, str):
         return names[term]
-    return (term[0], *(_filled(inner, names) for inner in term[1:]))
+    return Operation(term.name, tuple(_filled(inner, names) for inner in term.operands))

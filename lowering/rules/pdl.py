@@ -109,7 +109,7 @@ class _Writer:
             if name in law.fixed:
                 self.constraint("hectorite.fixed", [hole], ["value"])
         root = self.formula(law.source, holes, kind)
-        matched, self.lines = self.lines, []
+        matched, self.lines = self.lines, list[str]()
         new = self.formula(law.target, holes, kind)
         inside = [f"  {line}" for line in (*self.lines, f"pdl.replace {root} with {new}")]
         return [*matched, f"pdl.rewrite {root} {{", *inside, "}"]

@@ -40,7 +40,12 @@ from hectorite.lowering.rules.smart import put
 from hectorite.lowering.rules.term import Tag
 from hectorite.lowering.search.step import Match
 
-_FUNCTIONS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
+_FUNCTIONS: dict[type[ast.operator], str] = {
+    ast.Add: "add",
+    ast.Sub: "sub",
+    ast.Mult: "mul",
+    ast.Div: "div",
+}
 
 
 @dataclass(frozen=True)
@@ -241,7 +246,10 @@ def _unify(
     holes = [a.slot for a in pattern.arguments if isinstance(a, Read)]
     for hole in sorted(holes, key=lambda hole: hole not in wanted):
         mine = [r for r in rest if is_fixed(r, flow, node)] if hole in wanted else list(rest)
-        if not mine or found.setdefault(hole, nary(pattern.function, mine)) is None:
+        if not mine:
+            return False
+        stands = nary(pattern.function, mine)
+        if found.setdefault(hole, stands) != stands:
             return False
         rest = [r for r in rest if r not in mine]
     return not rest
