@@ -55,7 +55,7 @@ from hectorite.frontend.onnx_import_values import (
     Unsupported,
     identifier,
 )
-from hectorite.ir.diagnostics import did_you_mean, fail
+from hectorite.ir.diagnostics import HectoriteError, did_you_mean, fail
 from hectorite.ir.space import TensorType
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class _Importer:
         if any(name and tensor is None for name, tensor in zip(proto.input, taken, strict=True)):
             self.tensors |= dict.fromkeys(outputs)
             if proto.op_type not in OPERATORS and proto.op_type != "Constant":
-                self._problem(proto.op_type, "", proto.name or outputs[0])
+                self._problem(proto.op_type, "", _label(proto))
             return
         try:
             made = self._outputs(proto, taken)
@@ -215,7 +215,13 @@ class _Importer:
                 raise Unsupported(f"with {len(proto.output)} outputs")
             self.tensors |= {n: t for n, t in zip(proto.output, made, strict=False) if n}
         except Unsupported as reason:
-            self._problem(_operator(proto), str(reason), proto.name or outputs[0])
+            self._problem(_operator(proto), str(reason), _label(proto))
+            self.tensors |= dict.fromkeys(outputs)
+        except HectoriteError:
+            raise
+        except Exception as error:  # what attributes and shapes trip over that no checker refuses
+            told = str(error).splitlines()[0] if str(error) else type(error).__name__
+            self._problem(_operator(proto), f"malformed: {told}", _label(proto))
             self.tensors |= dict.fromkeys(outputs)
 
     def _outputs(self, proto: NodeProto, taken: Sequence[Tensor | None]) -> Sequence[Tensor]:
@@ -359,6 +365,11 @@ class _Importer:
 def _dims(type: Attribute) -> Dims:
     assert isinstance(type, TensorType)
     return type.dims
+
+
+def _label(proto: NodeProto) -> str:
+    """What messages call a node."""
+    return proto.name or next((name for name in proto.output if name), "without a name")
 
 
 def _operator(proto: NodeProto) -> str:

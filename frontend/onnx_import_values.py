@@ -81,7 +81,7 @@ def integer(dim: Dim, why: str) -> int:
 
 def identifier(name: str) -> str:
     """A name as parameters can have it."""
-    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+    plain = re.sub(r"\W", "_", str(name), flags=re.ASCII)  # bytes, where it is no text
     return plain if plain and not plain[0].isdigit() else f"_{plain}"
 
 
