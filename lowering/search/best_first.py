@@ -39,7 +39,7 @@ def best_first(start: Workspace, alpha: Fraction, most: int, share: int) -> Work
             continue
         seen.add(shape)
         most -= 1
-        if best.saves(fresh.total - best.total):
+        if best.saves(fresh.total - best.total) and not fresh.oversize:
             best = fresh
     return best
 

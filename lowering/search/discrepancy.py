@@ -53,4 +53,5 @@ def discrepancies(
     for single in singles[:BEST]:
         for other in sorted(known):
             search({*single, other})
-    return min(found.values(), key=lambda each: each.total, default=start)
+    allowed = (other for other in found.values() if not other.oversize)
+    return min(allowed, key=lambda each: each.total, default=start)

@@ -83,6 +83,10 @@ def _round(start: Workspace, solved: Solved) -> Workspace:
     """Every search once, from one graph."""
     greedy = start.fork()
     descend(greedy)
+    if greedy.oversize:
+        greedy = start.fork()
+        greedy.slack = 1
+        descend(greedy)
     best = _cheapest(start, greedy)
     if len(start.flow.nodes) <= SMALL:
         fired = {move.family for move in greedy.moves}
@@ -101,7 +105,7 @@ def _round(start: Workspace, solved: Solved) -> Workspace:
 
 
 def _cheapest(best: Workspace, other: Workspace) -> Workspace:
-    return other if best.saves(other.total - best.total) else best
+    return other if best.saves(other.total - best.total) and not other.oversize else best
 
 
 def _solve_regions(workspace: Workspace, solved: Solved, shift: int = 0) -> None:

@@ -14,6 +14,10 @@ from hectorite.ir.dataflow import Dataflow, Edit
 from hectorite.lowering.search.ledger import Ledger, Undo
 from hectorite.lowering.search.step import Costs, Match, Rule
 
+SLACK = 2
+"""How many times more folded bytes than in the end there may be on the way: weights that several
+steps share are kept beside what is made of them until the last step has been rewritten."""
+
 MANY_USERS = 32
 """Nodes with more users than this connect places that have little to do with each other."""
 
@@ -93,6 +97,7 @@ class Workspace:
         self.moves = list[Move]()
         self.delayed: Collection[str] = ()
         """Families that wait."""
+        self.slack = SLACK
         self._offers = dict[int, dict[str, tuple[Offer, ...]]]()
         self._families = dict[str, list[Rule]]()
         for rule in rules:
@@ -107,7 +112,7 @@ class Workspace:
         """A copy to go another way from here; it shares the budget."""
         flow, ledger = self.flow.copy(), self.ledger.copy()
         made = Workspace(flow, self.rules, self.model, self.budget, ledger)
-        made.moves, made.delayed = list(self.moves), self.delayed
+        made.moves, made.delayed, made.slack = list(self.moves), self.delayed, self.slack
         made._offers = dict(self._offers)
         return made
 
@@ -194,7 +199,12 @@ class Workspace:
 
     @property
     def too_large(self) -> bool:
-        """Whether there are more folded bytes than allowed."""
+        """Whether there are more folded bytes than allowed on the way."""
+        return self.ledger.folded > self.slack * self.ledger.most_folded
+
+    @property
+    def oversize(self) -> bool:
+        """Whether there are more folded bytes than allowed in the end."""
         return self.ledger.folded > self.ledger.most_folded
 
     def around(self, touched: Iterable[int]) -> dict[int, None]:
