@@ -23,7 +23,9 @@ from hectorite.lowering.structural import structural_rules
 
 def pairwise_rules(model: CostModel) -> list[Rule]:
     """All rules, those with siblings two at a time."""
-    return [*(LawRule(rule.law, most=2) for rule in rules()), *structural_rules(model.extents)]
+    every = rules()
+    pairs = [LawRule(rule.law, most=2) if isinstance(rule, LawRule) else rule for rule in every]
+    return [*pairs, *structural_rules(model.extents)]
 
 
 def backtrack(
