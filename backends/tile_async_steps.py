@@ -16,6 +16,7 @@ from xdsl.ir import Operation, SSAValue
 
 from hectorite.backends.tile_bulk_steps import bulk_handlers, object_at
 from hectorite.backends.watched_memory import Memory, Places
+from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import (
     BULK_UNIT,
     SPREAD_ROWS,
@@ -29,6 +30,7 @@ from hectorite.dialects.tile_layout import AtOp, BarrierOp, ConvertOp
 from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.space import TensorType
+from hectorite.lowering.stage_products import IN_FLIGHT
 
 Array = np.ndarray[Any, Any]
 Slots = list[Any]
@@ -49,13 +51,17 @@ TROUBLE = {
 
 
 class SharedMemory(Memory):
-    """Memory that the threads of a task share. `read_since` marks what was read since a barrier."""
+    """Memory that the threads of a task share. `read_since` marks what was read since a barrier,
+    `held` what a product under way may still read; what is read while `reading` is a list is added
+    to it."""
 
     def __init__(self, name: str, type: TensorType):
         element, shape = type.element_type, cast(tuple[int, ...], type.dims)
         super().__init__(name, element, np.zeros(shape, element.storage), writable=True)
         self.state = np.full(self.flat.size, NOTHING, np.int8)
         self.read_since = np.zeros(self.flat.size, np.bool_)
+        self.held = np.zeros(self.flat.size, np.bool_)
+        self.reading: list[Any] | None = None
 
     def _check_read(self, spots: Any, task: int) -> None:
         state = np.ravel(self.state[spots])
@@ -64,10 +70,13 @@ class SharedMemory(Memory):
             name = self.element_name(int(np.ravel(spots)[at]))
             raise fail(f"`{name}` is {TROUBLE[int(state[at])]}")
         self.read_since[spots] = True
+        if self.reading is not None:
+            self.reading.append(spots)
 
     def _check_write(self, spots: Array, task: int) -> None:
         for bad, why in (
             (self.read_since[spots], "without a barrier since it was read"),
+            (self.held[spots], "while a product that reads it is under way"),
             (self.state[spots] == FLYING, "while a copy into it is under way"),
         ):
             if bad.any():
@@ -87,7 +96,8 @@ class SharedMemory(Memory):
 
 class SharedState:
     """What the tasks of a launch have in shared memory, one task after the other: its memories, the
-    copies of the open group, and the groups that nothing has waited for."""
+    copies of the open group, the groups that nothing has waited for, and what a product under way
+    reads."""
 
     def __init__(self) -> None:
         self.task = -1
@@ -98,6 +108,7 @@ class SharedState:
         self.memories: dict[SSAValue, SharedMemory] = {}
         self.open: list[tuple[SharedMemory, Array]] = []
         self.groups: list[list[tuple[SharedMemory, Array]]] = []
+        self.held: list[tuple[SharedMemory, Array]] = []
 
     def of(self, task: int) -> SharedState:
         """The state at a step of a task, fresh if it is another than before."""
@@ -112,6 +123,26 @@ class SharedState:
     def commit(self) -> None:
         self.groups.append(self.open)
         self.open = []
+
+    def hold(self, product: Callable[[], None]) -> None:
+        """Run a product that is not waited for; the one before it is."""
+        memories = list(self.memories.values())
+        for memory in memories:
+            memory.reading = []
+        product()
+        self.finish()
+        for memory in memories:
+            for spots in memory.reading or ():
+                memory.held[spots] = True
+                self.held.append((memory, spots))
+            memory.reading = None
+
+    def finish(self) -> None:
+        """All products are done: what they read, they have read now."""
+        for memory, spots in self.held:
+            memory.held[spots] = False
+            memory.read_since[spots] = True
+        self.held = []
 
     def wait(self, pending: int) -> None:
         done = max(0, len(self.groups) - pending)
@@ -129,6 +160,8 @@ class Steps(Protocol):
 
     def of(self, values: Sequence[SSAValue]) -> tuple[int, ...]: ...
 
+    def product(self, op: ProductOp) -> Step: ...
+
 
 def async_handlers(steps: Steps) -> dict[type[Operation], Callable[[Any], Step]]:
     """How each operation becomes a step."""
@@ -140,6 +173,21 @@ def async_handlers(steps: Steps) -> dict[type[Operation], Callable[[Any], Step]]
         def run(slots: Slots) -> None:
             slots[output] = SharedMemory(name, op.result.type)
             state.of(slots[TASK]).memories[op.result] = slots[output]
+
+        return run
+
+    def product(op: ProductOp) -> Step:
+        step = steps.product(op)
+        if IN_FLIGHT not in op.attributes:
+            return step
+        return lambda slots: state.of(slots[TASK]).hold(lambda: step(slots))
+
+    def finish(op: FinishOp) -> Step:
+        pass_on = convert(op)
+
+        def run(slots: Slots) -> None:
+            state.of(slots[TASK]).finish()
+            pass_on(slots)
 
         return run
 
@@ -159,7 +207,8 @@ def async_handlers(steps: Steps) -> dict[type[Operation], Callable[[Any], Step]]
         WaitOp: lambda op: lambda slots: state.of(slots[TASK]).wait(op.count),
         BarrierOp: lambda op: lambda slots: state.of(slots[TASK]).barrier(),
         ConvertOp: convert,
-        FinishOp: convert,
+        FinishOp: finish,
+        ProductOp: product,
         AtOp: lambda op: lambda slots: None,
         **bulk_handlers(steps),
     }

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from tile_products import Case, Compiled, compiled
 from xdsl.context import Context
+from xdsl.dialects.scf import IfOp
 
 from hectorite.backends.assemble import assemble, installed
 from hectorite.backends.ptx_watch import Checks
 from hectorite.dialects.tile import ProductOp
-from hectorite.dialects.tile_async import FinishOp, WaitOp
+from hectorite.dialects.tile_async import CopyOp, FinishOp, WaitOp
+from hectorite.dialects.tile_layout import BarrierOp
+from hectorite.ir.diagnostics import HectoriteError
 from hectorite.lowering.pipeline_copies import PipelineCopies
 from hectorite.lowering.stage_products import IN_FLIGHT, StageProducts
 
@@ -46,6 +49,24 @@ def test_tile_level(stages: int):
         assert wait.count == stages - 3
     arguments = CASE.arguments()
     np.testing.assert_array_equal(CASE.interpret(module, arguments), CASE.expected(arguments))
+
+
+def test_a_stage_that_a_product_still_reads():
+    """The tile interpreter finds a copy that comes an iteration too early."""
+    module = CASE.module()
+    StageProducts(GPU).apply(Context(), module)
+    PipelineCopies(GPU, 4).apply(Context(), module)
+    (product,) = [op for op in module.walk() if isinstance(op, ProductOp)]
+    (branch,) = [op for op in product.parent.ops if isinstance(op, IfOp)]
+    stage = product.a_indices[0]
+    for copy in branch.walk():
+        if isinstance(copy, CopyOp):  # into the stage that the product reads
+            copy.operands = [stage if o is copy.places[0] else o for o in copy.operands]
+    branch.detach()
+    # A barrier tells that all threads have begun the product, not that it is done.
+    product.parent.insert_ops_after([BarrierOp(), branch], product)
+    with pytest.raises(HectoriteError, match="while a product that reads it is under way"):
+        CASE.interpret(module, CASE.arguments())
 
 
 @pytest.mark.parametrize(
