@@ -101,7 +101,7 @@ def _compare(law: Law, case: _Case, primes: int = len(PRIMES)) -> bool | None:
     place = case.place
     flow = place.flow.copy()
     try:
-        flow.give(build(flow, law, law.target, place.binding.copy()))
+        flow.give((*build(flow, law, law.target, place.binding.copy()), *place.beside))
     except Unfit:
         return None
     for prime, expected in list(zip(PRIMES, case.values, strict=True))[:primes]:
@@ -124,7 +124,7 @@ def _rounding(law: Law, cases: list[_Case]) -> str | None:
         place = case.place
         flow = place.flow.copy()
         try:
-            flow.give(build(flow, law, law.target, place.binding.copy()))
+            flow.give((*build(flow, law, law.target, place.binding.copy()), *place.beside))
         except Unfit:
             continue
         expected, _ = float_values(place.flow, place.sizes, place.seed)

@@ -9,7 +9,7 @@ operands, broadcasting, integers, bodies of one and several functions.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from hectorite.ir.dataflow import Dataflow
@@ -19,7 +19,7 @@ from hectorite.ir.index import Term as IndexTerm
 from hectorite.ir.schema import Schema, SetDecl
 from hectorite.ir.space import Dim
 from hectorite.ir.statement_form import Shape
-from hectorite.lowering.rules.binding import Binding, Root, Sibling, Value
+from hectorite.lowering.rules.binding import Binding, Root, Sibling, Value, WindowOf
 from hectorite.lowering.rules.build import Unfit, build
 from hectorite.lowering.rules.matching import holds
 from hectorite.lowering.rules.smart import cut, put
@@ -53,6 +53,8 @@ class Instance:
     flow: Dataflow
     binding: Binding
     source: tuple[int, ...]
+    beside: tuple[int, ...]
+    """Other results, which the rule looks at but leaves as they are."""
     sizes: dict[str, int]
     seed: int
 
@@ -72,8 +74,9 @@ def instance(law: Law, number: int) -> Instance | None:
                 source = tuple(build(flow, law, law.source, binding.copy()))
             except Unfit:
                 return None
-            flow.give(source)
-            return Instance(flow, binding, source, drawing.sizes, number)
+            beside = drawing.beside(flow, binding)
+            flow.give((*source, *beside))
+            return Instance(flow, binding, source, beside, drawing.sizes, number)
     return None
 
 
@@ -308,7 +311,42 @@ class _Drawing:
                     self._inputs(flow, name, read, binding, fixed[name])
             if name in views:
                 self._view(flow, name, binding)
+        for name in self.law.windows:
+            self._window(flow, name, binding)
         return binding
+
+    def _window(self, flow: Dataflow, name: str, binding: Binding) -> None:
+        """Draw a window in which a tensor could be read; it needs padding then."""
+        value = binding.tensors[name][0]
+        access, places = list(value.access or ()), list[tuple[str, int]]()
+        for axis, index in enumerate(access):
+            if index.variable is None or self.random.random() < 0.4:
+                continue
+            extra = f"v{90 + len(places)}"
+            extent = self.random.choice((1, 2, 3))
+            place = self.random.randrange(extent)
+            binding.letters[extra], binding.dims[extra] = REST, extent
+            access[axis] = IndexExpr.make((*index.terms, IndexTerm(1, Path(extra))), -place)
+            places.append((extra, place))
+        node = flow.nodes[value.node]
+        source = flow.input(f"{name}_padded", replace(node.shape, pad=0), node.fixed)
+        binding.tensors[name] = (Value(source, value.access),)
+        binding.window = WindowOf(tuple(access), tuple(places))
+
+    def beside(self, flow: Dataflow, binding: Binding) -> tuple[int, ...]:
+        """A product that reads a tensor in the window."""
+        window, root = binding.window, binding.root
+        if window is None or root is None:
+            return ()
+        value = binding.tensors[self.law.windows[0]][0]
+        names = list(dict.fromkeys(n for i in window.access for n in i.variables))
+        dims = tuple(binding.dims[name] for name in names)
+        weights = flow.input("beside", Shape(dims, self.element), True)
+        body = Apply("mul", (Read(0, window.access), Read(1, tuple(map(IndexExpr.of, names)))))
+        left = {n for index in root.left for n in index.variables}
+        over = {name: binding.dims[name] for name in dict.fromkeys((*sorted(left), *names))}
+        operands = [value.node, weights]
+        return (put(flow, "add", root.left, over, root.shape, body, operands),)
 
     def _inputs(
         self, flow: Dataflow, name: str, read: _Read, binding: Binding, fixed: bool

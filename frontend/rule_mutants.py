@@ -17,6 +17,7 @@ from hectorite.lowering.rules.term import (
     Statement,
     Tensor,
     Term,
+    Widen,
     children,
     with_children,
 )
@@ -49,6 +50,9 @@ def _changed(term: Term) -> Iterator[tuple[Term, str]]:
 
 def _here(term: Term) -> Iterator[tuple[Term, str]]:
     match term:
+        case Widen():
+            yield replace(term, shift=1), "one place further in the window"
+            yield replace(term, shift=-1), "one place before in the window"
         case Part() | Pick():
             yield replace(term, shift=1), "the stretch one further"
             yield replace(term, shift=-1), "the stretch one before"

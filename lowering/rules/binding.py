@@ -42,6 +42,15 @@ class Sibling:
     """The statement of the source that it is."""
 
 
+@dataclass(frozen=True)
+class WindowOf:
+    """How another product reads a tensor: the access, and for each variable of the window where
+    the read of the rule stands in it. The extents are among those of the binding."""
+
+    access: Access
+    places: tuple[tuple[str, int], ...]
+
+
 @dataclass
 class Binding:
     """One place where the source of a rule stands."""
@@ -57,6 +66,7 @@ class Binding:
     root: Root | None = None
     views: dict[str, Value] = field(default_factory=dict[str, Value])
     """How tensors are read through views, where the source is built."""
+    window: WindowOf | None = None
 
     def copy(self) -> Binding:
         """A binding that can go on by itself."""
@@ -71,6 +81,7 @@ class Binding:
             siblings,
             self.root,
             dict(self.views),
+            self.window,
         )
 
     def nodes(self, name: str) -> list[int]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hectorite.ir.dataflow import Dataflow
-from hectorite.ir.formula import Access, Apply, Formula, Read, nary, rebuild
+from hectorite.ir.formula import Access, Apply, Constant, Formula, Index, Read, nary, rebuild
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.index import Term as IndexTerm
 from hectorite.ir.space import Dim
@@ -31,6 +31,8 @@ from hectorite.lowering.rules.term import (
     Term,
     Total,
     View,
+    Widen,
+    Window,
     is_many,
     walk,
 )
@@ -78,6 +80,10 @@ class _Builder:
                 return self._tensor(term.term, j) if through is None else (through,)
             case Statement():
                 return (self._statement(term, j, needed, root),)
+            case Window():
+                return (self._window(term, j),)
+            case Widen():
+                return (self._widen(term, j),)
             case Concat():
                 return self._concat(term, needed, root)
             case Stack():
@@ -134,16 +140,44 @@ class _Builder:
             access.append(index)
         return Value(value.node, tuple(access))
 
-    def _used(self, term: Term, j: int | None) -> set[str]:
-        """The variables of all tensors inside a term."""
-        found = set[str]()
+    def _window(self, term: Window, j: int | None) -> Value:
+        window = self.binding.window
+        if window is None:
+            raise Unfit
+        return Value(self._one(self._tensor(term.term, j)).node, window.access)
+
+    def _widen(self, term: Widen, j: int | None) -> Value:
+        """The weights times one where the window's variables stand at the place, else zero."""
+        window, value = self.binding.window, self._one(self._tensor(term.term, j))
+        shape = self.flow.nodes[value.node].shape
+        if window is None or value.access is None or shape.pad is not None:
+            raise Unfit
+        extra = [name for name, _ in window.places]
+        names = [f"a{number}" for number in range(len(shape.dims))]
+        access = tuple(map(IndexExpr.of, names))
+        over = dict(zip(names, shape.dims, strict=True)) | {n: self.binding.dims[n] for n in extra}
+        body: Formula = Read(0, access)
+        for number, (name, place) in enumerate(window.places):
+            here = Constant(place + (term.shift if number == 0 else 0), "i32")
+            hit = Apply("eq", (Index(IndexExpr.of(name), "i32"), here))
+            body = Apply("select", (hit, body, Constant(0, shape.element)))
+        more = tuple(map(IndexExpr.of, extra))
+        into = Shape((*shape.dims, *(self.binding.dims[name] for name in extra)), shape.element)
+        made = put(self.flow, "assign", (*access, *more), over, into, body, [value.node])
+        return Value(made, (*value.access, *more))
+
+    def _used(self, term: Term, j: int | None) -> dict[str, None]:
+        """The variables of all tensors inside a term, as they appear."""
+        found = dict[str, None]()
         for part in walk(term):
             if isinstance(part, Tensor):
-                inner = j if part.many and j is not None else 0
-                for value in self._tensor(part, inner if part.many else j):
-                    found |= variables_of(value.access)
+                inner = j if j is not None or not part.many else 0
+                for value in self._tensor(part, inner):
+                    found |= dict.fromkeys(n for i in value.access or () for n in i.variables)
+            elif isinstance(part, Window | Widen) and self.binding.window is not None:
+                found |= {name: None for name, _ in self.binding.window.places}
             elif isinstance(part, Stack):
-                found.add(f"{part.letter}0")
+                found[f"{part.letter}0"] = None
         return found
 
     def _statement(self, term: Statement, j: int | None, needed: set[str], root: bool) -> Value:
@@ -151,7 +185,7 @@ class _Builder:
         values = list[Value]()
         for number, argument in enumerate(term.arguments):
             others = [a for n, a in enumerate(term.arguments) if n != number]
-            rest = set[str]().union(*(self._used(other, j) for other in others))
+            rest = {name for other in others for name in self._used(other, j)}
             values += self.value(argument, j, rest | set(outside))
         used = dict.fromkeys(n for v in values for i in v.access or () for n in i.variables)
         left, shape = self._left(term, outside, values, j, root)
@@ -170,8 +204,8 @@ class _Builder:
             return [*stacked, *sorted(variables_of(self.binding.root.left))]
         used, kept = self._used(term, j), list[str]()
         for letter in term.left:
-            group = [name for name in self.binding.group(letter) if name in used]
-            kept += [name for name in group if letter != REST or name in needed]
+            group = set(self.binding.group(letter))
+            kept += [n for n in used if n in group and (letter != REST or n in needed)]
         return kept
 
     def _left(

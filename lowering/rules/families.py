@@ -18,6 +18,8 @@ from hectorite.lowering.rules.term import (
     Tag,
     Total,
     View,
+    Widen,
+    Window,
     bundle,
     contract,
     function,
@@ -184,6 +186,16 @@ LAWS = (
         "What scales a product, turns its axes or sums it is done by the product.",
         RING,
         where=(some("a"), some("b")),
+    ),
+    Law(
+        "widen-window",
+        "widen",
+        contract("...", tensor("x"), tensor("w")),
+        contract("...", Window(tensor("x")), Widen(tensor("w"))),
+        "A product reads its operand in the window of another one, with zeros beside its weights, "
+        "so that the two can be merged: convolutions 1 by 1 and 3 by 3.",
+        RING | tags("annihilates_zero"),
+        where=(fixed("w"), varies("x")),
     ),
     Law(
         "fold-factors",

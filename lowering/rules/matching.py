@@ -33,6 +33,7 @@ from hectorite.lowering.rules.term import (
     scalable,
     walk,
 )
+from hectorite.lowering.rules.windows import windows
 from hectorite.lowering.search.step import Match
 
 
@@ -84,8 +85,12 @@ class LawRule:
             start = Binding(root=Root(split.left, node.shape, node.name))
             names = {name: name for name in split.dims}
             for binding in self._inside(flow, node, split, self._first.statement, names, start):
-                if holds(flow, self.law, binding):
-                    yield binding
+                wide = (
+                    windows(flow, binding, self.law.windows[0], self._first)
+                    if (self.law.windows)
+                    else [binding]
+                )
+                yield from (found for found in wide if holds(flow, self.law, found))
 
     def _likely(self, flow: Dataflow, node: Node, split: Split) -> bool:
         """Whether the operands of a statement are of the kinds that the rule names."""

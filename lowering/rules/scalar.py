@@ -173,12 +173,9 @@ class ScalarRule:
         """Whether a body has all functions of the law."""
         if form not in self._possible:
             names = {p.function for p in walk(self.law.source) if isinstance(p, Apply)}
-            has = (
-                {p.function for p in walk(form.body) if isinstance(p, Apply)}
-                if form.body
-                else set()
-            )
-            self._possible[form] = recognised(form) and names <= has
+            inside = walk(form.body) if form.body is not None and recognised(form) else ()
+            has = {part.function for part in inside if isinstance(part, Apply)}
+            self._possible[form] = names <= has
         return self._possible[form]
 
     def _match(self, number: int, place: int, found: Mapping[int, Formula], node: Node) -> Match:
@@ -239,10 +236,14 @@ def _unify(
         return all(_unify(a, b, found, wanted, flow, node) for a, b in pairs)
     rest = list(formula.arguments)
     for inner in (a for a in pattern.arguments if not isinstance(a, Read)):
-        taken = next((r for r in rest if _unify(inner, r, found, wanted, flow, node)), None)
-        if taken is None:
+        for taken in rest:
+            trial = dict(found)
+            if _unify(inner, taken, trial, wanted, flow, node):
+                found.update(trial)
+                rest.remove(taken)
+                break
+        else:
             return False
-        rest.remove(taken)
     holes = [a.slot for a in pattern.arguments if isinstance(a, Read)]
     for hole in sorted(holes, key=lambda hole: hole not in wanted):
         mine = [r for r in rest if is_fixed(r, flow, node)] if hole in wanted else list(rest)

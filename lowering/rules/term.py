@@ -133,7 +133,30 @@ class View:
         return f"view({self.term})"
 
 
-Term = Tensor | Statement | Concat | Stack | Total | Part | Pick | View
+@dataclass(frozen=True)
+class Window:
+    """A tensor read in the window in which another product reads it, which has the place of this
+    read in it."""
+
+    term: Tensor
+
+    def __str__(self) -> str:
+        return f"window({self.term})"
+
+
+@dataclass(frozen=True)
+class Widen:
+    """Weights for that window: zero but in one place; `shift` moves it."""
+
+    term: Tensor
+    shift: int = 0
+
+    def __str__(self) -> str:
+        moved = f" + {self.shift}" if self.shift else ""
+        return f"widen({self.term}{moved})"
+
+
+Term = Tensor | Statement | Concat | Stack | Total | Part | Pick | View | Window | Widen
 
 Tag = Literal["ring", "field", "commutative", "reassoc_fp", "exact_int", "annihilates_zero"]
 TAGS: dict[str, str] = {
@@ -192,6 +215,11 @@ class Law:
     def many(self) -> bool:
         """Whether it is about siblings."""
         return any(isinstance(part, Tensor) and part.many for part in walk(self.source))
+
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """Tensors that the target reads in a window of another product."""
+        return tuple(p.term.name for p in walk(self.target) if isinstance(p, Window))
 
     @property
     def siblings(self) -> bool:

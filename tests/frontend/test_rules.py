@@ -12,6 +12,7 @@ from xdsl.parser import Parser
 from hectorite.backends.field_arithmetic import PRIMES, FieldArithmetic
 from hectorite.frontend.rule_check import MUTANTS, check_rule
 from hectorite.frontend.rule_synthesis import synthesise
+from hectorite.frontend.rule_values import field_values
 from hectorite.frontend.rules import (
     Concat,
     Law,
@@ -268,3 +269,58 @@ def test_rules_on_the_command_line(hectorite):
     assert status == 0 and json.loads(printed)[0]["fault"] is None
     status, _, said = hectorite("rules", "show", "merge-sibling")
     assert status == 1 and "merge-siblings" in said
+
+
+def fire():
+    """Convolutions of one image with windows of one and of three."""
+    flow = Dataflow()
+    x = flow.input("x", Shape((2, 3, 8), "f32", pad=0.0))
+    one, three = (
+        flow.input(*w, True) for w in (("w", Shape((4, 3), "f32")), ("u", Shape((5, 3, 3), "f32")))
+    )
+    shifted = IndexExpr.make((*N("p").terms, *N("r").terms), -1)
+    narrow = Apply("mul", (Read(0, (N("n"), N("c"), N("p"))), Read(1, (N("o"), N("c")))))
+    wide = Apply("mul", (Read(0, (N("n"), N("c"), shifted)), Read(1, (N("o"), N("c"), N("r")))))
+    over = {"n": 2, "o": 4, "p": 8, "c": 3}
+    flow.give(
+        [
+            put(flow, "add", "nop", over, (2, 4, 8), narrow, (x, one)),
+            put(flow, "add", "nop", over | {"o": 5, "r": 3}, (2, 5, 8), wide, (x, three)),
+        ]
+    )
+    return flow, x
+
+
+def test_a_small_convolution_is_widened_and_merged_with_a_large_one():
+    flow, x = fire()
+    before = field_values(flow, {}, 1, PRIMES[0])
+    (match,) = LawRule(law_of("widen-window")).matches(flow, flow.results[0])
+    match.apply(flow)
+    (match,) = LawRule(law_of("merge-siblings")).matches(flow, x)
+    match.apply(flow)
+    sums = [node.shape.dims for _, node, made in flow.statements() if made.kind == "add"]
+    assert sums == [(2, 9, 8)]
+    assert all(map(np.array_equal, before, field_values(flow, {}, 1, PRIMES[0])))
+
+
+def test_batch_normalisation_goes_into_the_weights():
+    flow, _ = products(sizes=(4,))
+    weights = [flow.input(name, Shape((4,), "f32"), True) for name in "abs"]
+    y, a, b, s = (Read(0, (N("m"), N("n"))), *(Read(k, (N("n"),)) for k in (1, 2, 3)))
+    moved = Apply("add", (Apply("mul", (Apply("sub", (y, a)), s)), b))
+    over = {"m": 2, "n": 4}
+    made = put(
+        flow, "assign", "mn", over, (2, 4), Apply("relu", (moved,)), (*flow.results, *weights)
+    )
+    flow.give([made])
+    before = field_values(flow, {}, 1, PRIMES[0])
+    wanted = ("distribute-scale-shift", "scale-weights", "join-shifts")
+    for name in wanted:
+        rule = next(rule for rule in rules() if rule.name == name)
+        (match,) = (m for number in flow.order() for m in rule.matches(flow, number))
+        match.apply(flow)
+    varying = [made for _, node, made in flow.statements() if not node.fixed]
+    assert [str(made.body) for made in varying] == [
+        "mul(#0[i0, i2], #1[i2, i1])", "relu(add(#0[i0, i1], #1[i1]))"
+    ]  # fmt: skip
+    assert all(map(np.array_equal, before, field_values(flow, {}, 1, PRIMES[0])))
