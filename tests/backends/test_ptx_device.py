@@ -232,3 +232,14 @@ def test_emitted_ptx_is_a_program():
 def test_targets_that_are_none(target: str):
     with pytest.raises(HectoriteError, match="there is no target"):
         hectorite.compile(PROGRAM, target=target)
+
+
+def test_sums_in_no_fixed_order_are_not_compared_bit_by_bit():
+    """What the threads give one after the other is compared with the reference instead."""
+    program = """
+        def f(A: f32[N, N]) -> f32[K] {
+          c[(n + m) % size(K)] += A[n, m]
+          return c
+        }
+    """
+    assert hectorite.verify(program, sizes={"N": 40, "K": 5})
