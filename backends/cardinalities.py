@@ -36,7 +36,7 @@ def cardinalities(binding: Binding, counted: Counted) -> tuple[str, ...]:
             sizes[target] = binding.size(target)
     found = [f"{name}={rounded(size)}" for name, size in sizes.items()]
     for owner, paths in counted:
-        number = min(rounded(distinct(binding, owner, paths)), rounded(sizes[owner]))
+        number = share_of(distinct(binding, owner, paths), sizes[owner])
         found.append(f"{owner}({','.join('.'.join(path) for path in paths)})={number}")
     return tuple(sorted(found))
 
@@ -44,6 +44,14 @@ def cardinalities(binding: Binding, counted: Counted) -> tuple[str, ...]:
 def rounded(number: int) -> int:
     """The nearest power of the square root of two; 0 stays."""
     return 0 if number < 1 else round(2 ** (round(2 * log2(number)) / 2))
+
+
+def share_of(number: int, total: int) -> int:
+    """A number of distinct tuples, rounded so that its share of all elements is a power of the
+    fourth root of two: which of the two is smaller decides more than how many there are."""
+    if number < 1:
+        return 0
+    return max(1, round(rounded(total) * 2 ** (round(4 * log2(number / total)) / 4)))
 
 
 def distinct(binding: Binding, owner: str, paths: Sequence[Fields]) -> int:

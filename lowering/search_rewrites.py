@@ -32,6 +32,7 @@ from hectorite.lowering.lift_dataflow import lift
 from hectorite.lowering.lower_dataflow import lower
 from hectorite.lowering.options import Options
 from hectorite.lowering.search.descent import descend
+from hectorite.lowering.search.lookahead import look_ahead
 from hectorite.lowering.search.step import Rule
 from hectorite.lowering.search.workspace import Budget, Move, Workspace
 from hectorite.lowering.structural import structural_rules
@@ -39,6 +40,9 @@ from hectorite.lowering.structural.choices import forced, pinned
 
 BUDGET = 4000
 """Matches that may be tried for one function."""
+
+CHAINS = 100
+"""Of them, how many in search of a chain of steps of which only the whole pays."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ def search(
     before = flow.copy()
     workspace = Workspace(flow, pinned(rules, chosen), model, Budget(BUDGET))
     descend(workspace)
+    while look_ahead(workspace, CHAINS):
+        descend(workspace)
     if workspace.moves or force:
         lower(workspace.flow, module, func.sym_name.data)
     return Searched(before, workspace.flow, workspace.moves, model)

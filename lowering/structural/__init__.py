@@ -2,6 +2,7 @@
 
 from hectorite.ir.extents import Extents
 from hectorite.lowering.search.step import Rule
+from hectorite.lowering.structural.apart import ComputeApart
 from hectorite.lowering.structural.contract import AggregateFirst, ContractFirst
 from hectorite.lowering.structural.factor import ExpandOntoSource, FactorThroughMap
 from hectorite.lowering.structural.split import SplitSum
@@ -12,6 +13,7 @@ def structural_rules(extents: Extents, most: int | None = 8) -> tuple[Rule, ...]
     return (
         FactorThroughMap(extents),
         ExpandOntoSource(extents),
+        ComputeApart(extents),
         SplitSum(extents),
         ContractFirst(extents, most),
         AggregateFirst(extents, most),

@@ -33,6 +33,9 @@ from hectorite.lowering.derived_sets import (
 )
 from hectorite.lowering.structural.statement import Statement
 
+WORTHWHILE = 0.9
+"""A set of distinct tuples with more than this share of the elements is not worth building."""
+
 MOST_CUTS = 12
 """Ways to cut paths short that are looked at."""
 
@@ -82,9 +85,14 @@ def domains(flow: Dataflow, extents: Extents, over: Dim, paths: Sequence[Fields]
     limit = extents.of(over)
     named = dict(zip(asked, paths, strict=True))
     return sorted(
-        (_renamed(domain, named) for domain in found.values() if domain.elements < limit),
+        (_renamed(domain, named) for domain in found.values() if _is_smaller(domain, limit)),
         key=lambda domain: (domain.elements, domain.text),
     )
+
+
+def _is_smaller(domain: Domain, limit: float) -> bool:
+    """Whether a domain has fewer elements than its source, by enough."""
+    return domain.elements < limit * (WORTHWHILE if domain.reaches_all else 1)
 
 
 def _through(schema: Schema, over: str, core: Sequence[Fields], path: Fields) -> Fields:

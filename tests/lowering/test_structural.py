@@ -90,7 +90,7 @@ class Case:
             np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-9)
 
 
-TYPED = """def f(h: f32[node, I], W: f32[kind, I, O], a: f32[kind, O], c: f32[edge]) -> f32[node, O] {
+TYPED = """def f(h: f32[node, I], W: f32[kind, I, O], c: f32[edge]) -> f32[node, O] {
   z[e, o] += h[e.src, i] * W[e.type, i, o]
   y[e.dst, o] += z[e, o] * c[e]
   return y
@@ -210,6 +210,24 @@ def test_each_term_of_scores_has_its_own_domain():
     case = Case(module_of(text))
     case.apply("split-sum", "parts on src, dst").agrees()
     assert "s[e] = s_part1_src[e.src] + s_part2_dst[e.dst]" in "\n".join(case.lines())
+
+
+def test_functions_are_computed_before_a_map_is_followed():
+    text = """def f(x: f32[node], w: f32[edge]) -> f32[node] {
+  y[e.dst] += exp(x[e.src]) * w[e]
+  return y
+}"""
+    case = Case(module_of(text))
+    case.apply("compute-apart", "apart=exp domain=src").agrees()
+    assert "y_exp_src[u] = exp(x[u])" in "\n".join(case.lines())
+
+
+def test_a_function_that_no_term_changes_is_computed_once_for_each_element():
+    text = """def f(x: f32[edge], w: f32[edge, I]) -> f32[edge] {
+  y[e] += exp(x[e]) / (1.0 + w[e, i] * w[e, i])
+  return y
+}"""
+    Case(module_of(text)).apply("compute-apart", "apart=exp").agrees()
 
 
 def test_floats_stay_in_their_order_unless_allowed():
