@@ -48,11 +48,12 @@ class Given:
         no row has."""
         found = dict[str, Any]()
         for each in self.index_sets:
-            is_input = isinstance(each.source, str)
-            source = arguments[self.inputs[each.source]] if is_input else each.source
+            source, name = each.source, each.name
+            if isinstance(source, str):
+                source, name = np.asarray(arguments[self.inputs[source]]), source
             rows = each.rows if isinstance(each.rows, int) else sizes[each.rows]
             found[each.target] = rows
-            found[each.name] = {"at": _positions(np.asarray(source), rows, str(each.source))}
+            found[each.name] = {"at": _positions(source, rows, name)}
         return found
 
     def data(
@@ -80,11 +81,10 @@ class Given:
                 ]
                 drawn = np.random.default_rng(seed % 2**64).integers(0, max(rows, 1), shape)
                 held[name] = drawn.astype(parameter.element.storage)
-        for name, value in self.sets(held, known).items():
-            fields = value if isinstance(value, dict) else {}
-            held |= {f"{name}.{field}": array for field, array in fields.items()}
-            if not fields:
-                held[name] = np.asarray(value)
+        sets = self.sets(held, known)
+        for each in self.index_sets:
+            held[each.target] = np.asarray(sets[each.target])
+            held[f"{each.name}.at"] = sets[each.name]["at"]
         return Data("the model" if data is None else data.source, held)
 
 

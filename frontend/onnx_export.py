@@ -34,6 +34,7 @@ from hectorite.ir.schema import Schema
 from hectorite.ir.space import TensorType, access_text
 from hectorite.lowering.expand_softmax import ExpandSoftmax
 from hectorite.lowering.specialize_sizes import specialize
+from hectorite.lowering.statement_body import indices_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -79,7 +80,7 @@ def export(text: ProgramText, function: str, sizes: Mapping[str, int]) -> ModelP
     specialize(module, {**fixed, **sizes})
     if any(_axis(op) is None for op in module.walk() if isinstance(op, SoftmaxOp)):
         ExpandSoftmax().apply(Context(), module)
-    arrays = {} if text.given is None else text.given.arrays
+    arrays = dict[str, Any]() if text.given is None else text.given.arrays
     return _Exporter(module, text.name, arrays).model()
 
 
@@ -138,13 +139,7 @@ class _Exporter:
 
     def _maps(self) -> None:
         """The maps that statements follow, as inputs int64."""
-        used = {
-            (str(op.variables.data), path)
-            for op in self.func.walk()
-            for path in _paths(op)
-            if isinstance(op, StatementOp)
-        }
-        if not used:
+        if not any(_follows_maps(op) for op in self.func.body.block.ops):
             return
         for decl in self.schema.sets.values():
             if decl.derivation is not None:
@@ -238,16 +233,12 @@ class _Exporter:
         return model
 
 
-def _paths(op: Operation) -> list[Any]:
-    """The paths through maps in a statement."""
+def _follows_maps(op: Operation) -> bool:
+    """Whether a statement follows maps."""
     if not isinstance(op, StatementOp):
-        return []
-    accesses = [op.access.data]
-    for inner in op.body.block.ops:
-        for attribute in inner.properties.values():
-            accesses.append(getattr(attribute, "data", ()))
-    found = [access for access in accesses if isinstance(access, tuple)]
-    return [p for access in found for index in access for p in index.paths if p.fields]
+        return False
+    indices = [*op.access.data, *indices_of(op.value)]
+    return any(path.fields for index in indices for path in index.paths)
 
 
 def _text(op: Operation) -> str:

@@ -48,11 +48,11 @@ def _is_static(dims: Sequence[Dim]) -> bool:
 
 def table(index: IndexExpr, labels: Sequence[str], extents: Extents) -> Array | None:
     """The values of an index over some variables, or None if they are not known here."""
-    lengths = [extents[label] for label in labels]
+    lengths = [dim for dim in map(extents.get, labels) if isinstance(dim, int)]
     has_maps = any(path.fields for path in index.paths)
     has_sizes = any(term.sizes for term in index.terms)
     divides = index.division is not None and isinstance(index.division[1], str)
-    if has_maps or has_sizes or divides or not _is_static(lengths):
+    if has_maps or has_sizes or divides or len(lengths) < len(labels):
         return None
     grids = {
         label: np.arange(length).reshape([-1 if a == axis else 1 for a in range(len(labels))])

@@ -139,7 +139,8 @@ class Statement:
         if not set(reduced) <= present or any(not value.labels for value in values):
             return None
         labels = [name for name in kept if name in present]
-        if len(values) == 2 and (found := _matrices(*values, labels)):
+        found = _matrices(values[0], values[1], labels) if len(values) == 2 else None
+        if found is not None:
             return Value(self.emitter.op("MatMul", *found), tuple(labels))
         letters = dict(zip(self.order, LETTERS, strict=False))
         terms = ["".join(letters[label] for label in value.labels) for value in values]

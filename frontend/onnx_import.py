@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 OPERATORS = Table()
+"""All operators by name."""
+
 for _file in (
     onnx_import_elementwise,
     onnx_import_gather,
@@ -71,7 +73,7 @@ for _file in (
     onnx_import_reduce,
     onnx_import_window,
 ):
-    OPERATORS |= _file.OPERATORS
+    OPERATORS.update(_file.OPERATORS)
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def _check_sizes(model: ModelProto, sizes: Mapping[str, int], name: str) -> dict
             listed = ", ".join(f"`{known}`" for known in found) or "none"
             hint = did_you_mean(size, found)
             raise fail(f"{name} has no size `{size}`", expected=f"sizes: {listed}", hint=hint)
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        if type(number) is not int or number < 0:
             raise fail(f"the size `{size}` is {number!r}", expected="an integer, 0 or more")
     return found
 
@@ -247,7 +249,8 @@ class _Importer:
     def _attribute(self, attribute: Any) -> Any:
         value = plain_attribute(attribute)
         if isinstance(value, np.ndarray):
-            return Tensor(value.shape, element_of_code(attribute.t.data_type), known=value)
+            dims = tuple(attribute.t.dims)
+            return Tensor(dims, element_of_code(attribute.t.data_type), known=value)
         return value
 
     def _constant(self, proto: NodeProto) -> Tensor:

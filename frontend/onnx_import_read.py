@@ -8,7 +8,7 @@ is an extra.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -46,12 +46,16 @@ def read_model(path_or_model: Any) -> tuple[ModelProto, str, str]:
     Raises `HectoriteError` if there is no such file, or it does not hold a valid model.
     """
     onnx = package()
+    name, folder = "<model>", ""
     if isinstance(path_or_model, onnx.ModelProto):
-        model, name, folder = onnx.ModelProto(), "<model>", ""
+        model = onnx.ModelProto()
         model.CopyFrom(path_or_model)
+    elif isinstance(path_or_model, str | os.PathLike):
+        name = str(Path(path_or_model))
+        model, folder = _read_file(name), str(Path(name).parent)
     else:
-        name = os.fspath(path_or_model)
-        model, folder = _read_file(name), os.path.dirname(name)
+        given = type(path_or_model).__name__
+        raise fail(f"{given} is no type of models", expected="a path, or an onnx.ModelProto")
     try:
         # A model with weights beside it, or too large for one message, is checked as a file.
         whole = isinstance(path_or_model, onnx.ModelProto)
@@ -142,18 +146,15 @@ def opset(model: ModelProto, domain: str = "") -> int:
 def plain_attribute(attribute: AttributeProto) -> Any:
     """An attribute in Python's terms; tensors are arrays, texts are text."""
     onnx = package()
-    value = onnx.helper.get_attribute_value(attribute)
+    value: Any = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, onnx.TensorProto):
         return array_of(value, "")
-    if isinstance(value, Sequence) and value and isinstance(value[0], bytes):
+    if attribute.type == onnx.AttributeProto.STRINGS:
         return [part.decode("utf-8", "replace") for part in value]
-    return list(value) if not isinstance(value, int | float | str) and _is_list(value) else value
-
-
-def _is_list(value: Any) -> bool:
-    return hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    several = (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS)
+    return list(value) if attribute.type in several else value
 
 
 def array_of(tensor: TensorProto, folder: str) -> Array:

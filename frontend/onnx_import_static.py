@@ -8,6 +8,7 @@ known. Lengths that are only names stay names, as far as they are moved and not 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -32,9 +33,8 @@ def static(
         return [known_integers(dims[start:end])]
     if node.op == "Size":
         dims = node.input(0).dims
-        if all(isinstance(dim, int) for dim in dims):
-            return [np.array(np.prod(dims, dtype=np.int64))]
-        return None
+        lengths = [dim for dim in dims if isinstance(dim, int)]
+        return [np.array(math.prod(lengths))] if len(lengths) == len(dims) else None
     inputs = [tensor.known for tensor in node.given]
     if not inputs or any(known is None for known in inputs):
         return None

@@ -29,7 +29,11 @@ from hectorite.lowering.statement_body import Body
 Array = np.ndarray[Any, Any]
 Dims = tuple[Dim, ...]
 Access = tuple[IndexExpr, ...]
-Scalars = Callable[..., SSAValue]
+Scalars = (
+    Callable[[Body, SSAValue], SSAValue]
+    | Callable[[Body, SSAValue, SSAValue], SSAValue]
+    | Callable[[Body, SSAValue, SSAValue, SSAValue], SSAValue]
+)
 """Writes a body: takes it and the values that it reads, gives the value that it yields."""
 
 HERE = IndexExpr()
@@ -222,7 +226,7 @@ class Graph:
 
         def write(body: Body) -> SSAValue:
             values = [self.read(body, t, stretched(t.dims, to, names)) for t in inputs]
-            return function(body, *values)
+            return function(body, *values)  # pyright: ignore[reportCallIssue]
 
         variables = list(zip(names, dims, strict=True))
         return self.statement(
@@ -251,7 +255,7 @@ class Graph:
         kind: str,
         tensor: Tensor,
         over: Sequence[int],
-        function: Scalars = lambda body, x: x,
+        function: Callable[[Body, SSAValue], SSAValue] = lambda body, x: x,
         keep: bool = True,
         element: ElementType | None = None,
     ) -> Tensor:

@@ -108,7 +108,10 @@ class OnnxModel:
             shape = np.shape(arguments.get(name, self.arrays.get(name)))
             sizes |= {str(dim): length for dim, length in zip(dims, shape, strict=False)}
         sets = given.sets(arguments, sizes)
-        key = b"".join(_bytes(value) for value in sets.values())
+        key = b"".join(
+            np.int64(sets[each.target]).tobytes() + sets[each.name]["at"].tobytes()
+            for each in self._index_sets
+        )
         if key in self._bindings:
             self._bindings.move_to_end(key)
             return self._bindings[key]
@@ -120,12 +123,6 @@ class OnnxModel:
     def __repr__(self) -> str:
         inputs = ", ".join(self.inputs)
         return f"<ONNX model {self.name}: {inputs} -> {', '.join(self.outputs)}>"
-
-
-def _bytes(value: Any) -> bytes:
-    if isinstance(value, dict):
-        return b"".join(np.asarray(part).tobytes() for part in value.values())
-    return np.int64(value).tobytes()
 
 
 def from_onnx(

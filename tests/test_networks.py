@@ -33,9 +33,9 @@ def test_small_networks_agree_with_onnx(name):
         np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("name", ["nas_rnn_shared", "vit_published", "llama_decode", "gat_scores"])
 def test_networks_are_the_same_every_time(name):
-    one, two = (NETWORKS[name](scale=0.06) for _ in range(2))
+    one, two = (NETWORKS[name](scale=0.02) for _ in range(2))
     assert str(one.module) == str(two.module)
     assert one.fixed and set(one.fixed) < set(one.draws) | set(one.constants)
     for key, array in one.arguments(7).items():
@@ -48,6 +48,12 @@ def test_layers_on_graphs_run(name):
     program = hectorite.compile(str(network.module) + "\n", "reference", cache=False)
     binding = program.bind(**network.sets(1))
     assert np.isfinite(program[network.function](binding, **network.arguments(1))).all()
+
+
+def test_deeper_networks_have_more_of_the_same():
+    assert NETWORKS["nas_rnn"](scale=0.02, steps=7).statements == 7 * 46
+    layers = [NETWORKS["vit_published"](scale=0.25, layers=n).statements for n in (8, 16)]
+    assert layers[1] == 2 * layers[0]
 
 
 def test_sizes_are_those_published():

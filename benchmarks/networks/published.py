@@ -14,6 +14,7 @@ in range, which deviations of one over the root of the fan-in alone do not achie
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from benchmarks.networks.network import Net, Network
 from benchmarks.networks.transformers import Shape
@@ -37,9 +38,9 @@ def bert_published(scale: float = 1.0, alive: bool = True) -> Network:
     return net.network(x, *(results if alive else []))
 
 
-def vit_published(scale: float = 1.0) -> Network:
+def vit_published(scale: float = 1.0, layers: int = VIT.layers) -> Network:
     """12 layers, 64 tokens, width 768, an MLP of two products with nothing between them."""
-    return _encoder("vit_published", VIT.scaled(scale), "none")
+    return _encoder("vit_published", replace(VIT, layers=layers).scaled(scale), "none")
 
 
 def transformer_transducer_published(scale: float = 1.0) -> Network:

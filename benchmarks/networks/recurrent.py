@@ -29,19 +29,19 @@ _THEN = (
 )
 
 
-def nas_rnn(scale: float = 1.0) -> Network:
+def nas_rnn(scale: float = 1.0, steps: int = STEPS) -> Network:
     """Five steps of a NasRNN cell of width 512, each with weights of its own."""
-    return _nas_rnn("nas_rnn", scale, shared=False)
+    return _nas_rnn("nas_rnn", scale, steps, shared=False)
 
 
-def nas_rnn_shared(scale: float = 1.0) -> Network:
+def nas_rnn_shared(scale: float = 1.0, steps: int = STEPS) -> Network:
     """The same with one set of weights for all steps."""
-    return _nas_rnn("nas_rnn_shared", scale, shared=True)
+    return _nas_rnn("nas_rnn_shared", scale, steps, shared=True)
 
 
-def _nas_rnn(name: str, scale: float, shared: bool) -> Network:
+def _nas_rnn(name: str, scale: float, steps: int, shared: bool) -> Network:
     net, width = Net(name), scaled(WIDTH, scale)
-    inputs = [net.input([1, width], f"x{step}") for step in range(STEPS)]
+    inputs = [net.input([1, width], f"x{step}") for step in range(steps)]
     state = net.weight([1, width], 1, name="state")
     fresh: Callable[[], list[str]] = lambda: [net.weight([width, width]) for _ in range(16)]  # noqa: E731
     weights = fresh() if shared else []

@@ -7,7 +7,7 @@ embeddings (BERT, LLaMA) or an image (ViT) on.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -75,9 +75,9 @@ def feed_forward(net: Net, x: str, shape: Shape) -> str:
     return linear(net, inner, shape.hidden, shape.width)
 
 
-def bert(scale: float = 1.0) -> Network:
+def bert(scale: float = 1.0, layers: int = BERT.layers) -> Network:
     """BERT-base: 12 layers, 128 tokens, width 768, normalised after each block."""
-    net, shape = Net("bert"), BERT.scaled(scale)
+    net, shape = Net("bert"), replace(BERT, layers=layers).scaled(scale)
     x = net.input([1, shape.tokens, shape.width])
     for _ in range(shape.layers):
         x = layer_norm(net, net.op("Add", x, attention(net, x, shape, shape.tokens)), shape.width)

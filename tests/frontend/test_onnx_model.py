@@ -179,6 +179,7 @@ def test_broken_files_are_told(tmp_path, file):
     path.write_bytes(b"\x08\x07no model")
     for given, message in (
         (path, "not an ONNX model"),
+        (5, "int is no type of models"),
         (tmp_path / "nett.onnx", "did you mean `net.onnx`"),
         (model_of([node("Relu", ["x"], ["y"])], {"x": floats(2)}, opset=11), "opset 13 or later"),
         (model_of([node("MatMul", ["x", "w"], ["y"])], {"x": floats(2, 3)}, {"w": floats(4, 5)}),
