@@ -8,7 +8,7 @@ kernel which waits for the wrong phase, or not at all, is an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from xdsl.ir import Operation, SSAValue
@@ -16,7 +16,6 @@ from xdsl.ir import Operation, SSAValue
 from hectorite.dialects.tile_bulk import (
     PHASES,
     AwaitOp,
-    BarrierObjects,
     BarrierObjectsOp,
     ExpectOp,
     ReleaseOp,
@@ -89,7 +88,7 @@ def bulk_handlers(steps: Steps) -> dict[type[Operation], Callable[[Any], Step]]:
 
     def objects(op: BarrierObjectsOp) -> Step:
         output, name = steps.new(op.result), op.result.name_hint or "mbarrier"
-        count = cast(BarrierObjects, op.result.type).data
+        count = op.result.type.data
 
         def run(slots: Slots) -> None:
             slots[output] = [BarrierObject(f"{name}[{number}]") for number in range(count)]

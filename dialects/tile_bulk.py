@@ -26,8 +26,6 @@ those expected, and waiting for a phase that never ends.
 
 from __future__ import annotations
 
-from typing import cast
-
 from xdsl.dialects.builtin import IndexType, IntegerAttr, i64
 from xdsl.ir import Data, Operation, SSAValue, TypeAttribute
 from xdsl.irdl import (
@@ -83,7 +81,7 @@ class BarrierObjectsOp(IRDLOperation):
         super().__init__(result_types=[BarrierObjects(count)])
 
     def verify_(self) -> None:
-        if cast(BarrierObjects, self.result.type).data < 1:
+        if self.result.type.data < 1:
             raise VerifyException("expected at least one barrier object")
 
 

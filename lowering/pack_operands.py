@@ -15,6 +15,8 @@ as whole blocks have.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import cast
@@ -194,18 +196,19 @@ def known_number(value: SSAValue) -> int | None:
     if not isinstance(op, ScalarOp) or op.FUNCTION.name not in _FOLDED:
         return None
     numbers = [known_number(operand) for operand in op.operands]
-    if None in numbers:
+    known = [number for number in numbers if number is not None]
+    if len(known) < len(numbers) or op.FUNCTION.name == "floordiv" and not known[1]:
         return None
-    return _FOLDED[op.FUNCTION.name](*cast(list[int], numbers))
+    return _FOLDED[op.FUNCTION.name](*known)
 
 
-_FOLDED = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
+_FOLDED: dict[str, Callable[[int, int], int]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
     "min": min,
     "max": max,
-    "floordiv": lambda a, b: a // b if b else None,
+    "floordiv": int.__floordiv__,
 }
 
 

@@ -192,8 +192,8 @@ class Pipeline:
         results = list(self._loop(code, last, [*self.loop.iter_args, *stage, *queues]))
         if self.overlapping is not None:
             assert self.overlapping.init is not None
-            number = cast(BlockArgument, self.overlapping.init).index - 1
-            results[number] = code.add(FinishOp(results[number]))
+            position = cast(BlockArgument, self.overlapping.init).index - 1
+            results[position] = code.add(FinishOp(results[position]))
         if self.objects is not None and is_repeated(self.loop):
             code.add(BarrierOp())
             code.add(ReleaseOp(self.objects))

@@ -150,7 +150,7 @@ def copy_piece(
 
 
 def _count(op: BarrierObjectsOp) -> int:
-    return cast(BarrierObjects, op.result.type).data
+    return op.result.type.data
 
 
 def _objects(kernel: PtxKernel, objects: SSAValue) -> Objects:
