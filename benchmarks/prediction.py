@@ -18,11 +18,12 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cases import SUITES, Case, build
-from benchmarks.peers.ours import PROGRAMS, SIZES, sets
+from benchmarks.cases import SUITES, Case, build, load_graph
+from benchmarks.peers.ours import EXAMPLES, PROGRAMS, SIZES, sets
 
 VARIANTS = {
     "as written": (),
@@ -77,6 +78,7 @@ def problems(data_dir: Path | None, quick: bool) -> Iterator[Problem]:
     """All functions."""
     yield from _dense(quick)
     yield from _chains(quick)
+    yield from _examples(data_dir)
     for case in [*SUITES["rgnn"](data_dir, quick), *_sparse(data_dir, quick)]:
         data = build(case, data_dir)
         sizes = {
@@ -85,6 +87,52 @@ def problems(data_dir: Path | None, quick: bool) -> Iterator[Problem]:
         source = PROGRAMS[case.kind].read_text()
         for variant in VARIANTS if case.kind not in ("spmm", "sddmm") else ("all",):
             yield Problem(case.name, source, sizes, sets(case.kind, data), variant)
+
+
+EXAMPLE_SIZES = {
+    "batch_reduce": {"N": 12, "I": 90, "K": 200, "J": 48},
+    "conv2d": {"N": 2, "C": 24, "H": 30, "W": 48, "K": 40},
+    "lowbit": {"M": 200, "K": 300, "N": 90},
+}
+EXAMPLE_GRAPHS = {
+    "gcn": {"I": 100, "O": 24},
+    "sage_mean": {"I": 48, "O": 96},
+    "hypergraph": {"O": 96},
+    "sparse_conv": {"Ci": 12, "Co": 24},
+}
+
+
+def _examples(data_dir: Path | None) -> Iterator[Problem]:
+    """The other examples: those without sets, and those whose sets a small graph or file gives."""
+    for name, sizes in EXAMPLE_SIZES.items():
+        yield Problem(name, (EXAMPLES / f"{name}.hec").read_text(), sizes, {})
+    for name, sizes in EXAMPLE_GRAPHS.items():
+        source = (EXAMPLES / f"{name}.hec").read_text()
+        for graph, bound in _small_sets(name, data_dir):
+            for variant in VARIANTS:
+                yield Problem(f"{name}.{graph}", source, sizes, bound, variant)
+
+
+def _small_sets(name: str, data_dir: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names of graphs, and the sets of an example on them."""
+    rng = np.random.default_rng(11)
+
+    def draw(high: int, count: int) -> np.ndarray:
+        return np.sort(rng.integers(0, high, count)).astype(np.int32)
+
+    if name == "hypergraph":
+        pins = {"v": rng.permutation(draw(2708, 4585)), "h": draw(1072, 4585)}
+        yield "4k", {"vertex": 2708, "hyperedge": 1072, "pin": pins}
+        return
+    if name == "sparse_conv":
+        pairs = {"in": rng.permutation(draw(7000, 90_000)), "out": draw(7000, 90_000)}
+        pairs["k"] = rng.integers(0, 27, 90_000).astype(np.int32)
+        yield "7k", {"voxel": 7000, "offset": 27, "pair": pairs}
+        return
+    for graph in ("power:12000:7", *(() if data_dir is None else ("file:cora", "file:pubmed"))):
+        data = load_graph(Case("predict", name, name, graph), data_dir)
+        edges = {"src": data["col"], "dst": data["row"]}
+        yield graph.split(":", 1)[1], {"node": data["n"], "edge": edges}
 
 
 def _sparse(data_dir: Path | None, quick: bool) -> list[Case]:

@@ -73,6 +73,16 @@ def spmv(A: f32[nz], B: f32[col]) -> f32[row] {
 }
 """
 
+NESTED = """
+set row
+set col
+set nz { row: row, col: col }
+def nested(x: f32[col, I], W: f32[I, O]) -> f32[row, O] {
+  y[e.row, o] += x[e.col, i] * W[i, o]
+  return y
+}
+"""
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -93,6 +103,7 @@ def measured(progress: Progress = lambda done, total: None) -> Device:
     peak = {unit: rate * scale for unit, rate in CPU.peak.items()} | units
     stream = _streams(clock)
     element, row = _segments(clock, peak["fma_f32"])
+    step = _steps(clock)
     gather = _gathers(clock, element, row, peak["fma_f32"])
     product = _products(clock)
     return replace(
@@ -106,12 +117,13 @@ def measured(progress: Progress = lambda done, total: None) -> Device:
         launch=launch,
         element=element,
         row=row,
+        step=step,
         tables={"stream": stream, "gather": gather, "product": product},
     )
 
 
 PROBES = (
-    6
+    7
     + len(STREAM_BYTES)
     + len(GATHER_ROWS) * len(GATHER_TABLES)
     + len(PRODUCT_ROWS) * len(PRODUCT_COLUMNS) * len(PRODUCT_TERMS)
@@ -210,6 +222,13 @@ def _segments(clock: _Clock, rate: float) -> tuple[float, float]:
     row = max((long - short) / (many - few), 1e-10)
     work = 2.0 * width * elements / rate
     return max((short - few * row - work) / elements, 1e-10), row
+
+
+def _steps(clock: _Clock) -> float:
+    """Seconds of one step of a sum inside of a visit."""
+    terms, columns, elements = 32, 64, 4096
+    sets = _sparse(elements // MEAN_DEGREE, 256, elements, columns).sets
+    return clock.seconds(Probe(NESTED, {"I": terms, "O": columns}, sets)) / (elements * terms)
 
 
 def _sparse(rows: int, table: int, elements: int, width: int) -> Probe:

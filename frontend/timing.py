@@ -3,7 +3,8 @@
 Enters: the text of a program, values of its sizes, sets, and how to rewrite it. Leaves: a
 `Subject`: a call without arguments, its statements as a `Dataflow`, the `Extents` of its data.
 
-The time of a function is the shortest of many calls. Other work on the machine only ever adds.
+The time of a function is the shortest of many calls: other work on the machine only ever adds. With
+one thread it is the time that the thread was running, so that waiting for a core does not count.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hectorite.backends.binding import Binding
 from hectorite.backends.cache import Cache
+from hectorite.backends.cpu_threads import thread_count
 from hectorite.frontend.inputs import inputs_for
 from hectorite.frontend.program_text import read_program
 from hectorite.frontend.targets import bound_sets, only
@@ -94,10 +96,10 @@ def flow_of(module: ModuleOp, name: str) -> Dataflow:
 def shortest(calls: Sequence[Callable[[], Any]], seconds: float) -> list[float]:
     """The shortest time of each of several calls, made in turns for `seconds` together, and each
     at least a few times."""
-    clock = time.perf_counter
+    clock = time.thread_time if thread_count() == 1 else time.perf_counter
     best = [float("inf")] * len(calls)
-    until, turns = clock() + seconds, 0
-    while turns < LEAST_CALLS or clock() < until:
+    until, turns = time.perf_counter() + seconds, 0
+    while turns < LEAST_CALLS or time.perf_counter() < until:
         for number, call in enumerate(calls):
             start = clock()
             call()

@@ -105,6 +105,8 @@ class Device:
     """Seconds of one step of a visit, before it does anything."""
     row: float = 0.0
     """Seconds of one row of a visit."""
+    step: float = 0.0
+    """Seconds of one step of a sum inside of a visit, which adds vectors to memory."""
     miss: tuple[float, float] = (0.0, 0.0)
     """Seconds of one gathered row that a cache holds, and of one that none does."""
     half: tuple[float, float, float] = (1.0, 1.0, 1.0)

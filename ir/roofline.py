@@ -59,7 +59,10 @@ def time_of(work: Work, device: Device) -> Time:
         arithmetic,
         moved / device.speed(moved) if moved else 0.0,
         sum(_gather(gather, device) for gather in work.gathers),
-        work.elements * device.element + work.rows * device.row + work.atomics * device.atomic,
+        work.elements * device.element
+        + work.steps * device.step
+        + work.rows * device.row
+        + work.atomics * device.atomic,
     )
 
 

@@ -27,6 +27,9 @@ from hectorite.ir.statement_form import Form
 SMALLEST = 4
 """Products with fewer terms than this along their inner dimensions are ordinary loops."""
 
+PACKED_ROWS = 32
+"""For fewer rows weights are not copied into panels."""
+
 MUCH = 4
 """How many times more than its own an element gathers before it is visited by what it gathers."""
 
@@ -180,6 +183,9 @@ def _block(
     if not terms or any(not path.fields for path in paths):
         return None
     inner = max(terms, key=lambda name: any(_last(other, name) for other in others))
+    packs = dims[row] in schema.sets or extent(dims[row]) >= PACKED_ROWS
+    if columns not in access[-1].variables and not (packs and _alone(access, columns, inner)):
+        return None
     outer = tuple(name for name in form.reduced if name != inner)
     loops = tuple(name for name in left if name not in (row, columns))
     if any(dims[name] in schema.sets for name in (*outer, *loops)):
@@ -204,6 +210,11 @@ def _unit_step(index: IndexExpr, name: str) -> bool:
     terms = [t for t in index.terms if t.path is not None and t.path.variable == name]
     plain = len(terms) == 1 and index.division is None
     return plain and terms[0].coefficient == 1 and terms[0].path == Path(name)
+
+
+def _alone(access: Access, *names: str) -> bool:
+    """Whether each variable is an index by itself, so that weights can be copied into panels."""
+    return all(any(index.variable == name for index in access) for name in names)
 
 
 def _last(part: Formula, name: str) -> bool:

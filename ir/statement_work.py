@@ -96,6 +96,8 @@ class Work:
     gathers: tuple[Gather, ...] = ()
     elements: float = 0.0
     """Steps of visits."""
+    steps: float = 0.0
+    """Steps of sums inside of visits, each of which adds some vectors to memory."""
     rows: float = 0.0
     """Rows of visits."""
     atomics: float = 0.0
@@ -186,13 +188,16 @@ class _Counting:
             return
         every = [name for name, _ in self.form.dims]
         inner = set[str]() if block is None else {block.lanes}
+        steps = self._inner_steps()
         for part in dict.fromkeys(walk(self.form.body)) if self.form.body is not None else ():
             if isinstance(part, Apply):
                 names = variables(part)
                 if inner and inner <= set(names):
                     continue  # the product itself
+                if steps and len(set(names)) == len(every):
+                    continue  # in the steps
                 self._apply(work, part, names)
-        if self.form.kind != "assign" and block is None:
+        if self.form.kind != "assign" and block is None and not steps:
             self._count(work, self._unit(self.form.shape.element, every), self.points(every), 1.0)
 
     def _apply(self, work: Work, part: Apply, names: Sequence[str]) -> None:
@@ -323,11 +328,24 @@ class _Counting:
         elements = self.extents.of(visit[0])
         work.elements = elements * (1.0 + REMAINDER * self._remainders())
         work.rows = work.tasks
+        work.steps = self._inner_steps()
         if self.gpu:
             # A row that has much more than its share is split, and its parts are added together.
             share = work.elements / 1024.0
             busiest = self.extents.degree(*visit)
             work.atomics = busiest if busiest > share else 0.0
+
+    def _inner_steps(self) -> float:
+        """Steps of sums over variables that are not on the left, for each element of the visit and
+        each strip of its row."""
+        on_left = {name for index in self.form.left for name in index.variables}
+        summed = [name for name, _ in self.form.dims if name not in on_left]
+        lanes = self.form.left[-1].variable
+        if self.how.visit is None or not summed or lanes is None:
+            return 0.0
+        strips = max(1.0, self.extents.of(self.form.extents[lanes]) / STRIP)
+        outer = [name for name, _ in self.form.dims if name != lanes]
+        return self.points(outer) * strips
 
     def _remainders(self) -> float:
         """How many more vectors a row takes than its length calls for: lengths that are no powers
