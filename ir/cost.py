@@ -234,8 +234,10 @@ class CostModel:
         operands: tuple[int, ...],
         near: tuple[bool, ...],
     ) -> tuple[str, ...] | None:
-        """The path by which a neighbour visits the elements that this node is made for."""
+        """The path by which a neighbour visits the elements that this node is made for: one of its
+        readers, else one of what it reads; of several the first by name."""
         owner = self._spread(made).rows[0]
+        found = list[tuple[str, ...]]()
         for user in _users(flow, number):
             reader = flow.nodes[user]
             if reader.form is None or reader.fixed:
@@ -245,13 +247,13 @@ class CostModel:
             if visit is None or visit[0] != owner or number not in theirs:
                 continue
             if self._shares(made, read, theirs.index(number)):
-                return visit[1]
-        for slot, operand in enumerate(operands):
-            if near[slot]:
+                found.append(visit[1])
+        if not found:
+            for operand in (o for o, is_near in zip(operands, near, strict=True) if is_near):
                 visit = self._spread(self._form(flow, flow.nodes[operand])).visit
                 if visit is not None and visit[0] == owner:
-                    return visit[1]
-        return None
+                    found.append(visit[1])
+        return min(found, default=None)
 
     def _readers(
         self, flow: Dataflow, number: int, made: Form, operands: tuple[int, ...]
