@@ -80,18 +80,11 @@ def optimise(
 
 
 def _round(start: Workspace, solved: Solved) -> Workspace:
-    """Every search once, from one graph."""
-    greedy = start.fork()
-    descend(greedy)
-    if greedy.oversize:
-        greedy = start.fork()
-        greedy.slack = 1
-        descend(greedy)
-    best = _cheapest(start, greedy)
+    """Every search once, from one graph. A large one is searched in regions first, since what its
+    equal parts have in common is found once there."""
+    best = start
     if len(start.flow.nodes) <= SMALL:
-        fired = {move.family for move in greedy.moves}
-        share = start.budget.left // 2
-        best = _cheapest(best, discrepancies(start, fired, descend, share))
+        best = _whole(start)
     apart = start.fork()
     _solve_regions(apart, solved)
     descend(apart)
@@ -102,6 +95,20 @@ def _round(start: Workspace, solved: Solved) -> Workspace:
         descend(again, [n for n in again.flow.nodes if n not in best.flow.nodes])
         best = _cheapest(best, again)
     return best
+
+
+def _whole(start: Workspace) -> Workspace:
+    """Descent over a whole graph, then with families delayed."""
+    greedy = start.fork()
+    descend(greedy)
+    if greedy.oversize:
+        greedy = start.fork()
+        greedy.slack = 1
+        descend(greedy)
+    best = _cheapest(start, greedy)
+    fired = {move.family for move in greedy.moves}
+    share = start.budget.left // 2
+    return _cheapest(best, discrepancies(start, fired, descend, share))
 
 
 def _cheapest(best: Workspace, other: Workspace) -> Workspace:

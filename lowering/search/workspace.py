@@ -130,6 +130,8 @@ class Workspace:
         for place in places:
             if place not in self.flow.nodes:
                 continue
+            if self.budget.spent:
+                break
             known = self._offers.get(place, {})
             for family, rules in self._families.items():
                 if family in self.delayed:
