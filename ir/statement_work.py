@@ -193,7 +193,12 @@ class _Counting:
             if isinstance(part, Apply):
                 names = variables(part)
                 if inner and inner <= set(names):
-                    continue  # the product itself
+                    # The product itself; further factors are multiplied in as rows are read.
+                    rest = [name for name in names if name not in inner]
+                    more = max(0, len(part.arguments) - 2)
+                    if part.function == "mul" and more:
+                        self._count(work, "scalar", self.points(rest), float(more))
+                    continue
                 if steps and len(set(names)) == len(every):
                     continue  # in the steps
                 self._apply(work, part, names)
