@@ -112,7 +112,7 @@ def import_model(
     sizes = dict(sizes or {})
     names = _check_sizes(model, sizes, name)
     with_sizes(model, sizes)
-    model = expanded(model, OPERATORS, folder)
+    model = expanded(model, OPERATORS)
     check_shapes(model, name)
     importer = _Importer(model, name, folder, {**names, **sizes})
     importer.inputs()

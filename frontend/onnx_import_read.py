@@ -18,11 +18,14 @@ import numpy as np
 from hectorite.ir.diagnostics import did_you_mean, fail
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, ModelProto, TensorProto, ValueInfoProto
+    from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 Array = np.ndarray[Any, Any]
 OLDEST = 13
 """The first opset in which axes are inputs; older models can be converted."""
+
+ALWAYS_KNOWN = ("Constant", "Range")
+"""Operators that are computed while a model is imported, however ONNX defines them."""
 
 LARGE = 1024
 """Initialisers of more bytes are not shown to shape inference, which copies the model."""
@@ -96,26 +99,67 @@ def _read_file(name: str) -> ModelProto:
     return model
 
 
-def expanded(model: ModelProto, supported: Collection[str], folder: str) -> ModelProto:
+def expanded(model: ModelProto, supported: Collection[str]) -> ModelProto:
     """The model with its functions put in, and with those operators that are not in `supported`
     and that ONNX itself defines by others."""
-    onnx = package()
     from onnx.inliner import inline_local_functions
 
-    version = opset(model)
-    before = -1
-    own = {(f.domain, f.name) for f in model.functions}
-    while before != len(model.functions):
-        before = len(model.functions)
-        bodies = [model.graph.node, *(function.node for function in model.functions)]
-        for node in [node for nodes in bodies for node in nodes]:
-            key = (node.domain, node.op_type)
-            if node.domain in ("", "ai.onnx") and node.op_type not in supported and key not in own:
-                schema = onnx.defs.get_schema(node.op_type, version)
-                if schema.has_function:
-                    own.add(key)
-                    model.functions.append(_defined(schema, version))
-    return inline_local_functions(model) if model.functions else model
+    while True:
+        model = inline_local_functions(model) if model.functions else model
+        if not (_define_by_others(model, supported) or _define_by_types(model, supported)):
+            return model
+
+
+def _foreign(model: ModelProto, supported: Collection[str]) -> list[tuple[NodeProto, Any]]:
+    """The nodes of operators that are not supported, with how ONNX defines them."""
+    onnx, version = package(), opset(model)
+    return [
+        (node, onnx.defs.get_schema(node.op_type, version))
+        for node in model.graph.node
+        if node.domain in ("", "ai.onnx")
+        and node.op_type not in (*supported, *ALWAYS_KNOWN)
+        and onnx.defs.has(node.op_type)
+    ]
+
+
+def _define_by_others(model: ModelProto, supported: Collection[str]) -> bool:
+    """Add functions for operators that ONNX defines by others; whether there are any."""
+    found = {schema.name: schema for _, schema in _foreign(model, supported) if schema.has_function}
+    model.functions.extend(_defined(schema, opset(model)) for schema in found.values())
+    return bool(found)
+
+
+def _define_by_types(model: ModelProto, supported: Collection[str]) -> bool:
+    """The same for operators whose definition depends on types, a function for each node."""
+    onnx, version = package(), opset(model)
+    nodes = [(n, s) for n, s in _foreign(model, supported) if s.has_context_dependent_function]
+    if not nodes:
+        return False
+    inferred = onnx.shape_inference.infer_shapes(_without_weights(model))
+    graph = inferred.graph
+    types = {v.name: v.type for v in (*graph.input, *graph.value_info, *graph.output)}
+    for tensor in graph.initializer:
+        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        types[tensor.name] = info.type
+    none, found = onnx.TypeProto(), False
+    for number, (node, schema) in enumerate(nodes):
+        known = [types.get(name, none).SerializeToString() for name in node.input]
+        versions = [v for v in schema.context_dependent_function_opset_versions if v <= version]
+        text = node.SerializeToString()
+        body = schema.get_context_dependent_function_with_opset_version(max(versions), text, known)
+        function = onnx.FunctionProto()
+        function.ParseFromString(body)
+        if not function.node:
+            continue
+        _same_opset(function, version)
+        function.domain, function.name = "hectorite", f"{node.op_type}{number}"
+        function.attribute.extend(attribute.name for attribute in node.attribute)
+        node.domain, node.op_type = function.domain, function.name
+        model.functions.append(function)
+        found = True
+    if found and all(entry.domain != "hectorite" for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid("hectorite", 1))
+    return found
 
 
 def _defined(schema: Any, version: int) -> Any:
@@ -125,8 +169,7 @@ def _defined(schema: Any, version: int) -> Any:
     function.CopyFrom(schema.function_body)
     function.domain = ""
     function.name = schema.name
-    del function.opset_import[:]
-    function.opset_import.append(onnx.helper.make_opsetid("", version))
+    _same_opset(function, version)
     del function.attribute[:]
     del function.attribute_proto[:]
     for name, attribute in schema.attributes.items():
@@ -135,6 +178,12 @@ def _defined(schema: Any, version: int) -> Any:
         else:
             function.attribute.append(name)
     return function
+
+
+def _same_opset(function: Any, version: int) -> None:
+    """Let a function be of the opset of the model, as others are not put in."""
+    del function.opset_import[:]
+    function.opset_import.append(package().helper.make_opsetid("", version))
 
 
 def opset(model: ModelProto, domain: str = "") -> int:

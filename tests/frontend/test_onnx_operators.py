@@ -480,6 +480,17 @@ def test_recurrent(op, gates, attributes):
         compare(node(op, full, outputs, hidden_size=hidden, **attributes), x, weights)
 
 
+def test_operators_that_onnx_defines_by_others():
+    heads = {"q": floats(1, 4, 5, 4), "k": floats(1, 2, 6, 4), "v": floats(1, 2, 6, 4)}
+    compare(node("Attention", list(heads), ["y"]), heads, opset=23)
+    heads = {"q": floats(1, 2, 5, 4), "k": floats(1, 2, 5, 4), "v": floats(1, 2, 5, 4)}
+    compare(node("Attention", list(heads), ["y"], is_causal=1), heads, opset=23)
+    angles = {"c": floats(1, 5, 2), "s": floats(1, 5, 2)}
+    compare(node("RotaryEmbedding", ["q", *angles], ["y"]), {"q": heads["q"]}, angles, opset=23)
+    shape = {"s": np.array([4, 2])}
+    compare(node("CenterCropPad", ["q", "s"], ["y"], axes=[1, 2]), {"q": heads["q"]}, shape)
+
+
 TESTED_ELSEWHERE = {"CastLike", "SimplifiedLayerNormalization", "Shape", "Size"}
 
 
