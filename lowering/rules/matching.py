@@ -47,6 +47,7 @@ class LawRule:
         self._sights = {statement: Sight(law, statement) for statement in statements}
         self._first = self._sights[statements[0]]
         self._scalable = scalable(law)
+        self._siblings_only = law.siblings
 
     @property
     def name(self) -> str:
@@ -59,11 +60,13 @@ class LawRule:
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """All matches that are found from this node."""
         source = self.law.source
-        if self.law.siblings:
+        if self._siblings_only:
             yield from self._siblings(flow, number)
-        elif flow.nodes[number].form is None or flow.nodes[number].fixed:
             return
-        elif isinstance(source, Total):
+        node = flow.nodes[number]
+        if node.form is None or node.fixed:
+            return
+        if isinstance(source, Total):
             yield from self._totals(flow, number)
         elif isinstance(source, Concat):
             yield from self._joined(flow, number, source)
@@ -86,7 +89,7 @@ class LawRule:
             names = {name: name for name in split.dims}
             for binding in self._inside(flow, node, split, self._first.statement, names, start):
                 wide = (
-                    windows(flow, binding, self.law.windows[0], self._first)
+                    windows(flow, node, binding, self.law.windows[0], self._first)
                     if (self.law.windows)
                     else [binding]
                 )
@@ -168,14 +171,10 @@ class LawRule:
         binding.sizes |= split.sizes
         if statement.function.startswith("?"):
             binding.functions[statement.function] = split.function
-        found = [binding]
+        found, same = [binding], all(a == b for a, b in names.items())
         for argument, part in zip(statement.arguments, split.parts, strict=True):
             values = tuple(
-                Value(
-                    node.operands[read.slot],
-                    None if read.access is None else tuple(i.rename(names) for i in read.access),
-                )
-                for read in part
+                Value(node.operands[read.slot], _renamed(read.access, names, same)) for read in part
             )
             found = [more for b in found for more in self._argument(flow, argument, values, b)]
         yield from found
@@ -382,6 +381,10 @@ def _taken_apart(
             return None
         more.siblings.append(Sibling({of.name: (Value(operand, value.access),)}))
     return more if len(more.siblings) > 1 else None
+
+
+def _renamed(access: Access | None, names: dict[str, str], same: bool) -> Access | None:
+    return access if access is None or same else tuple(index.rename(names) for index in access)
 
 
 def _summed_before(binding: Binding, letter: str, dim: Dim, names: dict[str, str]) -> str:

@@ -14,7 +14,6 @@ from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.form_views import recognised, slice_of, view
 from hectorite.ir.formula import Access, Apply, Read, walk
 from hectorite.lowering.rules.split import Sight, Split
-from hectorite.lowering.rules.term import Tensor
 
 MOST_VISITED = 4000
 """Nodes that are visited to see whether siblings depend on one another."""
@@ -39,9 +38,8 @@ class Place:
 def alike(flow: Dataflow, number: int, sight: Sight) -> Iterator[Group]:
     """Groups of statements that share operands, the first of which is this node. Where a rule
     shares nothing, the siblings read stretches of this node."""
-    shares = any(isinstance(a, Tensor) and not a.many for a in sight.statement.arguments)
     users = sorted(flow.users[number])
-    if shares:
+    if sight.shares:
         if len(users) > 1:
             yield from _grouped(flow, [(user, number) for user in users], sight, number)
         return
@@ -63,8 +61,8 @@ def _grouped(
         if node.form is None or node.fixed:
             continue
         for split in sight.splits(node.form):
-            read = _operands(flow, user, split, sight, many=False)
-            varied = _operands(flow, user, split, sight, many=True)
+            read = _operands(flow, user, split.shared)
+            varied = _operands(flow, user, split.varied)
             first = min(read) == shared if read else shared is None and varied[0] == operand
             if first:
                 groups.setdefault((split.key, read), {}).setdefault(user, split)
@@ -73,22 +71,14 @@ def _grouped(
             yield _sorted(flow, Group(sight, tuple(members.items())))
 
 
-def _operands(
-    flow: Dataflow, number: int, split: Split, sight: Sight, many: bool
-) -> tuple[int, ...]:
-    """The nodes that the arguments with or without siblings are."""
+def _operands(flow: Dataflow, number: int, slots: tuple[int, ...]) -> tuple[int, ...]:
     operands = flow.nodes[number].operands
-    return tuple(
-        operands[read.slot]
-        for argument, part in zip(sight.statement.arguments, split.parts, strict=True)
-        if isinstance(argument, Tensor) and argument.many == many
-        for read in part
-    )
+    return tuple([operands[slot] for slot in slots])
 
 
 def _sorted(flow: Dataflow, group: Group) -> Group:
     def place(member: tuple[int, Split]) -> tuple[object, ...]:
-        operands = _operands(flow, member[0], member[1], group.sight, many=True)
+        operands = _operands(flow, member[0], member[1].varied)
         return tuple(origin(flow, operand) for operand in operands)
 
     return Group(group.sight, tuple(sorted(group.members, key=place)))
@@ -108,7 +98,7 @@ def independent(flow: Dataflow, group: Group) -> Iterator[Group]:
     """The members that depend on no other; then those that depend on the first only, and so on."""
     below = {number: set[int]() for number, _ in group.members}
     for number, split in group.members:
-        operands = _operands(flow, number, split, group.sight, many=True)
+        operands = _operands(flow, number, split.varied)
         if not all(flow.nodes[o].fixed or flow.nodes[o].form is None for o in operands):
             seen = _reached(flow, operands, below.keys())
             if seen is None:
@@ -170,7 +160,7 @@ def add_up(flow: Dataflow, place: Place, sight: Sight) -> Iterator[Group]:
         if node.form is None or node.shape.pad is not None:
             continue
         for split in sight.splits(node.form):
-            read = _operands(flow, operand, split, sight, many=False)
+            read = _operands(flow, operand, split.shared)
             groups.setdefault((split.key, read), {}).setdefault(operand, split)
     for members in groups.values():
         if len(members) > 1:

@@ -72,6 +72,10 @@ class Split:
     function: Captured
     sizes: Mapping[str, int] = field(default_factory=dict[str, int])
     """Sizes of letters that no variable ranges over (`g` in `q:g`)."""
+    shared: tuple[int, ...] = ()
+    """Slots of the arguments that siblings have in common, and"""
+    varied: tuple[int, ...] = ()
+    """of those that they have each."""
     key: object = None
     """Equal for two forms that differ in their operands and along `singles` only."""
 
@@ -82,6 +86,8 @@ class Sight:
     def __init__(self, law: Law, statement: Statement):
         self.law, self.statement = law, statement
         self.singles = tuple(sorted(law.singles & _mentioned(statement)))
+        self.shares = any(isinstance(a, Tensor) and not a.many for a in statement.arguments)
+        """Whether siblings have operands in common."""
         self.same = [
             (i, j)
             for i, one in enumerate(statement.arguments)
@@ -225,7 +231,16 @@ class Sight:
             tuple(sizes.items()),
         )
         to = {names[name]: letter for name, letter in letters.items()}
-        return Split(form, to, dims, left, read, function, sizes, key)
+        shared, varied = (
+            tuple(
+                r.slot
+                for argument, part in zip(self.statement.arguments, read, strict=True)
+                if isinstance(argument, Tensor) and argument.many == many
+                for r in part
+            )
+            for many in (False, True)
+        )
+        return Split(form, to, dims, left, read, function, sizes, shared, varied, key)
 
     def _letters(
         self, form: Form, parts: list[tuple[Read, ...]], chosen: Mapping[str, str]

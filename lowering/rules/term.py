@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 Letters = tuple[str, ...]
@@ -200,33 +201,33 @@ class Law:
         conditions = f"  where {' and '.join(map(str, self.where))}" if self.where else ""
         return f"{self.name}: {self.source} -> {self.target}{conditions}"
 
-    @property
+    @cached_property
     def singles(self) -> frozenset[str]:
         """Letters that stand for one plain variable."""
         parts = (*walk(self.source), *walk(self.target))
         return frozenset(part.letter for part in parts if isinstance(part, Concat | Part))
 
-    @property
+    @cached_property
     def fixed(self) -> frozenset[str]:
         """Tensors that must follow from weights alone."""
         return frozenset(name for condition in self.where for name in condition.fixed)
 
-    @property
+    @cached_property
     def many(self) -> bool:
         """Whether it is about siblings."""
         return any(isinstance(part, Tensor) and part.many for part in walk(self.source))
 
-    @property
+    @cached_property
     def windows(self) -> tuple[str, ...]:
         """Tensors that the target reads in a window of another product."""
         return tuple(p.term.name for p in walk(self.target) if isinstance(p, Window))
 
-    @property
+    @cached_property
     def siblings(self) -> bool:
         """Whether it replaces several statements at once."""
         return is_many(self.source)
 
-    @property
+    @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the source, by name, as they first stand there."""
         found = dict[str, Tensor]()

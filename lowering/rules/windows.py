@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hectorite.ir.dataflow import Dataflow
+from hectorite.ir.dataflow import Dataflow, Node
 from hectorite.ir.formula import Access
 from hectorite.ir.index import IndexExpr, Path, Term
+from hectorite.ir.statement_form import Form
 from hectorite.lowering.rules.binding import Binding, WindowOf
 from hectorite.lowering.rules.split import Sight, Split
 from hectorite.lowering.rules.term import REST, Tensor
 
 
-def windows(flow: Dataflow, binding: Binding, name: str, sight: Sight) -> Iterator[Binding]:
+def windows(
+    flow: Dataflow, narrow: Node, binding: Binding, name: str, sight: Sight
+) -> Iterator[Binding]:
     """Bindings with the windows in which other products read a tensor, each window once."""
     value, root = binding.tensors[name][0], binding.root
     arguments = sight.statement.arguments
@@ -26,7 +29,9 @@ def windows(flow: Dataflow, binding: Binding, name: str, sight: Sight) -> Iterat
     seen = set[WindowOf]()
     for user in sorted(flow.users[value.node]):
         node = flow.nodes[user]
-        for split in sight.splits(node.form) if node.form is not None else ():
+        if node.form is None or narrow.form is None or not _wider(node.form, narrow.form):
+            continue
+        for split in sight.splits(node.form):
             read = split.parts[number][0]
             if node.operands[read.slot] != value.node or read.access is None or root is None:
                 continue
@@ -36,6 +41,11 @@ def windows(flow: Dataflow, binding: Binding, name: str, sight: Sight) -> Iterat
             if found is not None and found.window not in seen and found.window is not None:
                 seen.add(found.window)
                 yield found
+
+
+def _wider(form: Form, other: Form) -> bool:
+    """Whether a form has more variables, which a window needs."""
+    return len(form.dims) > len(other.dims)
 
 
 def _window(binding: Binding, split: Split, narrow: Access, wide: Access) -> Binding | None:
