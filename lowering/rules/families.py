@@ -180,7 +180,7 @@ LAWS = (
     ),
     Law(
         "absorb-into-product",
-        "associate",
+        "absorb",
         contract("...", contract("...", a, b)),
         contract("...", a, b),
         "What scales a product, turns its axes or sums it is done by the product.",
