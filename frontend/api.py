@@ -152,12 +152,15 @@ def verify(
     function: str | None = None,
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
+    target: str | None = None,
 ) -> Verification:
     """Run a program at every level and compare with the reference.
 
     `data` names a file or `ast:PACKAGE` as on the command line; without it, sets of several shapes
-    are generated. The result is true if every level agrees; its `rows` give error and bound.
+    are generated. `target` names the GPU of the level ptx, `sm_80` by default. The result is true
+    if every level agrees; its `rows` give error and bound.
     """
+    from hectorite.frontend.gpu_targets import executed
     from hectorite.frontend.verify import verify_program
 
     if not isinstance(data, str | None):
@@ -166,7 +169,12 @@ def verify(
     if not isinstance(seed, int):
         raise fail(f"`seed` is a {type(seed).__name__}", expected="an integer")
     return verify_program(
-        read_program(path_or_source, sizes), data, function, dict(sizes or {}), seed
+        read_program(path_or_source, sizes),
+        data,
+        function,
+        dict(sizes or {}),
+        seed,
+        gpu=executed(target),
     )
 
 

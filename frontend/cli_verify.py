@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any
 
 from hectorite.frontend.console import note, table, working
+from hectorite.frontend.gpu_targets import executed
 from hectorite.frontend.program_text import read_program
 from hectorite.frontend.verify import Row, Verification, verify_program
 
@@ -22,9 +23,10 @@ from hectorite.frontend.verify import Row, Verification, verify_program
 def run(chosen: Namespace) -> int:
     """Verify one function."""
     text = read_program(chosen.program, dict(chosen.size))
+    gpu = executed(chosen.target)
     with working(f"verifying {text.name}") as progress:
         report = verify_program(
-            text, chosen.data, chosen.fn, dict(chosen.size), chosen.seed, progress
+            text, chosen.data, chosen.fn, dict(chosen.size), chosen.seed, progress, gpu
         )
     if chosen.json:
         print(json.dumps(_facts(report), indent=1))

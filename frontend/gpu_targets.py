@@ -28,6 +28,11 @@ EXECUTED = "sm_80"
 instructions."""
 
 
+def executed(name: str | None) -> str:
+    """The GPU of this name, the usual one for None. Raises `HectoriteError` if there is none."""
+    return EXECUTED if name is None else target_named(name).name
+
+
 @dataclass(frozen=True)
 class PtxFunction:
     """One function, its PTX executed on this machine."""

@@ -21,6 +21,7 @@ from hectorite.backends.binding import Binding
 from hectorite.frontend.api import check_sizes, facts_of, pick_function
 from hectorite.frontend.data_file import Data, load_data
 from hectorite.frontend.generate import SHAPES, generate_sets
+from hectorite.frontend.gpu_targets import EXECUTED
 from hectorite.frontend.inputs import bound_sets as sets_from
 from hectorite.frontend.inputs import inputs_for, split_sizes
 from hectorite.frontend.program import Facts, Function, Sizes
@@ -108,9 +109,10 @@ def verify_program(
     sizes: Sizes,
     seed: int,
     progress: Progress | None = None,
+    gpu: str = EXECUTED,
 ) -> Verification:
-    """Compare all levels of one function. Raises `HectoriteError` for a fault in the program or in
-    the data, as running it would."""
+    """Compare all levels of one function; `gpu` names the GPU for the level ptx. Raises
+    `HectoriteError` for a fault in the program or in the data, as running it would."""
     facts = facts_of(text, None)
     name = pick_function(facts, function, text.name)
     set_sizes, plain = split_sizes(facts.schema, sizes)
@@ -125,7 +127,7 @@ def verify_program(
         cases = _given(text, facts, name, loaded, set_sizes, plain, seed, report)
     done = 0
     for known, group in cases:
-        levels = levels_of(text, facts, name, known)
+        levels = levels_of(text, facts, name, known, gpu)
         built = [_made(level) for level in levels]
         for case in group:
             expected = _expected(text, name, case, built)

@@ -41,10 +41,12 @@ class Level:
     is_pass: bool = False
 
 
-def levels_of(text: ProgramText, facts: Facts, function: str, sizes: Sizes) -> list[Level]:
+def levels_of(
+    text: ProgramText, facts: Facts, function: str, sizes: Sizes, gpu: str = EXECUTED
+) -> list[Level]:
     """The levels from that of the text on, in order; with a level for each pass that changed the
-    graph."""
-    ladder = _Ladder(text, facts, function, sizes)
+    graph. `gpu` names the GPU whose code the executor runs."""
+    ladder = _Ladder(text, facts, function, sizes, gpu)
     levels: list[Level] = []
     if text.form in ("source", "graph"):
         graph = str(only(text.module, function))
@@ -76,6 +78,7 @@ class _Ladder:
     facts: Facts
     function: str
     sizes: Sizes
+    gpu: str
 
     @cached_property
     def passes(self) -> list[tuple[str, str]]:
@@ -105,7 +108,7 @@ class _Ladder:
     def ptx(self) -> ProgramText:
         if self.text.form == "ptx":
             return self.text
-        shown = level_text(self.text, self.facts, "ptx", self.sizes, self.function, target=EXECUTED)
+        shown = level_text(self.text, self.facts, "ptx", self.sizes, self.function, target=self.gpu)
         return ProgramText("<ptx>", shown, "ptx")
 
     def run_text(self, level: str, target: str) -> Run:

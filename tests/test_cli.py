@@ -207,3 +207,17 @@ def test_the_first_error_of_ir_has_its_place(hectorite, tmp_path):
 def test_examples_verify(hectorite, path):
     status, printed, said = hectorite("verify", path)
     assert status == 0, printed + said
+
+
+def test_verify_takes_the_ptx_of_another_gpu(hectorite, tmp_path):
+    program = tmp_path / "f.hec"
+    program.write_text(
+        "def f(A: f16[M, K], B: f16[K, N]) -> f32[M, N] {\n"
+        "  C[m, n] += A[m, k] * B[k, n]\n  return C\n}\n"
+    )
+    sizes = [part for name in "MNK" for part in ("--size", f"{name}=32")]
+    status, printed, said = hectorite("verify", program, *sizes, "--target", "sm_90a")
+    assert status == 0, said
+    assert "all agree" in printed
+    status, _, said = hectorite("verify", program, *sizes, "--target", "sm_9")
+    assert status == 1 and "there is no target `sm_9`" in said
