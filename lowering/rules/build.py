@@ -16,7 +16,7 @@ from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.index import Term as IndexTerm
 from hectorite.ir.space import Dim
 from hectorite.ir.statement_form import Shape
-from hectorite.lowering.rules.binding import Binding, Value
+from hectorite.lowering.rules.binding import Binding, Value, WindowOf
 from hectorite.lowering.rules.smart import composed, cut, join, length_of, pick, put, stepping
 from hectorite.lowering.rules.term import (
     REST,
@@ -154,17 +154,27 @@ class _Builder:
             raise Unfit
         extra = [name for name, _ in window.places]
         names = [f"a{number}" for number in range(len(shape.dims))]
-        access = tuple(map(IndexExpr.of, names))
-        over = dict(zip(names, shape.dims, strict=True)) | {n: self.binding.dims[n] for n in extra}
+        kept = [axis for axis in range(len(names)) if not self._is_unit(value.access[axis], window)]
+        access = tuple(IndexExpr.of(n) if a in kept else IndexExpr() for a, n in enumerate(names))
+        over = {names[axis]: shape.dims[axis] for axis in kept}
+        over |= {name: self.binding.dims[name] for name in extra}
         body: Formula = Read(0, access)
         for number, (name, place) in enumerate(window.places):
             here = Constant(place + (term.shift if number == 0 else 0), "i32")
             hit = Apply("eq", (Index(IndexExpr.of(name), "i32"), here))
             body = Apply("select", (hit, body, Constant(0, shape.element)))
-        more = tuple(map(IndexExpr.of, extra))
-        into = Shape((*shape.dims, *(self.binding.dims[name] for name in extra)), shape.element)
-        made = put(self.flow, "assign", (*access, *more), over, into, body, [value.node])
-        return Value(made, (*value.access, *more))
+        left = tuple(map(IndexExpr.of, over))
+        into = Shape(tuple(over.values()), shape.element)
+        made = put(self.flow, "assign", left, over, into, body, [value.node])
+        at = (*(value.access[axis] for axis in kept), *map(IndexExpr.of, extra))
+        return Value(made, at)
+
+    def _is_unit(self, index: IndexExpr, window: WindowOf) -> bool:
+        """Whether an index is the variable of a window of one, which the wide one replaces."""
+        name, root = index.variable, self.binding.root
+        if name is None or root is None or self.binding.dims.get(name) != 1:
+            return False
+        return name not in variables_of(window.access) | variables_of(root.left)
 
     def _used(self, term: Term, j: int | None) -> dict[str, None]:
         """The variables of all tensors inside a term, as they appear."""

@@ -45,7 +45,24 @@ def windows(
 
 def _wider(form: Form, other: Form) -> bool:
     """Whether a form has more variables, which a window needs."""
-    return len(form.dims) > len(other.dims)
+    return _longer(form) > _longer(other)
+
+
+def _longer(form: Form) -> int:
+    return sum(dim != 1 for _, dim in form.dims)
+
+
+def _point(index: IndexExpr, binding: Binding, left: set[str]) -> IndexExpr:
+    """An index without summed variables of a window of one, which are always 0."""
+    kept = [
+        term
+        for term in index.terms
+        if term.path is None
+        or term.path.fields
+        or term.path.variable in left
+        or binding.dims.get(term.path.variable) != 1
+    ]
+    return IndexExpr.make(kept, index.constant, index.division)
 
 
 def _window(binding: Binding, split: Split, narrow: Access, wide: Access) -> Binding | None:
@@ -59,8 +76,8 @@ def _window(binding: Binding, split: Split, narrow: Access, wide: Access) -> Bin
         return None
     names = {name: name for name in left}
     access = list[IndexExpr]()
-    for one, other in zip(narrow, wide, strict=True):
-        name = other.variable
+    for at, other in zip(narrow, wide, strict=True):
+        one, name = _point(at, binding, left), other.variable
         if name is not None and name not in names and one.variable is not None:
             # A summed variable of both.
             if split.dims[name] != binding.dims[one.variable] or one.variable in left:

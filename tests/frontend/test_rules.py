@@ -271,28 +271,32 @@ def test_rules_on_the_command_line(hectorite):
     assert status == 1 and "merge-siblings" in said
 
 
-def fire():
-    """Convolutions of one image with windows of one and of three."""
+def fire(unit):
+    """Convolutions of one image with windows of one, perhaps written as such, and of three."""
     flow = Dataflow()
     x = flow.input("x", Shape((2, 3, 8), "f32", pad=0.0))
-    one, three = (
-        flow.input(*w, True) for w in (("w", Shape((4, 3), "f32")), ("u", Shape((5, 3, 3), "f32")))
-    )
+    more = (1,) if unit else ()
+    one = flow.input("w", Shape((4, 3, *more), "f32"), True)
+    three = flow.input("u", Shape((5, 3, 3), "f32"), True)
+    at = IndexExpr.make((*N("p").terms, *(N("r").terms if unit else ())))
     shifted = IndexExpr.make((*N("p").terms, *N("r").terms), -1)
-    narrow = Apply("mul", (Read(0, (N("n"), N("c"), N("p"))), Read(1, (N("o"), N("c")))))
+    weights = (N("o"), N("c"), *((N("r"),) if unit else ()))
+    narrow = Apply("mul", (Read(0, (N("n"), N("c"), at)), Read(1, weights)))
     wide = Apply("mul", (Read(0, (N("n"), N("c"), shifted)), Read(1, (N("o"), N("c"), N("r")))))
     over = {"n": 2, "o": 4, "p": 8, "c": 3}
+    small = over | ({"r": 1} if unit else {})
     flow.give(
         [
-            put(flow, "add", "nop", over, (2, 4, 8), narrow, (x, one)),
+            put(flow, "add", "nop", small, (2, 4, 8), narrow, (x, one)),
             put(flow, "add", "nop", over | {"o": 5, "r": 3}, (2, 5, 8), wide, (x, three)),
         ]
     )
     return flow, x
 
 
-def test_a_small_convolution_is_widened_and_merged_with_a_large_one():
-    flow, x = fire()
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_small_convolution_is_widened_and_merged_with_a_large_one(unit):
+    flow, x = fire(unit)
     before = field_values(flow, {}, 1, PRIMES[0])
     (match,) = LawRule(law_of("widen-window")).matches(flow, flow.results[0])
     match.apply(flow)
