@@ -51,8 +51,8 @@ class _Prepared:
 class FixedFunction:
     """A function some of whose arguments are given already; calling it takes the others."""
 
-    whole: Function
-    fixed: Mapping[str, Any]
+    whole: Function = field(repr=False)
+    fixed: Mapping[str, Any] = field(repr=False)
     make: MakeSplit = field(repr=False)
     _splits: dict[tuple[int, ...], Split] = field(
         default_factory=dict[tuple[int, ...], Split], repr=False
@@ -71,6 +71,9 @@ class FixedFunction:
         signature = self.whole.signature
         left = tuple(p for p in signature.parameters if p.name not in self.fixed)
         return replace(signature, parameters=left)
+
+    def __repr__(self) -> str:
+        return f"<function {self.signature}>"
 
     def __call__(self, binding: Binding | None = None, /, **arguments: Any) -> Any:
         """Run the function; see `Function`. Fixed arguments may not be given again."""

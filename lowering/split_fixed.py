@@ -92,7 +92,9 @@ def _names(flow: Dataflow, border: list[int], taken: set[str]) -> Mapping[int, s
 
 
 def _used(flow: Dataflow) -> list[str]:
-    return [name for name, number in flow.inputs.items() if flow.users[number]]
+    """Inputs that something reads or that are results themselves."""
+    found = flow.inputs.items()
+    return [name for name, number in found if flow.users[number] or number in flow.results]
 
 
 def _put(module: ModuleOp, func: FuncOp, flow: Dataflow, name: str, arguments: list[str]) -> None:

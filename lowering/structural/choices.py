@@ -34,10 +34,10 @@ def forced(flow: Dataflow, rules: Sequence[Rule], choices: Sequence[str]) -> fro
         found = [match for rule in rules for match in rule.matches(flow, number)]
         chosen = next((match for match in found if _is_meant(match, detail.strip())), None)
         if chosen is None:
-            offered = ", ".join(f"`{match.detail}`" for match in found)
+            offered = "".join(f"`{match.detail}`, " for match in found)
             raise fail(
                 f"`{name}` cannot be computed with `{detail.strip()}`",
-                expected=f"one of {offered or 'nothing else'}, or `{STAY}`",
+                expected=f"one of {offered}or `{STAY}`" if found else f"`{STAY}`, the only choice",
                 hint=did_you_mean(detail.strip(), [match.detail for match in found]),
             )
         made = chosen.apply(flow)

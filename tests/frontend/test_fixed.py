@@ -88,3 +88,27 @@ def test_wrong_use(data):
         prog.layer(binding, **{**rest, "x": arrays["x"][:, :3].copy()})
     with pytest.raises(HectoriteError, match="`V` is missing"):
         prog.layer(binding, x=arrays["x"], a=arrays["a"])
+
+
+@pytest.mark.parametrize("fixed", ["W", "x", "Wx"])
+def test_a_fixed_argument_may_be_a_result(fixed):
+    text = """
+def f(x: f32[N], W: f32[N, M]) -> (f32[N, M], f32[N], f32[N]) {
+  s[n] += W[n, m]
+  return W, s, x
+}
+"""
+    arrays = {"x": np.ones(2, np.float32), "W": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    prog = hectorite.compile(text, fixed={name: arrays[name] for name in fixed})
+    for _ in range(2):
+        w, s, x = prog.f(**{name: arrays[name] for name in arrays if name not in fixed})
+        np.testing.assert_array_equal(w, arrays["W"])
+        np.testing.assert_array_equal(s, [3, 12])
+        np.testing.assert_array_equal(x, [1, 1])
+        # What a caller does to a result changes no later call.
+        w[...] = s[...] = x[...] = 7
+
+
+def test_what_is_fixed_is_not_printed(data):
+    prog = hectorite.compile(PROGRAM, fixed={"W": data[1]["W"]})
+    assert repr(prog.layer).startswith("<function layer(x: f32[node, I], V: f32[H, O]")
