@@ -200,14 +200,16 @@ def _chain(step: str, steps: int, columns: str) -> str:
 
 
 def _streams(clock: _Clock) -> Grid:
-    """Bytes per second of sums that read and write so many bytes together."""
+    """Bytes per second of sums that read and write so many bytes together; fewer are never slower,
+    since what a kernel takes in any case is not among them."""
     columns, moved, seconds = 512, list[float](), list[float]()
     for size in STREAM_BYTES:
         rows = max(1, int(size) // (8 * columns))
         moved.append(8.0 * rows * columns)
         seconds.append(clock.seconds(Probe(SUM, {"M": rows, "N": columns}, {}), 0.05))
     times = _no_more_than_larger((STREAM_BYTES,), seconds)
-    return Grid((STREAM_BYTES,), tuple((np.array(moved) / times).tolist()))
+    rates = np.flip(np.maximum.accumulate(np.flip(np.array(moved) / times)))
+    return Grid((STREAM_BYTES,), tuple(rates.tolist()))
 
 
 def _segments(clock: _Clock, rate: float) -> tuple[float, float]:
