@@ -62,7 +62,8 @@ class Row:
 @dataclass(frozen=True)
 class Measured:
     """Seconds of the original and of what was found for the CPU, medians; `certain` is how many
-    times as fast it is with a confidence of 95 %, `shipped` what the guard makes of that."""
+    times as fast it is with a confidence of 95 %, `shipped` what the guard makes of that. `error`
+    is the greatest difference of the results over their greatest value."""
 
     network: str
     original: float
@@ -70,6 +71,7 @@ class Measured:
     certain: float
     shipped: float
     predicted: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,23 @@ def measure(network: Network, found: Any, predicted: float, rounds: int) -> Meas
     certain = faster_with_confidence(*times)
     original, other = (sorted(each)[len(each) // 2] for each in times)
     shipped = original / other if certain > 1.0 else 1.0
-    return Measured(network.name, original, other, certain, shipped, predicted)
+    error = difference(*(call() for call in calls))
+    return Measured(network.name, original, other, certain, shipped, predicted, error)
+
+
+def difference(original: Any, found: Any) -> float:
+    """The greatest difference of results over their greatest value, of those that are finite."""
+    import numpy as np
+
+    worst = 0.0
+    pair = (each if isinstance(each, tuple | list) else (each,) for each in (original, found))
+    for one, other in zip(*pair, strict=True):
+        one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+        finite = np.isfinite(one) & np.isfinite(other)
+        if finite.any():
+            scale = float(np.abs(one[finite]).max()) or 1.0
+            worst = max(worst, float(np.abs(one - other)[finite].max()) / scale)
+    return worst
 
 
 def call_of(network: Network, module: Any) -> Callable[[], Any]:
@@ -304,6 +322,7 @@ def summary(rows: Sequence[Row], measured: Sequence[Measured]) -> dict[str, Any]
         "mean gain by the model": exp(sum(map(log, gains)) / len(gains)) if gains else 1.0,
         "tau of predicted and measured gains": kendall(ratios),
         "least measured gain": min((ratio for _, ratio in ratios), default=1.0),
+        "greatest difference of results": max((each.error for each in measured), default=0.0),
     }
 
 
@@ -324,6 +343,6 @@ def show_measured(screen: Console, row: Measured) -> None:
     screen.print(
         f"{row.network}: {row.original * 1e3:.3f} ms, found {row.found * 1e3:.3f} ms, "
         f"{row.original / row.found:.3f}x (certain {row.certain:.3f}x, predicted "
-        f"{row.predicted:.3f}x)",
+        f"{row.predicted:.3f}x), results differ by {row.error:.1e}",
         highlight=False,
     )
