@@ -37,6 +37,7 @@ from hectorite.lowering.search.step import Rule
 from hectorite.lowering.search.workspace import Budget, Move, Workspace
 from hectorite.lowering.structural import structural_rules
 from hectorite.lowering.structural.choices import forced, pinned
+from hectorite.lowering.structural.split import SplitSum
 
 BUDGET = 4000
 """Matches that may be tried for one function."""
@@ -118,12 +119,27 @@ def search(
     rules = allowed(structural_rules(extents), forbid)
     before = flow.copy()
     workspace = Workspace(flow, pinned(rules, chosen), model, Budget(BUDGET))
-    descend(workspace)
-    while look_ahead(workspace, CHAINS):
-        descend(workspace)
+    workspace = _cheapest(workspace)
     if workspace.moves or force:
         lower(workspace.flow, module, func.sym_name.data)
     return Searched(before, workspace.flow, workspace.moves, model)
+
+
+def _cheapest(workspace: Workspace) -> Workspace:
+    """The cheapest graph that descent finds, short chains of losing steps, or a split of a sum,
+    which loses much until each part has its own order."""
+    descend(workspace)
+    while look_ahead(workspace, CHAINS):
+        descend(workspace)
+    for offer in workspace.offers(workspace.flow.order()):
+        other = workspace.fork()
+        match = other.again(offer) if offer.match.family == SplitSum.family else None
+        if match is not None:
+            other.keep(other.attempt(match))
+            descend(other)
+            if workspace.saves(other.total - workspace.total):
+                return _cheapest(other)
+    return workspace
 
 
 def allowed(rules: Sequence[Rule], forbid: Collection[str]) -> list[Rule]:

@@ -106,7 +106,8 @@ class ContractFirst:
 
     def _together(self, flow: Dataflow, flat: Flat) -> list[Split]:
         """All factors in one statement, where several statements are taken in."""
-        if not flat.through:
+        sums = flat.statement.reduced
+        if not flat.through or not pairwise(flow, flat.statement, flat.factors, sums):
             return []
         statement = whole(flat, computed(flow, flat.statement.body))
         work = _work(self.extents, statement, flat.factors, {})
@@ -237,7 +238,11 @@ class Problem:
         """Whether there is something to sum that only the inner factors depend on, and then
         something left to do."""
         useful = bool(self.summed) and (bool(self.outside) or not self._same_left)
-        return useful and self._finite_beside(self.summed)
+        return useful and self._pairwise and self._finite_beside(self.summed)
+
+    @property
+    def _pairwise(self) -> bool:
+        return pairwise(self.flow, self.statement, self.inside, self.summed)
 
     @property
     def least_work(self) -> float:
@@ -264,7 +269,7 @@ class Problem:
         outer = [*statement.left, *index_list(*(f.formula for f in self.outside))]
         paths = paths_in(variable, outer)
         over = statement.dims[variable]
-        if not self.beyond or not paths or () in paths:
+        if not self.beyond or not paths or () in paths or not self._pairwise:
             return
         body = replace(statement, body=self._product(self.outside))
         ordered = by_slice(flow, body, variable, paths, self.extents)
@@ -341,6 +346,17 @@ class Problem:
             where += f" domain={placed.text}"
         detail = f"order={names}{where}{_via(self.flow, self.flat)}"
         return Split(self.flat, placed, rest, group, detail, work)
+
+
+def pairwise(
+    flow: Dataflow, statement: Statement, factors: Sequence[Factor], summed: Iterable[str]
+) -> bool:
+    """Whether all sums over dimensions that are no sets run through the same factors. Otherwise,
+    as in `k[d] * W[d, f] * q[f]`, taking the factors in pairs is less work."""
+    own = [variables_in(factor.formula) for factor in factors]
+    dense = [v for v in summed if not is_set(flow.schema, statement.dims[v])]
+    through = {tuple(v in variables for variables in own) for v in dense}
+    return len(through) <= 1
 
 
 def finite(flow: Dataflow, formula: Formula, depth: int = 4) -> bool:

@@ -16,6 +16,7 @@ Longer paths may be cut short: `e.src.type` and `e.kind` give (src.type, kind) a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 
 from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.extents import Extents
@@ -151,7 +152,26 @@ def _option(
     }
     text = f"({', '.join('.'.join(path) for path in core)})"
     factor = Factor(factor.set_name, factor.position, rest)
-    return Domain(text, factor, decl, extents.distinct(over, core), True)
+    elements = extents.distinct(over, core)
+    if decl is not None:
+        if not _may_derive(schema, over, core):
+            return None
+        if schema.sets[over].derivation is not None:
+            # Nothing of this kind was counted, and an estimate must not be what makes it pay.
+            elements = prod(extents.of(schema.follow(over, path)) for path in core)
+    return Domain(text, factor, decl, elements, True)
+
+
+def _may_derive(schema: Schema, over: str, core: Sequence[Fields]) -> bool:
+    """Whether a new set of tuples may be made: from a given set, or from one that was made from a
+    given set, and not from places in made ones. Others would tell the same elements apart."""
+    derivation = schema.sets[over].derivation
+    if derivation is not None:
+        origins = (schema.sets[name].derivation for _, name in derivation.binders)
+        if any(origin is not None for origin in origins):
+            return False
+    here = position_maps(schema, over)
+    return not any(path[0] in here for path in core)
 
 
 def _is_itself(schema: Schema, over: str, core: Sequence[Fields]) -> bool:

@@ -18,6 +18,9 @@ from hectorite.lowering.derived_sets import Fields
 from hectorite.lowering.structural.domains import Domain
 from hectorite.lowering.structural.statement import Statement, fresh
 
+LONGEST = 40
+"""Characters of a name that a rewrite gives."""
+
 
 def substituted(statement: Statement, variable: str, domain: Domain) -> tuple[Statement, str]:
     """The statement with a variable over the domain in the place of one over its source, and that
@@ -69,8 +72,10 @@ def without(statement: Statement, variable: str) -> tuple[Statement, Access]:
 
 
 def named(name: str | None, suffix: str) -> str | None:
-    """A name for something made from another."""
-    return None if name is None else f"{name}_{suffix}"
+    """A name for something made from another, as long as that stays readable."""
+    if name is None or len(name) + len(suffix) > LONGEST:
+        return name
+    return f"{name}_{suffix}"
 
 
 def paths_of(statement: Statement, variable: str) -> list[Fields]:

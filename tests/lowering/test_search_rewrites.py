@@ -1,5 +1,7 @@
 """Rewrites chosen by cost: what decides, what a user may choose, and what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from xdsl.context import Context
@@ -21,6 +23,7 @@ def f(h: f32[node, I], W: f32[kind, I, O]) -> f32[edge, O] {
   return z
 }
 """
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MANY = ("edge=100000", "node=1000", "kind=4", "edge(src,type)=4000", "edge(src)=1000")
 FEW = ("edge=4000", "node=100000", "kind=4", "edge(src,type)=3950", "edge(src)=3900")
 
@@ -83,3 +86,29 @@ def test_the_command_line_takes_choices(tmp_path, capsys):
     assert "edge_type_src" in capsys.readouterr().out
     assert main([*given, "--force", "z:nothing"]) == 1
     assert "expected: one of `domain=(type, src) for e`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["+=", "max="])
+def test_totals_of_a_map_are_priced(kind):
+    program = f"""set node
+set edge {{ src: node, dst: node }}
+def f(x: f32[node, D], y: f32[edge]) -> f32 {{
+  s {kind} x[e.src, d] * y[e]
+  return s
+}}
+"""
+    assert f"s {kind}" in text_of(("node=10", "edge=20"), program)
+    given = "def g(A: f32[N, K], B: f32[K]) -> f32 {\n  s += A[i, k] * B[k]\n  return s\n}\n"
+    assert "s +=" in text_of((), given)
+
+
+def test_estimates_do_not_pile_up_sets():
+    """A set of tuples out of a set of tuples is as large as its tuples may be, whatever is
+    estimated, so the search ends with few sets."""
+    text = (EXAMPLES / "hgt.hec").read_text()
+    known = ("edge=185364", "node=40000", "etype=22", "ntype=1", "edge(src,type)=78000")
+    module = optimise(
+        read_program(text).module, {"I": 64, "O": 64}, Options(cardinalities=known, search=True)
+    )
+    derived = [line for line in str(module).splitlines() if "graph.derive" in line]
+    assert len(derived) <= 3 and max(map(len, derived)) < 200
