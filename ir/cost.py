@@ -384,7 +384,10 @@ def _composed(
                 return index
             if index.path is None:
                 raise ValueError("no element of a set")
-            return IndexExpr.of(index.path.variable, *index.path.fields, *path.fields)
+            start = index.path.variable
+            if not index.path.fields and made.extents[start] != source.extents[path.variable]:
+                raise ValueError("a number in the place of an element")
+            return IndexExpr.of(start, *index.path.fields, *path.fields)
 
         access = tuple(index.substitute(follow) for index in inner.access or ())
         return Read(new, access)

@@ -345,7 +345,7 @@ class _Counting:
         each strip of its row."""
         on_left = {name for index in self.form.left for name in index.variables}
         summed = [name for name, _ in self.form.dims if name not in on_left]
-        lanes = self.form.left[-1].variable
+        lanes = self.form.left[-1].variable if self.form.left else None
         if self.how.visit is None or not summed or lanes is None:
             return 0.0
         strips = max(1.0, self.extents.of(self.form.extents[lanes]) / STRIP)

@@ -53,9 +53,11 @@ def copied_read(op: StatementOp) -> ReadOp | None:
     return source
 
 
-def composed(source: ReadOp, copy: StatementOp, access: tuple[IndexExpr, ...]) -> AccessAttr | None:
-    """Where to read the original instead of the copy at `access`; None if that is not an index
-    expression."""
+def composed(source: ReadOp, copy: StatementOp, reader: ReadOp) -> AccessAttr | None:
+    """Where to read the original instead of the copy; None if that is not an index expression."""
+    access = reader.access.data
+    over = dict(reader.parent_op().variables.data)  # pyright: ignore
+    own = dict(copy.variables.data)
     at = {str(left.variable): index for left, index in zip(copy.access.data, access, strict=True)}
 
     def follow(path: Path) -> IndexExpr:
@@ -64,6 +66,9 @@ def composed(source: ReadOp, copy: StatementOp, access: tuple[IndexExpr, ...]) -
             return index
         if index.path is None:
             raise ValueError(f"{index} is no element of a set")
+        if not index.path.fields and over[index.path.variable] != own[path.variable]:
+            # A plain number may stand where elements are counted, but no map starts from it.
+            raise ValueError(f"{index} is no element of {own[path.variable]}")
         return IndexExpr.of(index.path.variable, *index.path.fields, *path.fields)
 
     try:
@@ -77,7 +82,7 @@ def _compose(copy: StatementOp, source: ReadOp) -> None:
     for use in list(copy.result.uses):
         reader = use.operation
         if isinstance(reader, ReadOp):
-            access = composed(source, copy, reader.access.data)
+            access = composed(source, copy, reader)
             if access is not None:
                 reader.operands[0] = source.tensor
                 reader.access = access

@@ -339,7 +339,9 @@ class _Builder:
         stepped = stepping(self.flow, nodes, f"{letter}0")
         if stepped is not None:
             try:
-                return Value(stepped.node, composed(self.flow, nodes[0], access, stepped.access))
+                over = self.binding.dims
+                through = composed(self.flow, nodes[0], access, stepped.access, over)
+                return Value(stepped.node, through)
             except ValueError as error:
                 raise Unfit from error
         dims = self.flow.nodes[nodes[0]].shape.dims

@@ -344,7 +344,7 @@ def _viewed(flow: Dataflow, value: Value, term: Tensor, binding: Binding) -> Ite
     if read is None or node.form is None or value.access is None:
         return
     try:
-        access = composed(flow, value.node, value.access, read.access or ())
+        access = composed(flow, value.node, value.access, read.access or (), binding.dims)
     except ValueError:
         return
     more = binding.copy()

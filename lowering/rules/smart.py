@@ -10,7 +10,7 @@ built here are `a0`, `a1`, ... in the order of its axes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hectorite.ir.dataflow import Dataflow
@@ -173,9 +173,11 @@ def stepping(flow: Dataflow, nodes: Sequence[int], name: str) -> Stepped | None:
     return Stepped(source, (*access[: moved[0]], counted, *access[moved[0] + 1 :]))
 
 
-def composed(flow: Dataflow, node: int, outer: Access, inner: Access) -> Access:
+def composed(
+    flow: Dataflow, node: int, outer: Access, inner: Access, over: Mapping[str, Dim]
+) -> Access:
     """What is read of a view's operand when the view, which reads it at `inner`, is read at
-    `outer`. ValueError if that is no access."""
+    `outer`, whose variables range over `over`. ValueError if that is no access."""
     made = flow.nodes[node].form
     assert made is not None
     at = {index.variable: to for index, to in zip(made.left, outer, strict=True)}
@@ -186,6 +188,9 @@ def composed(flow: Dataflow, node: int, outer: Access, inner: Access) -> Access:
             return index
         if index.path is None:
             raise ValueError("a map of a sum")
-        return IndexExpr.of(index.path.variable, *index.path.fields, *path.fields)
+        start, own = index.path.variable, made.extents[path.variable]
+        if not index.path.fields and over.get(start, own) != own:
+            raise ValueError("a number in the place of an element")
+        return IndexExpr.of(start, *index.path.fields, *path.fields)
 
     return tuple(index.substitute(follow) for index in inner)

@@ -8,9 +8,14 @@ import pytest
 onnx = pytest.importorskip("onnx")
 
 from onnx.helper import make_node as node  # noqa: E402
+from xdsl.context import Context  # noqa: E402
 
+import hectorite  # noqa: E402
+from hectorite.backends.reference import run_reference  # noqa: E402
 from hectorite.frontend.onnx_import import OPERATORS  # noqa: E402
-from tests.frontend.onnx_models import compare  # noqa: E402
+from hectorite.lowering.options import Options  # noqa: E402
+from hectorite.lowering.superoptimise import Superoptimise  # noqa: E402
+from tests.frontend.onnx_models import compare, model_of  # noqa: E402
 
 RNG = np.random.default_rng(4)
 
@@ -434,6 +439,22 @@ def test_gather_at_inputs():
     cast = node("Cast", ["i"], ["j"], to=onnx.TensorProto.INT32)
     flat = node("Flatten", ["j"], ["k"], axis=0)
     compare([cast, flat, node("Gather", ["w", "k"], ["y"], axis=1)], ids, {"w": floats(2, 6)})
+
+
+@pytest.mark.parametrize("length", [4, "n"])
+def test_gather_at_an_input_of_one_axis(length):
+    """The elements of the set are the points of the axis, but the map does not start from it."""
+    ids, w = {"i": np.array([1, -2, 0, 5])}, floats(6, 4)
+    nodes = [node("Gather", ["w", "i"], ["y"]), node("Neg", ["y"], ["z"])]
+    model = hectorite.from_onnx(model_of(nodes, ids, {"w": w}, {"i": [length]}))
+    np.testing.assert_array_equal(model(**ids), -w[ids["i"]])
+    assert ".at" in hectorite.emit(model, "graph-opt", options=Options(search=True))
+    module = hectorite.parse(model)
+    Superoptimise(cardinalities=("i_element=4", "i_row=6")).apply(Context(), module)
+    maps = {("i_element", "at"): ids["i"].astype(np.int32) % 6}
+    known = {"n": 4, "i_element": 4, "i_row": 6}
+    (found,) = run_reference(module, "net", known, maps, {**ids, "w": w})
+    np.testing.assert_array_equal(found, -w[ids["i"]])
 
 
 def test_gather_at_computed_indices():
