@@ -8,6 +8,7 @@ except those that many more instances cannot tell from the rule.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -18,6 +19,7 @@ from hectorite.frontend.rule_instances import Instance, instance
 from hectorite.frontend.rule_mutants import mutants
 from hectorite.frontend.rule_values import field_values, float_values, same_within_rounding
 from hectorite.frontend.scalar_check import Sides, scalar_instance, scalar_mutants, with_side
+from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.formula import Formula
 from hectorite.ir.scalar import Array
@@ -66,7 +68,7 @@ def check_rule(
             continue
         report.instances += 1
         if not verdict:
-            report.fault = f"instance {case.place.seed} has another value on the right"
+            report.fault = _counterexample(law, case.place)
             return report
     if report.instances < count // 4:
         report.fault = f"only {report.instances} of {count} instances could be built"
@@ -112,6 +114,34 @@ def _compare(law: Law, case: _Case, primes: int = len(PRIMES)) -> bool | None:
         if not _equal(expected, found):
             return False
     return True
+
+
+def _counterexample(law: Law, place: Instance) -> str:
+    """Where the two sides of a wrong rule differ."""
+    flow = place.flow.copy()
+    flow.give((*build(flow, law, law.target, place.binding.copy()), *place.beside))
+    return _told(place.flow, flow, place.sizes, place.seed)
+
+
+def _told(source: Dataflow, target: Dataflow, sizes: Mapping[str, int], seed: int) -> str:
+    """The first element that differs, and the lengths of the inputs."""
+    lengths = [
+        f"{name}[{', '.join(str(sizes.get(str(d), d)) for d in source.nodes[number].shape.dims)}]"
+        for name, number in source.inputs.items()
+    ]
+    where = f"instance {seed} has another value on the right, for {', '.join(lengths)}"
+    for prime in PRIMES:
+        try:
+            values = [field_values(flow, sizes, seed, prime) for flow in (source, target)]
+        except HectoriteError as error:
+            return f"{where}: {error.diagnostics[0].message}"
+        for one, other in zip(*values, strict=True):
+            if one.shape != other.shape:
+                return f"{where}: the shape is {other.shape}, not {one.shape}"
+            if not np.array_equal(one, other):
+                at = tuple(int(i) for i in np.argwhere(one != other)[0])
+                return f"{where}: element {list(at)} is {other[at]}, not {one[at]}, modulo {prime}"
+    return f"{where}, by more than rounding"
 
 
 def _equal(one: tuple[Array, ...], other: tuple[Array, ...]) -> bool:
@@ -184,7 +214,10 @@ def _check_scalar(law: ScalarLaw, count: int, report: RuleReport) -> None:
     places = [scalar_instance(law, number) for number in range(count)]
     faulty = _first_difference(law, law.target, places)
     report.instances = count
-    report.fault = None if faulty is None else f"instance {faulty} has another value on the right"
+    if faulty is not None:
+        place = next(place for place in places if place[1] == faulty)
+        sides = (with_side(law, side, place) for side in (law.source, law.target))
+        report.fault = _told(*sides, {}, faulty)
     for place in places if report.ok else ():
         report.matched += _applies(law, place, report)
     if report.ok and not report.matched:

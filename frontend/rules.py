@@ -81,6 +81,8 @@ def register(law: Law | ScalarLaw) -> RuleReport:
 
 
 def _well_formed(law: Law | ScalarLaw) -> None:
+    if not isinstance(law, Law | ScalarLaw):
+        raise fail(f"{law!r} is no rule", expected="a Law or a ScalarLaw")
     unknown = sorted(set(law.algebra) - set(TAGS))
     if unknown:
         raise fail(f"`{unknown[0]}` is no algebra tag", expected=", ".join(TAGS))

@@ -11,6 +11,18 @@ packs it, launched before, a tensor more for the product's kernel, and an attrib
 Chunks lie where descriptors of blocks in shared memory expect them, so a panel's rows of one block
 are one stretch of bytes. What is past the end of rows or columns is zero; there are as many of both
 as whole blocks have.
+
+    tile.launch @k(%x, %w, %picks, %y) tasks %tasks
+    %p = tile.product %x[%rows, %zero] k 1, %w[%zero, %left] k 0 to %k
+
+becomes
+
+    %4 = tile.allocate : !hec.tensor<f16[2, 64, 64]>
+    tile.launch @k_pack4(%x, %4) tasks %5
+    %6 = tile.allocate : !hec.tensor<f16[1, 128, 64]>
+    tile.launch @k_pack5(%w, %6) tasks %7
+    tile.launch @k(%x, %w, %picks, %y, %4, %6) tasks %tasks
+    %p = tile.product %x[%rows, %zero] k 1, %w[%zero, %left] k 0 to %k {packed_a = 4, packed_b = 5}
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """All searches together: `optimise` gives the cheapest graph that any of them finds.
 
-    the whole graph:   descent                                      greedy
+    small graphs:      descent and discrepancies over the whole graph
     each region:       descent, chains, discrepancies, best first   equal regions once
-    small graphs:      discrepancies over the whole graph
     again with shifted borders; all of it again from what was found, until nothing is gained
 
 Every search starts from the cheapest graph so far or from the one given, and replaces the cheapest
@@ -32,6 +31,8 @@ REGION = 400
 ALPHAS = (Fraction(105, 100), Fraction(12, 10))
 POPS = 25
 """Graphs that each best-first search takes."""
+WORTH = 1_000
+"""A round that saves less than the cost over this is the last, and does not count."""
 SMALL = 1_000
 """Nodes of a graph in which families are delayed as a whole, not only in regions."""
 
@@ -71,6 +72,8 @@ def optimise(
         start = Workspace(fresh, chosen, model, Budget(budget))
         best = _round(start, solved)
         tried += budget - start.budget.left
+        if (start.total - best.total) * WORTH < start.total:
+            break
         back = {new: old for old, new in numbers.items()}
         current = current.fork()
         if not carry_over(current, best.moves, Places(back)):

@@ -328,3 +328,16 @@ def test_batch_normalisation_goes_into_the_weights():
         "mul(#0[i0, i2], #1[i2, i1])", "relu(add(#0[i0, i1], #1[i1]))"
     ]  # fmt: skip
     assert all(map(np.array_equal, before, field_values(flow, {}, 1, PRIMES[0])))
+
+
+def test_a_wrong_rule_is_refused_with_a_counterexample():
+    wrong = ScalarLaw("drops-a-factor", "mine", "(y + b) * s = y * s + b", fixed=frozenset("bs"))
+    told = r"for .*\[.*\]: element \[.*\] is \d+, not \d+, modulo"
+    with pytest.raises(HectoriteError, match=told):
+        register(wrong)
+    left = contract("m n", tensor("A", "m k"), tensor("B", "k n"))
+    turned = contract("m n", tensor("A", "n k"), tensor("B", "k m"))
+    with pytest.raises(HectoriteError, match=r"\[\d+, \d+\], .*: "):
+        register(Law("turned", "mine", left, turned, "Wrong.", frozenset({"ring", "reassoc_fp"})))
+    with pytest.raises(HectoriteError, match="is no rule"):
+        register("associate")

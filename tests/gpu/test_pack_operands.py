@@ -1,5 +1,6 @@
 """Operands packed for bulk copies into blocks for descriptors: the same products as without."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,20 @@ def packed(operand: np.ndarray, block: tuple[int, int]) -> np.ndarray:
     unit, row, place = 16 // operand.itemsize, np.arange(rows)[:, None], np.arange(8)
     panels = whole.reshape(rows, -1, 8, unit).swapaxes(0, 1)
     return np.ascontiguousarray(panels[:, row, place ^ row % 8]).reshape(len(panels), rows, -1)
+
+
+def test_documented_example():
+    """Launches and products of the file's example, without their types."""
+
+    def shown(text: str) -> list[str]:
+        lines = re.sub(r" : \(.*| : i64|(?<=%k) : .*> -> [^ \n]*", "", text).splitlines()
+        names = ("tile.launch @", "tile.product %")
+        return [line.strip() for line in lines if any(name in line for name in names)]
+
+    module, (before, after) = CASES[0].module(), pack_operands.__doc__.split("\nbecomes\n")
+    assert shown(str(module)) == shown(before)
+    PackOperands(GPU, always=True).apply(Context(), module)
+    assert shown(str(module)) == shown(after)
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3, 4, 5])
