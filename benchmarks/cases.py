@@ -2,6 +2,7 @@
 
 Enters: a suite, and a folder of real graphs (`.npz`, keys as `hectorite run --data` reads them) or
 none. Leaves: `Case` records, and for a case a dictionary of NumPy arrays that every peer is given.
+Kinds with a file of their own in `families/` join the suite `sparse`.
 
 Data by kind (float32 and int32; sizes are plain integers):
 
@@ -22,8 +23,12 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from benchmarks.families import Kind
 
 Data = dict[str, "np.ndarray | int"]
 
@@ -89,7 +94,14 @@ def sparse_cases(data_dir: Path | None, quick: bool) -> list[Case]:
     for name, graph in graphs.items():
         cases += [Case("sparse", f"spmm{w}.{name}", "spmm", graph, w) for w in (64, 128)]
         cases += [Case("sparse", f"{kind}.{name}", kind, graph) for kind in ("sddmm", "gat")]
-    return cases
+    return cases + [case for kind in families().values() for case in kind.cases(data_dir, quick)]
+
+
+def families() -> dict[str, Kind]:
+    """The kinds of `families/`, which import this module."""
+    from benchmarks.families import kinds
+
+    return kinds()
 
 
 def dense_cases(data_dir: Path | None, quick: bool) -> list[Case]:
@@ -112,6 +124,8 @@ SUITES = {"rgnn": rgnn_cases, "sparse": sparse_cases, "dense": dense_cases}
 
 def miniature(case: Case) -> Case:
     """The same computation on a few elements: starts a peer's libraries and its compiler."""
+    if case.kind in families():
+        return families()[case.kind].small
     if case.kind in ("gemm", "gemm16"):
         return replace(case, shape=(64, 64, 64))
     small = "relations:64:256:4:2" if case.kind in ("rgcn", "rgat", "hgt") else "power:64:4"
@@ -206,6 +220,8 @@ def compressed(n: int, row: np.ndarray, col: np.ndarray) -> Data:
 
 def build(case: Case, data_dir: Path | None) -> Data:
     """Graph and tensors of a case, the same on every call."""
+    if case.kind in families():
+        return families()[case.kind].build(case, data_dir)
     rng = generator(case.name, case.graph, case.shape)
 
     def normal(*shape: int, scale: float = 1.0) -> np.ndarray:

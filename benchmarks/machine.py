@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.cases import FEATURES, Case, Data
+from benchmarks.cases import FEATURES, Case, Data, families
 from benchmarks.native import NoCompiler, aligned, call, folder
 
 GATHER_TABLES = ((10_000, 64), (10_000, 128), (100_000, 64), (100_000, 128), (1_000_000, 64))
@@ -189,8 +189,10 @@ def relational_cost(kind: str, data: Data) -> Cost:
     return Cost(transforms * product + 4 * edges * f, moved, 8 * edges * f)
 
 
-def bound(case: Case, data: Data, limits: Limits) -> float:
-    """Seconds that the case needs at the measured rates."""
+def bound(case: Case, data: Data, limits: Limits) -> float | None:
+    """Seconds that the case needs at the measured rates; None for the kinds of `families/`."""
+    if case.kind in families():
+        return None
     work = cost(case, data)
     memory = work.bytes / limits.bandwidth
     if work.gathered:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import families
 from benchmarks.cases import Case, Data
 
 Call = Callable[[], object]
@@ -81,6 +82,7 @@ def matches(name: str, parts: str) -> bool:
 def all_peers() -> list[Peer]:
     """Every peer, ours first, in a fixed order."""
     names = [f"benchmarks.peers.{module}" for module in MODULES]
+    names += [f"benchmarks.families.{module}" for module in families.MODULES]
     for name in names:  # someone may have imported one of them before
         importlib.import_module(name)
     return sorted(PEERS, key=lambda each: names.index(each.prepare.__module__))
