@@ -12,6 +12,7 @@ Data by kind (float32 and int32; sizes are plain integers):
     hgt    the same graph and h, Wk Wq Wv [T, 64, 1, 64], Wa Wm [R, 1, 64, 64], mu [R, 1],
            Wo [T, 1, 64, 64]
     spmm   n, row col [nz] sorted by row, indptr [n + 1], A [nz], B [n, F]
+    spmv   the same matrix, x [n]
     sddmm  the same matrix, P Q [n, F]
     gat    the same matrix (row receives from col), x [n, 64], W [64, 4, 16], al ar [4, 16]
     gemm   A [M, K], B [K, N]
@@ -37,7 +38,8 @@ HEADS = 4
 SLOPE = 0.2
 
 RELATIONAL_FILES = ("aifb", "fb15k237", "wn18rr")
-MATRIX_FILES = ("pubmed", "ca_condmat")
+MATRIX_FILES = ("cora", "pubmed", "ca_condmat", "bcsstk13", "rajat01")
+WIDTHS = (32, 64, 128)
 POWER_LAW = ((10_000, 8), (10_000, 32), (100_000, 8), (100_000, 32))
 PRODUCTS = (
     (1024, 1024, 1024),
@@ -69,6 +71,25 @@ class Case:
     target: str = "cpu"
 
 
+@dataclass(frozen=True)
+class Goal:
+    """How many times as fast as the best public peer we want to be in every case (`ratio`) and in
+    geometric `mean`, and as the hand-written version in every case. None: nothing is wanted."""
+
+    ratio: float | None = None
+    mean: float | None = None
+    ratio_expert: float | None = None
+
+
+GOALS = {"spmm": Goal(1.0, 1.8, 0.9), "sddmm": Goal(1.2, None, 0.9)}
+
+
+def goal(kind: str) -> Goal:
+    """What is wanted of the cases of a kind."""
+    own = families().get(kind)
+    return own.goal if own else GOALS.get(kind, Goal())
+
+
 def rgnn_cases(data_dir: Path | None, quick: bool) -> list[Case]:
     """Relational layers, 64 features in and out, one head, forward."""
     if data_dir is None:
@@ -84,7 +105,8 @@ def rgnn_cases(data_dir: Path | None, quick: bool) -> list[Case]:
 
 
 def sparse_cases(data_dir: Path | None, quick: bool) -> list[Case]:
-    """Sparse times dense at two widths, sampled dense-dense, graph attention."""
+    """Sparse times dense at three widths and times a vector, sampled dense-dense, graph attention,
+    and the kinds of `families/`."""
     graphs = {name: f"file:{name}" for name in MATRIX_FILES} if data_dir is not None else {}
     for rows, degree in POWER_LAW:
         graphs[f"{rows // 1000}k.d{degree}"] = f"power:{rows}:{degree}"
@@ -92,7 +114,8 @@ def sparse_cases(data_dir: Path | None, quick: bool) -> list[Case]:
         graphs = {k: v for k, v in graphs.items() if k in ("pubmed", "10k.d8")}
     cases: list[Case] = []
     for name, graph in graphs.items():
-        cases += [Case("sparse", f"spmm{w}.{name}", "spmm", graph, w) for w in (64, 128)]
+        cases += [Case("sparse", f"spmm{w}.{name}", "spmm", graph, w) for w in WIDTHS]
+        cases.append(Case("sparse", f"spmv.{name}", "spmv", graph, 1))
         cases += [Case("sparse", f"{kind}.{name}", kind, graph) for kind in ("sddmm", "gat")]
     return cases + [case for kind in families().values() for case in kind.cases(data_dir, quick)]
 
@@ -237,6 +260,8 @@ def build(case: Case, data_dir: Path | None) -> Data:
     n, f, scale = data["n"], case.width, FEATURES**-0.5
     if case.kind == "spmm":
         return data | {"A": normal(len(data["row"])), "B": normal(n, f)}
+    if case.kind == "spmv":
+        return data | {"A": normal(len(data["row"])), "x": normal(n)}
     if case.kind == "sddmm":
         return data | {"A": normal(len(data["row"])), "P": normal(n, f), "Q": normal(n, f)}
     if case.kind == "gat":

@@ -153,6 +153,11 @@ INLINE void spmm_block(int vectors, int b, int64_t n, const int32_t *restrict pt
     for (int v = 0; v < vectors; v++) store(y + i * width + v * LANES, acc[v]);
   }
 }
+void spmm32(int64_t n, const int32_t *ptr, const int32_t *idx, const float *val, const float *x,
+            float *y) {
+#pragma omp parallel for schedule(dynamic, 1)
+  for (int b = 0; b < BLOCKS; b++) spmm_block(2, b, n, ptr, idx, val, x, y);
+}
 void spmm64(int64_t n, const int32_t *ptr, const int32_t *idx, const float *val, const float *x,
             float *y) {
 #pragma omp parallel for schedule(dynamic, 1)
@@ -162,6 +167,21 @@ void spmm128(int64_t n, const int32_t *ptr, const int32_t *idx, const float *val
              float *y) {
 #pragma omp parallel for schedule(dynamic, 1)
   for (int b = 0; b < BLOCKS; b++) spmm_block(8, b, n, ptr, idx, val, x, y);
+}
+
+/* y = A x: the entries of a row go over the lanes, its products are gathered. */
+void spmv(int64_t n, const int32_t *restrict ptr, const int32_t *restrict idx,
+          const float *restrict val, const float *restrict x, float *restrict y) {
+#pragma omp parallel for schedule(dynamic, 1)
+  for (int b = 0; b < BLOCKS; b++) {
+    int64_t end = first_row(ptr, n, b + 1);
+    for (int64_t i = first_row(ptr, n, b); i < end; i++) {
+      float total = 0;
+#pragma omp simd reduction(+ : total)
+      for (int32_t e = ptr[i]; e < ptr[i + 1]; e++) total += val[e] * x[idx[e]];
+      y[i] = total;
+    }
+  }
 }
 
 /* out[e] = val[e] * dot(p[row], q[col]), 64 columns */

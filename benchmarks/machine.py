@@ -159,14 +159,15 @@ def cost(case: Case, data: Data) -> Cost:
         size = 4.0 if case.kind == "gemm" else 2.0
         return Cost(2.0 * m * k * n, size * (m * k + k * n + m * n))
     n, f = data["n"], case.width
-    if case.kind in ("spmm", "sddmm", "gat"):
+    if case.kind in ("spmm", "spmv", "sddmm", "gat"):
         nz = len(data["row"])
         indices, dense = 4 * nz + 4 * n, 8 * n * f
         if case.kind == "gat":
             flops = 2 * n * f * f + 2 * nz * f + 24 * nz
             return Cost(flops, indices + dense, 4 * nz * f)
-        outputs = 4 * nz if case.kind == "spmm" else 8 * nz
-        return Cost(2 * nz * f, indices + dense + outputs, 4 * nz * f)
+        values = 8 * nz if case.kind == "sddmm" else 4 * nz
+        gathered = 0 if case.kind == "spmv" else 4 * nz * f
+        return Cost(2 * nz * f, indices + dense + values, gathered)
     return relational_cost(case.kind, data)
 
 

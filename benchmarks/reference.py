@@ -98,6 +98,10 @@ def spmm(d: Data) -> np.ndarray:
     return matrix(d, d["A"]) @ d["B"]
 
 
+def spmv(d: Data) -> np.ndarray:
+    return matrix(d, d["A"]) @ d["x"]
+
+
 def sddmm(d: Data) -> np.ndarray:
     return d["A"] * np.einsum("zk,zk->z", d["P"][d["row"]], d["Q"][d["col"]])
 
@@ -119,6 +123,7 @@ REFERENCES = {
     "rgat": rgat,
     "hgt": hgt,
     "spmm": spmm,
+    "spmv": spmv,
     "sddmm": sddmm,
     "gat": gat,
     "gemm": gemm,

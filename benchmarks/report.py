@@ -7,13 +7,14 @@ we are faster; `ratio_expert` is the same against the fastest hand-written versi
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cases import Case
+from benchmarks.cases import Case, goal
 from benchmarks.peers.table import OURS
 from benchmarks.race import Entry
 
@@ -29,6 +30,7 @@ class Row:
 
     suite: str
     case: str
+    kind: str
     who: str
     median_s: float
     spread: float
@@ -67,14 +69,15 @@ def rows_of(
     public = fastest(e for e in timed if not e.peer.expert and not e.peer.name.startswith(OURS))
     expert = fastest(e for e in timed if e.peer.expert)
     rows: list[Row] = []
+    named = (case.suite, case.name, case.kind)
     for entry in sorted(timed, key=lambda e: e.median):
         facts = (entry.median, entry.spread, entry.error, bound, entry.peak_mb)
         facts += (len(entry.samples), entry.undisturbed)
         if entry.peer.name == OURS:
             ratios = (divided(public, entry.median), divided(expert, entry.median))
-            rows.append(OurRow(case.suite, case.name, OURS, *facts, *ratios))
+            rows.append(OurRow(*named, OURS, *facts, *ratios))
         else:
-            rows.append(Row(case.suite, case.name, entry.peer.name, *facts))
+            rows.append(Row(*named, entry.peer.name, *facts))
     return rows, skipped
 
 
@@ -167,3 +170,41 @@ def show_summary(console: Console, rows: Sequence[Row]) -> None:
         )
     if table.row_count:
         console.print(table)
+        show_means(console, [row for row in rows if isinstance(row, OurRow)])
+
+
+def show_means(console: Console, rows: Sequence[OurRow]) -> None:
+    """One line for each kind: geometric means and least ratios, and what is wanted of them."""
+    table = Table(title="ratios of each kind (wanted)", title_justify="left")
+    table.add_column("kind", no_wrap=True)
+    for heading in ("cases", "mean", "least", "least case", "expert mean", "expert least"):
+        table.add_column(heading, justify="right")
+    for kind in dict.fromkeys(row.kind for row in rows):
+        same = [row for row in rows if row.kind == kind]
+        public = [(row.ratio, row.case) for row in same if row.ratio is not None]
+        expert = [row.ratio_expert for row in same if row.ratio_expert is not None]
+        wanted = goal(kind)
+        least, case = min(public, default=(None, ""))
+        table.add_row(
+            kind,
+            str(len(same)),
+            compared(mean([ratio for ratio, _ in public]), wanted.mean),
+            compared(least, wanted.ratio),
+            case,
+            compared(mean(expert), None),
+            compared(min(expert, default=None), wanted.ratio_expert),
+        )
+    console.print(table)
+
+
+def mean(ratios: Sequence[float]) -> float | None:
+    """The geometric mean."""
+    return statistics.geometric_mean(ratios) if ratios else None
+
+
+def compared(ratio: float | None, wanted: float | None) -> str:
+    """A ratio and what is wanted of it, red where it is less."""
+    if ratio is None:
+        return "-"
+    text = f"{ratio:.2f}" + ("" if wanted is None else f" ({wanted})")
+    return f"[red]{text}[/red]" if wanted is not None and ratio < wanted else text

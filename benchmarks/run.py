@@ -27,7 +27,7 @@ if find_spec("scipy") is None:
 
 from rich.console import Console  # noqa: E402  (the line above makes `benchmarks` importable)
 
-from benchmarks.cases import SUITES, Case, build, tensor_core_cases  # noqa: E402
+from benchmarks.cases import SUITES, Case, build, families, tensor_core_cases  # noqa: E402
 from benchmarks.compile_time import race_compilers  # noqa: E402
 from benchmarks.machine import Limits, bound, measure  # noqa: E402
 from benchmarks.peers.table import GPU_ONLY, OURS, Peer, all_peers, matches  # noqa: E402
@@ -75,8 +75,9 @@ def available_cores() -> int:
 def cases_of(chosen: argparse.Namespace) -> list[Case]:
     names = [*SUITES] if chosen.suite == "all" else [chosen.suite]
     listed = [c for n in names if n in SUITES for c in SUITES[n](chosen.data_dir, chosen.quick)]
-    if chosen.target == "cuda" and "dense" in names:
-        listed += tensor_core_cases(chosen.quick)
+    if chosen.target == "cuda":
+        listed += tensor_core_cases(chosen.quick) if "dense" in names else []
+        listed = [c for c in listed if c.kind not in families()]
     return [replace(c, target=chosen.target) for c in listed if matches(c.name, chosen.only)]
 
 

@@ -16,7 +16,7 @@ from benchmarks import cases, machine, native, race, reference, report, run
 from benchmarks.peers.table import OURS, Peer, Skip, all_peers
 from tests.driver import stand_in
 
-KINDS = ("rgcn", "rgat", "hgt", "spmm", "sddmm", "gat", "gemm", "gemm16")
+KINDS = ("rgcn", "rgat", "hgt", "spmm", "spmv", "sddmm", "gat", "gemm", "gemm16")
 
 
 def small_case(kind: str) -> cases.Case:
@@ -131,7 +131,7 @@ def test_gat_reference_entry_by_entry():
     assert reference.relative_error(y, reference.expected(case, d)) < 1e-6
 
 
-@pytest.mark.parametrize("kind", ["spmm", "sddmm", "gat"])
+@pytest.mark.parametrize("kind", ["spmm", "spmv", "sddmm", "gat"])
 def test_hand_written_kernels_compute_the_reference(kind):
     case = small_case(kind)
     data = cases.build(case, None)
@@ -201,7 +201,7 @@ def test_ratios_compare_with_the_best():
     assert [row.who for row in rows] == ["C expert", OURS, "MKL", "scipy"]
     assert [left_out.who for left_out in skipped] == ["numba"]
     assert (rows[1].ratio, rows[1].ratio_expert) == (3.0, 0.5)
-    keys = {"suite", "case", "who", "median_s", "spread", "error", "bound_s", "peak_mb"}
+    keys = {"suite", "case", "kind", "who", "median_s", "spread", "error", "bound_s", "peak_mb"}
     keys |= {"calls", "undisturbed"}
     assert set(rows[0].as_json()) == keys
     assert set(rows[1].as_json()) == keys | {"ratio", "ratio_expert"}

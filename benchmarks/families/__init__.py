@@ -32,16 +32,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cases import Case, Data
+from benchmarks.cases import Case, Data, Goal
 
 MODULES: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of case. `ratio` and `ratio_expert` are the least that we want to be, in every case,
-    times as fast as the best public peer and as the hand-written version; `mean` is the same of
-    the geometric mean. None: nothing is wanted."""
+    """A kind of case, and what `cases.Goal` says is wanted of it."""
 
     name: str
     cases: Callable[[Path | None, bool], list[Case]]
@@ -51,6 +49,10 @@ class Kind:
     ratio: float | None = 1.0
     mean: float | None = None
     ratio_expert: float | None = None
+
+    @property
+    def goal(self) -> Goal:
+        return Goal(self.ratio, self.mean, self.ratio_expert)
 
 
 @cache

@@ -17,7 +17,7 @@ def require_compiler() -> None:
         raise Skip(str(reason)) from None
 
 
-@peer("C expert", "native", "spmm sddmm", expert=True)
+@peer("C expert", "native", "spmm spmv sddmm", expert=True)
 def products(data: Data, case: Case) -> Call:
     require_compiler()
     pattern = (data["n"], data["indptr"], data["col"], data["A"])
@@ -26,12 +26,18 @@ def products(data: Data, case: Case) -> Call:
         call(f"spmm{case.width}", *pattern, data["B"], out)
         return out
 
+    def spmv(out: np.ndarray) -> np.ndarray:
+        call("spmv", *pattern, data["x"], out)
+        return out
+
     def sddmm(out: np.ndarray) -> np.ndarray:
         call("sddmm64", *pattern, data["P"], data["Q"], out)
         return out
 
     if case.kind == "spmm":
         return reusing(lambda: aligned(data["B"].shape), spmm)
+    if case.kind == "spmv":
+        return reusing(lambda: aligned(data["x"].shape), spmv)
     return reusing(lambda: aligned(data["A"].shape), sddmm)
 
 

@@ -14,7 +14,7 @@ def ready(compiled, *arguments: object) -> Call:
     return lambda: compiled(*placed).block_until_ready()
 
 
-@peer("jax segment_sum", "jax", "spmm sddmm gat")
+@peer("jax segment_sum", "jax", "spmm spmv sddmm gat")
 def segments(data: Data, case: Case) -> Call:
     import jax
     from jax import numpy as jnp
@@ -26,6 +26,9 @@ def segments(data: Data, case: Case) -> Call:
 
     def spmm(a, b):
         return over_rows(jax.ops.segment_sum, a[:, None] * b[col])
+
+    def spmv(a, x):
+        return over_rows(jax.ops.segment_sum, a * x[col])
 
     def sddmm(a, p, q):
         return a * (p[row] * q[col]).sum(1)
@@ -40,6 +43,8 @@ def segments(data: Data, case: Case) -> Call:
 
     if case.kind == "spmm":
         return ready(jax.jit(spmm), data["A"], data["B"])
+    if case.kind == "spmv":
+        return ready(jax.jit(spmv), data["A"], data["x"])
     if case.kind == "sddmm":
         return ready(jax.jit(sddmm), data["A"], data["P"], data["Q"])
     return ready(jax.jit(gat), data["x"], data["W"], data["al"], data["ar"])

@@ -33,6 +33,15 @@ def kernels() -> SimpleNamespace:
                         target[f] += a[e] * source[f]
 
     @parallel
+    def spmv(cut, indptr, col, a, x, out):
+        for block in numba.prange(len(cut) - 1):
+            for i in range(cut[block], cut[block + 1]):
+                total = np.float32(0)
+                for e in range(indptr[i], indptr[i + 1]):
+                    total += a[e] * x[col[e]]
+                out[i] = total
+
+    @parallel
     def sddmm(cut, indptr, col, a, p, q, out):
         for block in numba.prange(len(cut) - 1):
             for i in range(cut[block], cut[block + 1]):
@@ -67,7 +76,7 @@ def kernels() -> SimpleNamespace:
                         for f in range(width):
                             out[i, k, f] += weight[e, k] * source[k, f]
 
-    return SimpleNamespace(spmm=spmm, sddmm=sddmm, attention=attention)
+    return SimpleNamespace(spmm=spmm, spmv=spmv, sddmm=sddmm, attention=attention)
 
 
 def row_blocks(indptr: np.ndarray) -> np.ndarray:
@@ -89,13 +98,17 @@ def reusing(make_output, run) -> Call:
     return call
 
 
-@peer("numba", "numba", "spmm sddmm gat")
+@peer("numba", "numba", "spmm spmv sddmm gat")
 def numba_loops(data: Data, case: Case) -> Call:
     compiled = kernels()
     cut, indptr, col = row_blocks(data["indptr"]), data["indptr"], data["col"]
 
     def spmm(out: np.ndarray) -> np.ndarray:
         compiled.spmm(cut, indptr, col, data["A"], data["B"], out)
+        return out
+
+    def spmv(out: np.ndarray) -> np.ndarray:
+        compiled.spmv(cut, indptr, col, data["A"], data["x"], out)
         return out
 
     def sddmm(out: np.ndarray) -> np.ndarray:
@@ -111,6 +124,8 @@ def numba_loops(data: Data, case: Case) -> Call:
 
     if case.kind == "spmm":
         return reusing(lambda: np.empty_like(data["B"]), spmm)
+    if case.kind == "spmv":
+        return reusing(lambda: np.empty_like(data["x"]), spmv)
     if case.kind == "sddmm":
         return reusing(lambda: np.empty_like(data["A"]), sddmm)
     inputs, heads, width = data["W"].shape

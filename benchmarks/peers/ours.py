@@ -10,7 +10,8 @@ from benchmarks.peers.table import OURS, Call, peer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OWN = Path(__file__).parents[1] / "programs"
-PROGRAMS = {kind: EXAMPLES / f"{kind}.hec" for kind in ("rgcn", "rgat", "spmm", "sddmm", "gat")}
+SHIPPED = ("rgcn", "rgat", "spmm", "spmv", "sddmm", "gat")
+PROGRAMS = {kind: EXAMPLES / f"{kind}.hec" for kind in SHIPPED}
 PROGRAMS |= {kind: OWN / f"{kind}.hec" for kind in ("hgt", "gemm", "gemm16")}
 
 TENSORS = {
@@ -18,6 +19,7 @@ TENSORS = {
     "rgat": ("h", "W", "al", "ar"),
     "hgt": ("h", "Wk", "Wq", "Wv", "Wa", "Wm", "mu", "Wo"),
     "spmm": ("A", "B"),
+    "spmv": ("A", "x"),
     "sddmm": ("A", "P", "Q"),
     "gat": ("x", "W", "al", "ar"),
     "gemm": ("A", "B"),
@@ -30,6 +32,7 @@ SIZES = {
     "rgat": {"I": ("h", 1), "O": ("W", 2)},
     "hgt": {"I": ("h", 1), "K": ("Wk", 2), "D": ("Wk", 3), "O": ("Wo", 3)},
     "spmm": {"J": ("B", 1)},
+    "spmv": {},
     "sddmm": {"K": ("P", 1)},
     "gat": {"I": ("x", 1), "K": ("W", 1), "O": ("W", 2)},
     "gemm": {"M": ("A", 0), "K": ("A", 1), "N": ("B", 1)},
@@ -41,7 +44,7 @@ def sets(kind: str, data: Data) -> dict[str, object]:
     """The sets of a case as `bind` takes them: a size, or the maps of the set."""
     if kind in ("gemm", "gemm16"):
         return {}
-    if kind in ("spmm", "sddmm"):
+    if kind in ("spmm", "spmv", "sddmm"):
         return {"nz": {"row": data["row"], "col": data["col"]}, "row": data["n"], "col": data["n"]}
     if kind == "gat":
         return {"edge": {"src": data["col"], "dst": data["row"]}, "node": data["n"]}
@@ -52,13 +55,13 @@ def sets(kind: str, data: Data) -> dict[str, object]:
     return bound
 
 
-@peer(OURS, OURS, "rgcn rgat hgt spmm sddmm gat gemm gemm16")
+@peer(OURS, OURS, "rgcn rgat hgt spmm spmv sddmm gat gemm gemm16")
 def compiled(data: Data, case: Case) -> Call:
     function, graph, tensors = prepared(data, case)
     return lambda: function(graph, **tensors)
 
 
-@peer(f"{OURS}, recorded", "cuda", "rgcn rgat hgt spmm sddmm gat gemm gemm16")
+@peer(f"{OURS}, recorded", "cuda", "rgcn rgat hgt spmm spmv sddmm gat gemm gemm16")
 def recorded(data: Data, case: Case) -> Call:
     """The call as a CUDA graph."""
     function, graph, tensors = prepared(data, case)

@@ -67,12 +67,15 @@ def compressed(data: Data, values: np.ndarray):
     return threaded_torch().sparse_csr_tensor(*parts, (data["n"], data["n"]))
 
 
-@peer("torch CSR (MKL)", "torch", "spmm sddmm")
+@peer("torch CSR (MKL)", "torch", "spmm spmv sddmm")
 def csr(data: Data, case: Case) -> Call:
     torch = threaded_torch()
     if case.kind == "spmm":
         a, b = compressed(data, data["A"]), tensor(data["B"])
         return lambda: a @ b
+    if case.kind == "spmv":
+        a, x = compressed(data, data["A"]), tensor(data["x"])
+        return lambda: a @ x
     pattern = compressed(data, np.zeros_like(data["A"]))
     a, p, q = tensor(data["A"]), tensor(data["P"]), tensor(data["Q"]).t()
     return lambda: torch.sparse.sampled_addmm(pattern, p, q, beta=0.0).values() * a
