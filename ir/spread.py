@@ -88,6 +88,7 @@ def spread(form: Form, schema: Schema, extent: Callable[[Dim], float]) -> Spread
     names = _leading(list(dict.fromkeys(plain)), dims, schema, extent)
     if form.kind != "assign" and _sums_along_rows(form, names, plain, schema):
         names = list(dict.fromkeys(plain))
+        names = names[-1:] if dims[names[-1]] in schema.sets else names
     owners = [dims[name] for name in names]
     elements = len(names) == 1 and owners[0] in schema.sets
     elements = elements and bool(schema.fields_of(str(owners[0])))
@@ -132,7 +133,7 @@ def _leading(
 def _sums_along_rows(form: Form, leading: list[str], plain: list[str], schema: Schema) -> bool:
     """Whether a reduction reads nothing along its last left variable, but along a reduced one."""
     dims = form.extents
-    if not plain or plain[-1] in leading or any(dims[name] in schema.sets for name in plain):
+    if not plain or plain[-1] in leading or any(dims[name] in schema.sets for name in leading):
         return False
     along = {n for r in form.reads if r.access for n in r.access[-1].variables}
     across = any(n in along and dims[n] not in schema.sets for n in form.reduced)

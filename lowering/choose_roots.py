@@ -93,7 +93,8 @@ def _root(statement: StatementOp, schema: Schema, machine: Machine) -> Root:
             return scattered
     variables = _leading(list(dict.fromkeys(plain)), dims, machine)
     if not machine.is_gpu and _sums_along_rows(statement, variables, plain, dims):
-        variables = tuple(dict.fromkeys(plain))
+        plain = list(dict.fromkeys(plain))
+        variables = tuple(plain[-1:] if isinstance(dims[plain[-1]], str) else plain)
     if machine.is_gpu and statement.kind.data != "assign" and len(dims) > len(set(plain)):
         variables = _spread(variables, list(dict.fromkeys(plain)), statement, schema, machine)
     return Root(tuple(dims[name] for name in variables), variables)
@@ -104,10 +105,11 @@ def _sums_along_rows(
 ) -> bool:
     """Whether a reduction, whose last left variable would lie in lanes, reads nothing along that
     but enough along a reduced one: then each row is summed along its own elements. Rows of a set
-    stay what they are, since other kernels of that set may join."""
+    stay what they are, since other kernels of that set may join; a last variable over a set makes
+    the rows if there are few other ones."""
     if statement.kind.data == "assign" or not plain or plain[-1] in leading:
         return False
-    if any(isinstance(dims[name], str) for name in plain):
+    if any(isinstance(dims[name], str) for name in leading):
         return False
     along = [
         read.access.data[-1].variables for read in statement.reads if len(read.access.data) > 0
