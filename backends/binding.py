@@ -1,8 +1,9 @@
 """The sets of a program bound to data, and everything that is worked out from them once.
 
 Enters: a schema, and for each set its size or its maps. Leaves: sizes, int32 maps whose every value
-has been checked, derived sets, and adjacency in any order, each built when first asked for and kept
-for as long as the binding. One binding serves every function over its sets, from any thread.
+has been checked, derived sets, position sets (the parts of a set in a storage format), and
+adjacency in any order, each built when first asked for and kept for as long as the binding. One
+binding serves every function over its sets, from any thread.
 
 Every fault in the data is found before anything runs, and all are told together.
 """
@@ -17,11 +18,12 @@ import numpy as np
 
 from hectorite.backends import order
 from hectorite.backends.access import column, extent
-from hectorite.backends.derive import Derived, derive
+from hectorite.backends.derive import derive
+from hectorite.backends.formats import Part, build_parts, check_data
 from hectorite.backends.intake import MOST, Intake
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.index import IndexExpr
-from hectorite.ir.schema import Schema, SetDecl
+from hectorite.ir.schema import Derivation, Encoded, Schema, SetDecl
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -52,18 +54,20 @@ class Binding:
         self._sizes: dict[str, int] = taken.sizes
         self._sizes |= {name: n for name, n in schema.sizes.items() if n is not None}
         self._maps = {key: _frozen(values) for key, values in taken.maps.items()}
-        self._derived: dict[str, Derived] = {}
+        self._built: set[str] = set()
         self._building: set[str] = set()
         self._known: dict[Hashable, Any] = {}
         self._lock = threading.RLock()
         for decl in schema.sets.values():
-            if decl.derivation is not None:
+            if not decl.given:
                 self.size(decl.name)
+            if decl.format is not None:
+                check_data(self, decl.name, decl.format)
 
     @property
     def given(self) -> dict[str, Any]:
         """What was bound, in the form in which it is given: sizes, and maps by field."""
-        sets = [decl for decl in self.schema.sets.values() if decl.derivation is None]
+        sets = [decl for decl in self.schema.sets.values() if decl.given]
         return {
             decl.name: {field: self.map(decl.name, field) for field, _ in decl.fields}
             if decl.fields
@@ -72,20 +76,19 @@ class Binding:
         }
 
     def size(self, name: str) -> int:
-        """Number of elements of a set, or value of a fixed size. KeyError if it is neither."""
+        """Number of elements of a set, value of a fixed size or of a number. KeyError if it is none
+        of these."""
+        if name.isdecimal():
+            return int(name)
         if name not in self._sizes:
-            self._sizes[name] = self._build(name).size
+            self._build(name)
         return self._sizes[name]
 
     def map(self, name: str, field: str) -> Array:
-        """int32[|name|], read-only: where a field leads. Works for position fields too."""
+        """int32[|name|], read-only: where a field leads. Works for maps that derived and position
+        sets add, too."""
         if (name, field) not in self._maps:
-            owner = name
-            for decl in self.schema.sets.values():
-                derivation = decl.derivation
-                if derivation and derivation.position == field:
-                    owner = decl.name if derivation.binders[0][1] == name else owner
-            self._build(owner)
+            self._build(self._giver(name, field))
         return self._maps[name, field]
 
     def target(self, start: str, fields: tuple[str, ...]) -> str:
@@ -218,25 +221,57 @@ class Binding:
     def _extents(self, name: str, keys: Keys) -> list[int]:
         return [extent(self, name, key) for key in keys]
 
-    def _build(self, name: str) -> Derived:
-        """Build a derived set, once."""
+    def _giver(self, name: str, field: str) -> str:
+        """The set that adds the map `field` to the set `name`, or that set itself."""
+        for decl in self.schema.sets.values():
+            derivation, encoded = decl.derivation, decl.encoded
+            if derivation and (derivation.binders[0][1], derivation.position) == (name, field):
+                return decl.name
+            if encoded and (name, field) in [(owner, given) for owner, given, _ in encoded.gives]:
+                return decl.name
+        return name
+
+    def _build(self, name: str) -> None:
+        """Build a derived set or a position set, once."""
         with self._lock:
-            if name not in self._derived:
-                decl: SetDecl = self.schema.sets[name]
-                derivation = decl.derivation
-                if derivation is None:
-                    raise KeyError(name)
-                if name in self._building:
-                    raise fail(f"the set `{name}` is derived from itself")
-                self._building.add(name)
-                made = derive(self, name, derivation, [target for _, target in decl.fields])
-                self._derived[name] = made
-                for (field, _), values in zip(decl.fields, made.fields, strict=True):
-                    self._maps[name, field] = _frozen(values)
-                if derivation.position is not None and made.position is not None:
-                    over = derivation.binders[0][1]
-                    self._maps[over, derivation.position] = _frozen(made.position)
-            return self._derived[name]
+            if name in self._built:
+                return
+            decl: SetDecl = self.schema.sets[name]
+            if decl.given:
+                raise KeyError(name)
+            if name in self._building:
+                raise fail(f"the set `{name}` is derived from itself")
+            self._building.add(name)
+            if decl.encoded is not None:
+                self._encode(decl, decl.encoded)
+            elif decl.derivation is not None:
+                self._derive(decl, decl.derivation)
+            self._built.add(name)
+
+    def _derive(self, decl: SetDecl, derivation: Derivation) -> None:
+        made = derive(self, decl.name, derivation, [target for _, target in decl.fields])
+        self._sizes[decl.name] = made.size
+        self._add(decl.name, [field for field, _ in decl.fields], made.fields)
+        if derivation.position is not None and made.position is not None:
+            self._add(derivation.binders[0][1], [derivation.position], [made.position])
+
+    def _encode(self, decl: SetDecl, encoded: Encoded) -> None:
+        part = self.parts(encoded.of, encoded.format)[encoded.part]
+        self._sizes[decl.name] = part.size
+        self._add(decl.name, [field for field, _ in decl.fields], part.fields)
+        for (owner, field, _), values in zip(encoded.gives, part.gives, strict=True):
+            self._add(owner, [field], [values])
+
+    def parts(self, name: str, format: str) -> dict[str, Part]:
+        """The parts of the set `name` in a format, by what it calls them; built once.
+
+        Raises `HectoriteError` if it is no format of this set, or the data breaks it.
+        """
+        return self._keep(("format", name, format), lambda: build_parts(self, name, format))
+
+    def _add(self, owner: str, fields: Sequence[str], arrays: Sequence[Array]) -> None:
+        for field, values in zip(fields, arrays, strict=True):
+            self._maps[owner, field] = _frozen(values)
 
     def _keep(self, key: Hashable, build: Callable[[], T]) -> T:
         """What `build` returns, the first time it is asked for under `key`."""

@@ -32,10 +32,10 @@ class Intake:
         self.maps: dict[tuple[str, str], Array] = {}
         self._refuse_unknown(given)
         for decl in schema.sets.values():
-            if decl.derivation is None and decl.name in given:
+            if decl.given and decl.name in given:
                 self._take_set(decl, given[decl.name])
         for decl in schema.sets.values():
-            if decl.derivation is None and decl.name not in given:
+            if decl.given and decl.name not in given:
                 self._tell_missing(decl)
         for decl in schema.sets.values():
             for name, target in decl.fields:
@@ -46,7 +46,7 @@ class Intake:
         self.report.add(Diagnostic(message, expected=expected, hint=hint))
 
     def _refuse_unknown(self, given: Mapping[str, Any]) -> None:
-        wanted = [d.name for d in self.schema.sets.values() if d.derivation is None]
+        wanted = [d.name for d in self.schema.sets.values() if d.given]
         for name in given:
             decl = self.schema.sets.get(name)
             if decl is None:
@@ -56,7 +56,7 @@ class Intake:
                     f"sets: {listed}",
                     did_you_mean(name, wanted),
                 )
-            elif decl.derivation is not None:
+            elif not decl.given:
                 self._tell(
                     f"the set `{name}` is derived, so it takes no data",
                     hint=f"leave `{name}` out: it is built from the other sets",

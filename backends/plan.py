@@ -41,7 +41,7 @@ from xdsl.parser import Parser
 from xdsl.utils.exceptions import DiagnosticException, ParseError
 
 from hectorite.dialects.context import make_context
-from hectorite.dialects.graph_sets import DeriveOp, DimOp, SetOp, schema_of
+from hectorite.dialects.graph_sets import DeclarationOp, schema_of
 from hectorite.dialects.tile import KernelOp, SizeOp
 from hectorite.dialects.tile_program import (
     AllocateOp,
@@ -153,7 +153,7 @@ class _Planner:
         self.results: tuple[int, ...] = ()
         for op in block.ops:
             self.step(op)
-        declared = (str(op) for op in module.ops if isinstance(op, SetOp | DeriveOp | DimOp))
+        declared = (str(op) for op in module.ops if isinstance(op, DeclarationOp))
         parameters = (
             _parameter(name, type) for name, type in zip(program.names, program.inputs, strict=True)
         )

@@ -2,7 +2,8 @@
 
 Enters: the sets a module declares, their sizes and maps. Leaves: the value of any index expression
 at every point of a grid, as an integer array that broadcasts over the grid's axes. Derived sets
-that the data leaves out are built by enumerating all assignments of their binders.
+that the data leaves out are built by enumerating all assignments of their binders, position sets as
+binding builds them.
 """
 
 import math
@@ -12,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from hectorite.backends.formats import Part, build_parts
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.scalar import Array
-from hectorite.ir.schema import Derivation, Schema, SetDecl
+from hectorite.ir.schema import Derivation, Encoded, Schema, SetDecl
 from hectorite.ir.space import Dim
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -41,9 +43,12 @@ class Data:
         fixed = {name: value for name, value in schema.sizes.items() if value is not None}
         self.sizes = {**fixed, **sizes}
         self.maps = dict(maps)
+        self._parts = dict[tuple[str, str], dict[str, Part]]()
         for decl in schema.sets.values():
             if decl.derivation is not None and decl.name not in self.sizes:
                 self._build(decl, decl.derivation)
+            elif decl.encoded is not None and decl.name not in self.sizes:
+                self._encode(decl, decl.encoded)
 
     def size(self, dim: Dim) -> int:
         """An extent; `HectoriteError` if its name has no value."""
@@ -59,6 +64,22 @@ class Data:
             here = np.asarray(self.maps[start, name])[here].astype(np.int64)
             start = self.schema.fields_of(start)[name]
         return here
+
+    def map(self, name: str, field: str) -> Array:
+        """int[|name|]: where a field leads."""
+        return np.asarray(self.maps[name, field])
+
+    def _encode(self, decl: SetDecl, encoded: Encoded) -> None:
+        """One part of a set in its format."""
+        key = (encoded.of, encoded.format)
+        if key not in self._parts:
+            self._parts[key] = build_parts(self, *key)
+        part = self._parts[key][encoded.part]
+        self.sizes[decl.name] = part.size
+        for (name, _), values in zip(decl.fields, part.fields, strict=True):
+            self.maps[decl.name, name] = values
+        for (owner, name, _), values in zip(encoded.gives, part.gives, strict=True):
+            self.maps[owner, name] = values
 
     def _build(self, decl: SetDecl, derivation: Derivation) -> None:
         """One element for each distinct tuple of keys, in lexicographic order."""
@@ -96,7 +117,7 @@ class Grid:
 
         def follow(path: Path) -> Any:
             here = self.values[path.variable]
-            return self.data.follow(self.over[path.variable], path.fields, here)
+            return self.data.follow(self.over.get(path.variable, 0), path.fields, here)
 
         value = np.asarray(expr.evaluate(follow, self.data.size), np.int64)
         return value if value.ndim else value.reshape((1,) * len(self.shape))

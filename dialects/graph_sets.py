@@ -50,21 +50,35 @@ def _fields(fields: DictionaryAttr) -> tuple[tuple[str, str], ...]:
     return tuple((name, cast(StringAttr, to).data) for name, to in fields.data.items())
 
 
-def _verify_declared_once(op: "SetOp | DeriveOp | DimOp") -> None:
-    earlier = op.prev_op
-    while earlier is not None:
-        if isinstance(earlier, SetOp | DeriveOp | DimOp) and earlier.declared == op.declared:
-            raise VerifyException(f"`{op.declared.data}` is declared twice")
-        earlier = earlier.prev_op
+class DeclarationOp(IRDLOperation):
+    """What all declarations of sets and sizes share: a name, declared once in a module."""
+
+    declared = prop_def(StringAttr, prop_name="name")
+
+    def verify_declared_once(self) -> None:
+        """Raises `VerifyException` if an operation before this one has its name."""
+        earlier = self.prev_op
+        while earlier is not None:
+            if isinstance(earlier, DeclarationOp) and earlier.declared == self.declared:
+                raise VerifyException(f"`{self.declared.data}` is declared twice")
+            earlier = earlier.prev_op
+
+
+class SetDeclarationOp(DeclarationOp):
+    """A declaration of a set, of whatever dialect."""
+
+    @property
+    def decl(self) -> SetDecl:
+        """What it declares."""
+        raise NotImplementedError
 
 
 @irdl_op_definition
-class SetOp(IRDLOperation):
+class SetOp(SetDeclarationOp):
     """A set: an index domain whose size is bound with the data. Fields are maps into other sets."""
 
     name = "graph.set"
 
-    declared = prop_def(StringAttr, prop_name="name")
     fields_ = prop_def(DictionaryAttr, prop_name="fields")
     format = opt_prop_def(StringAttr)
 
@@ -79,7 +93,7 @@ class SetOp(IRDLOperation):
         )
 
     def verify_(self) -> None:
-        _verify_declared_once(self)
+        self.verify_declared_once()
 
     @property
     def decl(self) -> SetDecl:
@@ -105,7 +119,7 @@ class SetOp(IRDLOperation):
 
 
 @irdl_op_definition
-class DeriveOp(IRDLOperation):
+class DeriveOp(SetDeclarationOp):
     """A set with one element for each distinct tuple of keys, in lexicographic order, over all
     assignments of the binders that satisfy the condition; built when data is bound.
 
@@ -115,7 +129,6 @@ class DeriveOp(IRDLOperation):
 
     name = "graph.derive"
 
-    declared = prop_def(StringAttr, prop_name="name")
     fields_ = prop_def(DictionaryAttr, prop_name="fields")
     keys = prop_def(AccessAttr)
     binders = prop_def(VariablesAttr)
@@ -151,7 +164,7 @@ class DeriveOp(IRDLOperation):
         return SetDecl(self.declared.data, _fields(self.fields_), derivation)
 
     def verify_(self) -> None:
-        _verify_declared_once(self)
+        self.verify_declared_once()
         if len(self.fields_.data) != len(self.keys.data):
             raise VerifyException(
                 f"expected {len(self.fields_.data)} keys, one for each field, "
@@ -190,12 +203,11 @@ class DeriveOp(IRDLOperation):
 
 
 @irdl_op_definition
-class DimOp(IRDLOperation):
+class DimOp(DeclarationOp):
     """A plain size, fixed if it has a value."""
 
     name = "graph.dim"
 
-    declared = prop_def(StringAttr, prop_name="name")
     value = opt_prop_def(IntegerAttr)
 
     def __init__(self, name: str, value: int | None = None):
@@ -203,7 +215,7 @@ class DimOp(IRDLOperation):
         super().__init__(properties={"name": StringAttr(name), "value": fixed})
 
     def verify_(self) -> None:
-        _verify_declared_once(self)
+        self.verify_declared_once()
 
     @classmethod
     def parse(cls, parser: Parser) -> "DimOp":
@@ -223,7 +235,7 @@ def schema_of(module: ModuleOp) -> Schema:
     sets: dict[str, SetDecl] = {}
     sizes: dict[str, int | None] = {}
     for op in module.ops:
-        if isinstance(op, SetOp | DeriveOp):
+        if isinstance(op, SetDeclarationOp):
             sets[op.declared.data] = op.decl
         elif isinstance(op, DimOp):
             sizes[op.declared.data] = None if op.value is None else op.value.value.data

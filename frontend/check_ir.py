@@ -34,7 +34,8 @@ def check_names(module: ModuleOp, source: Source) -> None:
             checker.paths(op.access.data, dict(op.variables.data))
             for inner in op.body.block.ops:
                 if isinstance(inner, ReadOp):
-                    checker.paths(inner.access.data, dict(op.variables.data))
+                    picked = {} if inner.picked is None else {inner.picked.data: 0}
+                    checker.paths(inner.access.data, dict(op.variables.data) | picked)
                 elif isinstance(inner, IndexOp):
                     checker.paths(inner.index.data, dict(op.variables.data))
         elif isinstance(op, SoftmaxOp):
@@ -74,7 +75,8 @@ class _Checker:
         sets = self.schema.sets
         for decl in sets.values():
             for _, target in decl.fields:
-                self.known("set", target, sets)
+                if not target.isdecimal():
+                    self.known("set", target, sets)
             derivation = decl.derivation
             if derivation is None:
                 continue

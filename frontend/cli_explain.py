@@ -73,7 +73,7 @@ def _asked(
             loaded = load_data(chosen.data, progress)
     if text.given is not None:
         loaded = text.given.data(loaded, signature, sizes, chosen.seed)
-    maps = any(decl.fields and not decl.derivation for decl in facts.schema.sets.values())
+    maps = any(decl.fields and decl.given for decl in facts.schema.sets.values())
     known, data, notes = tuple[str, ...](), None, list[str]()
     if loaded is not None or not maps:
         binding = Binding(facts.schema, bound_sets(facts.schema, loaded, set_sizes))

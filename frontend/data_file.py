@@ -55,14 +55,14 @@ class Data:
         return self._read[key]
 
     def sets(self, schema: Schema) -> dict[str, Any]:
-        """What `bind` takes, for the sets of `schema` that are not derived.
+        """What `bind` takes, for the sets of `schema` that data gives.
 
         A size that is absent is left to binding, which knows what size would do. Raises
         `HectoriteError` naming every map that is absent.
         """
         report, taken = Report(), dict[str, Any]()
         for name, decl in schema.sets.items():
-            if decl.derivation is not None:
+            if not decl.given:
                 continue
             size = self._size(name)
             if not decl.fields:

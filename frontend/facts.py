@@ -15,7 +15,7 @@ from typing import Any, cast
 from hectorite.frontend.range_checks import Check
 from hectorite.frontend.signature import Parameter, Signature
 from hectorite.ir.index import IndexExpr, Path, Term
-from hectorite.ir.schema import Condition, Derivation, Schema, SetDecl
+from hectorite.ir.schema import Condition, Derivation, Encoded, Schema, SetDecl
 
 CLASSES: dict[str, type] = {
     kind.__name__: kind
@@ -23,6 +23,7 @@ CLASSES: dict[str, type] = {
         Check,
         Condition,
         Derivation,
+        Encoded,
         IndexExpr,
         Parameter,
         Path,

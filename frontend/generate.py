@@ -31,7 +31,7 @@ MAPPING = 277
 def generate_sets(schema: Schema, shape: str, seed: int) -> dict[str, Any]:
     """Sizes and int32 maps for every set of a schema that is not derived."""
     generator = np.random.default_rng([seed % 2**64, SHAPES.index(shape)])
-    given = [decl for decl in schema.sets.values() if decl.derivation is None]
+    given = [decl for decl in schema.sets.values() if decl.given]
     mapped_into = {target for decl in given for _, target in decl.fields}
     sizes = {
         decl.name: _size(shape, bool(decl.fields) and decl.name not in mapped_into, turn, generator)

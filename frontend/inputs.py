@@ -52,7 +52,7 @@ def bound_sets(schema: Schema, data: Data | None, given: Mapping[str, int]) -> d
     """What `bind` takes, from data and the given sizes of sets."""
     if data is not None:
         return data.sets(schema) | dict(given)
-    wanted = [decl for decl in schema.sets.values() if decl.derivation is None]
+    wanted = [decl for decl in schema.sets.values() if decl.given]
     lacking = [decl.name for decl in wanted if decl.fields or decl.name not in given]
     if lacking:
         names = ", ".join(f"`{name}`" for name in lacking)

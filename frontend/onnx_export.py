@@ -142,7 +142,7 @@ class _Exporter:
         if not any(_follows_maps(op) for op in self.func.body.block.ops):
             return
         for decl in self.schema.sets.values():
-            if decl.derivation is not None:
+            if not decl.given:
                 continue
             for field, target in decl.fields:
                 name = f"{decl.name}.{field}"

@@ -392,7 +392,7 @@ class Function:
         if binding is None:
             if schema.sets:
                 sets = ", ".join(
-                    f"{name}=..." for name, d in schema.sets.items() if not d.derivation
+                    f"{name}=..." for name, d in schema.sets.items() if d.given
                 )
                 raise fail(
                     f"`{self.signature.name}` needs its sets bound to data",

@@ -77,7 +77,7 @@ def _stays_inside(index: IndexExpr, over: Mapping[str, Dim], dim: Dim, schema: S
         return False
     start = over[path.variable]
     if path.fields:
-        return isinstance(start, str) and schema.follow(start, path.fields) == dim
+        return isinstance(start, str) and schema.follow(start, path.fields) == str(dim)
     if isinstance(start, int) and isinstance(dim, int):
         return start <= dim
     return start == dim

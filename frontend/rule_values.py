@@ -28,7 +28,7 @@ def maps_of(flow: Dataflow, sizes: Mapping[str, int], seed: int) -> Maps:
     """Every map of every set that is not derived; neither injective nor onto, in general."""
     maps = Maps()
     for decl in flow.schema.sets.values():
-        for name, target in decl.fields if decl.derivation is None else ():
+        for name, target in decl.fields if decl.given else ():
             drawn = np.random.default_rng([seed, len(maps)])
             maps[decl.name, name] = drawn.integers(0, max(1, sizes[target]), sizes[decl.name])
     return maps

@@ -263,7 +263,7 @@ class CpuFunction(Unprepared):
 
 def bound_sets(binding: Binding) -> tuple[dict[str, int], dict[tuple[str, str], Array]]:
     """Sizes and maps of the sets that were given, as the reference takes them."""
-    given = [decl for decl in binding.schema.sets.values() if decl.derivation is None]
+    given = [decl for decl in binding.schema.sets.values() if decl.given]
     sizes = {decl.name: binding.size(decl.name) for decl in given}
     maps = {(d.name, field): binding.map(d.name, field) for d in given for field, _ in d.fields}
     return sizes, maps

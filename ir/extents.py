@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from hectorite.ir.schema import Derivation, Schema
+from hectorite.ir.schema import Derivation, Encoded, Schema, SetDecl
+from hectorite.ir.set_format import canonical
 from hectorite.ir.space import Dim
 
 Fields = tuple[str, ...]
@@ -102,9 +103,19 @@ class Extents:
             return USUAL_SIZE
         if decl.derivation is not None:
             return self._derived(decl.derivation)
+        if decl.encoded is not None:
+            return self._encoded(decl, decl.encoded)
         if not decl.fields:
             return USUAL_SET
         return USUAL_DEGREE * max(self.of(target) for _, target in decl.fields)
+
+    def _encoded(self, decl: SetDecl, encoded: Encoded) -> float:
+        """Positions: as many as elements, where the format does not condense them."""
+        if decl.fields:
+            return self.of(encoded.of)
+        numbers = canonical(self.schema, encoded.of, encoded.format).numbers
+        rows = max(self.of(target) for _, target in self.schema.sets[encoded.of].fields)
+        return rows / numbers[0] if numbers else rows
 
     def _derived(self, derivation: Derivation) -> float:
         paths = [key.path for key in derivation.keys]

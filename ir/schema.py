@@ -3,6 +3,7 @@
 set node                                   SetDecl("node")
 set edge { src: node, type: etype }        SetDecl("edge", (("src", "node"), ("type", "etype")))
 set c { r: row } = distinct(x.row) ...     SetDecl(..., derivation=Derivation(...))
+a position set of `edge as csr(dst)`       SetDecl(..., encoded=Encoded("edge", "element", ...))
 """
 
 from dataclasses import dataclass, field
@@ -37,13 +38,37 @@ class Derivation:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """Which part of a set in a storage format a position set is.
+
+    `format` is the format of the set `of`, in canonical spelling (`ir/set_format.py`). `gives` are
+    the maps (owner, field, target) that the part adds to other sets, mostly to `of`: the position
+    of each of its elements.
+    """
+
+    of: str
+    part: str
+    format: str
+    gives: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class SetDecl:
-    """One set: its fields are maps (name, target set), its size is bound with the data."""
+    """One set: its fields are maps (name, target), its size is bound with the data.
+
+    A target is a set, or in a position set also a number: the extent that values stay below.
+    """
 
     name: str
     fields: tuple[tuple[str, str], ...] = ()
     derivation: Derivation | None = None
     format: str | None = None
+    encoded: Encoded | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether data gives it; other sets are built from those."""
+        return self.derivation is None and self.encoded is None
 
     def target(self, field_name: str) -> str | None:
         """The set into which a field maps, or None if there is no such field."""
@@ -58,12 +83,16 @@ class Schema:
     sizes: dict[str, int | None] = field(default_factory=dict[str, int | None])
 
     def fields_of(self, name: str) -> dict[str, str]:
-        """All maps out of a set, position fields of derived sets included: field -> target."""
+        """All maps out of a set, those that derived and position sets add to it included: field ->
+        target, a set or a number."""
         fields = dict(self.sets[name].fields)
         for decl in self.sets.values():
             derivation = decl.derivation
             if derivation and derivation.position and derivation.binders[0][1] == name:
                 fields[derivation.position] = decl.name
+            for owner, field_name, target in decl.encoded.gives if decl.encoded else ():
+                if owner == name:
+                    fields[field_name] = target
         return fields
 
     def follow(self, start: str, fields: tuple[str, ...]) -> str:

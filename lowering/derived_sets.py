@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from xdsl.dialects.builtin import ModuleOp
 
 from hectorite.dialects.graph import FuncOp
-from hectorite.dialects.graph_sets import DeriveOp, DimOp, SetOp, schema_of
+from hectorite.dialects.graph_sets import DeclarationOp, DeriveOp, schema_of
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schema import Derivation, Schema, SetDecl
 from hectorite.ir.space import TensorType
@@ -118,7 +118,7 @@ def derive(module: ModuleOp, set_name: str, paths: Sequence[Fields]) -> Factor:
             position=derivation.position,
         )
         block = module.body.block
-        declarations = [op for op in block.ops if isinstance(op, SetOp | DeriveOp | DimOp)]
+        declarations = [op for op in block.ops if isinstance(op, DeclarationOp)]
         block.insert_op_after(op, declarations[-1])
     return factor
 

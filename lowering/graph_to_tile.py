@@ -26,7 +26,7 @@ from xdsl.dialects.builtin import FileLineColLoc, ModuleOp
 from xdsl.ir import Operation, SSAValue
 
 from hectorite.dialects.graph import FuncOp, StatementOp
-from hectorite.dialects.graph_sets import DeriveOp, DimOp, SetOp, schema_of
+from hectorite.dialects.graph_sets import DeclarationOp, schema_of
 from hectorite.dialects.tile import KernelOp
 from hectorite.dialects.tile_program import AllocateOp, LaunchOp, ProgramOp, ReturnOp
 from hectorite.ir.ptx_origin import Origin
@@ -55,7 +55,7 @@ def graph_to_tile(module: ModuleOp, name: str, machine: Machine | None = None) -
     machine = machine or Machine.cpu()
     function = next(op for op in module.ops if isinstance(op, FuncOp) and op.sym_name.data == name)
     declarations: list[Operation] = [
-        op.clone() for op in module.ops if isinstance(op, SetOp | DeriveOp | DimOp)
+        op.clone() for op in module.ops if isinstance(op, DeclarationOp)
     ]
     schema, function = schema_of(module), function.clone()
     round_parameters(function)

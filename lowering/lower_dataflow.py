@@ -12,7 +12,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, SSAValue
 
 from hectorite.dialects.graph import FuncOp, IndexOp, ReturnOp, SizeOp, SoftmaxOp, StatementOp
-from hectorite.dialects.graph_sets import DeriveOp, DimOp, SetOp, schema_of
+from hectorite.dialects.graph_sets import DeclarationOp, DeriveOp, schema_of
 from hectorite.ir.dataflow import Dataflow, Node
 from hectorite.ir.element import ELEMENTS
 from hectorite.ir.formula import NARY, Apply, Cast, Constant, Formula, Index, Read, Size
@@ -53,7 +53,7 @@ def type_of(shape: Shape) -> Attribute:
 def _declare_sets(flow: Dataflow, module: ModuleOp) -> None:
     known = schema_of(module).sets
     block = module.body.block
-    after = [op for op in block.ops if isinstance(op, SetOp | DeriveOp | DimOp)]
+    after = [op for op in block.ops if isinstance(op, DeclarationOp)]
     for decl in flow.schema.sets.values():
         if decl.name in known or decl.derivation is None:
             continue
