@@ -1,7 +1,9 @@
 """sgt: windows of rows, in which only the columns that occur are kept.
 
 The distinct columns of each window stand in order, padded to a multiple of the width of a block by
-repeating the last. An element is found at (the position of its column, its row in the window).
+repeating the last. An element is found at (the position of its column, its row in the window), and
+no two at the same place: where several elements have one row and one column, the column stands as
+often as there are.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from hectorite.backends.order import sort
 
 @dataclass(frozen=True)
 class Condensed:
-    """Distinct columns by window.
+    """Distinct columns by window, each as often as the row that has it most often.
 
     `count` int64[windows] is how many each window has, `columns` int32[sum] are they, and `rank`
     int64[elements] is which of all those the column of each element is.
@@ -38,8 +40,12 @@ class Condensed:
 def condense(rows: Array, columns: Array, extents: tuple[int, int], height: int) -> Condensed:
     """The distinct columns of each window of `height` rows; `extents` are rows and columns."""
     windows = -(-extents[0] // height)
-    window = rows // height
-    sorting = sort([window, columns], [windows, extents[1]])
+    window, keys = rows // height, [windows, extents[1]]
+    again = repeats(rows, columns, extents)
+    if again is None:
+        sorting = sort([window, columns], keys)
+    else:
+        sorting = sort([window, columns, again], [*keys, int(again.max()) + 1])
     found = sorting.arrange(columns)[sorting.first]
     count = np.bincount(sorting.arrange(window)[sorting.first], minlength=windows)
     rank = np.empty(len(rows), np.int64)
@@ -49,6 +55,20 @@ def condense(rows: Array, columns: Array, extents: tuple[int, int], height: int)
     else:
         rank[sorting.permutation] = ranks
     return Condensed(count, found, rank)
+
+
+def repeats(rows: Array, columns: Array, extents: tuple[int, int]) -> Array | None:
+    """For each element, how many before it have its row and its column; None if none has any."""
+    sorting = sort([rows, columns], list(extents))
+    if sorting.first.all():
+        return None
+    begin = np.flatnonzero(sorting.first)
+    number = np.arange(len(rows)) - np.repeat(begin, np.diff(begin, append=len(rows)))
+    if sorting.permutation is None:
+        return number
+    again = np.empty(len(rows), np.int64)
+    again[sorting.permutation] = number
+    return again
 
 
 def build_sgt(bound: Bound) -> dict[str, Part]:

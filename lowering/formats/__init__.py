@@ -1,0 +1,1 @@
+"""Statements over sets in storage formats, rewritten over position sets: a file per family."""

@@ -1,0 +1,343 @@
+"""Formats that lay elements out in dense blocks: sgt, whose windows of rows keep the columns that
+occur in them side by side, and bsr.
+
+Enters: a function, and a set in such a format, of a sparse matrix with a row and a column for each
+element. Leaves: the function, where products by rows or columns of the matrix are products of
+blocks.
+
+    y[e.dst, o] += a[e] * x[e.src, o]                        e: edge as sgt(dst, src, 16, 8)
+
+becomes, k being the columns of windows,
+
+    y_blocks[e.column, e.lane] += a[e]
+    y[16*k.window + r, o] += y_blocks[k, r] * x[k.src, o]
+
+and a product for each element, `s[e] += a[e] * q[e.dst, i] * x[e.src, i]`,
+
+    s_blocks[k, r] += q_padded[16*k.window + r, i] * x[k.src, i]
+    s[e] = s_blocks[e.column, e.lane] * a[e]
+
+Places of a block without an element are 0, and the rows that the last window has too many are
+dropped. So a sum takes in products with zero, and its terms are in another order; with
+`reassociate=false` that is refused. Statements that multiply no rows of data, such as softmax over
+the edges of a node, stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from xdsl.dialects.builtin import FunctionType
+from xdsl.ir import Attribute, Operation, SSAValue
+
+from hectorite.dialects.graph import FuncOp, ReadOp, ReturnOp, StatementOp
+from hectorite.ir.element import ELEMENTS
+from hectorite.ir.index import IndexExpr, Path, Term
+from hectorite.ir.space import Dim, TensorType
+from hectorite.lowering.formats.block_factors import (
+    Factor,
+    NotServed,
+    Sampled,
+    Summed,
+    match_sampled,
+    match_summed,
+    sole_read,
+)
+from hectorite.lowering.formats.format_use import (
+    FormatUse,
+    Outcome,
+    gives,
+    over_set,
+    place_of,
+    unused,
+)
+from hectorite.lowering.statement_body import Body, hint, replace_statement, statements, temporary
+
+_TF32 = ELEMENTS["tf32"].xdsl
+_F32 = ELEMENTS["f32"].xdsl
+
+Pairs = list[tuple[str, Dim]]
+
+
+def serve_blocks(func: FuncOp, use: FormatUse) -> Outcome:
+    """Rewrite one function in place."""
+    writer = _Writer(func, _grid_of(use), use.tensor_cores)
+    outcome = Outcome()
+    for op in statements(func):
+        variable = over_set(op, use.over)
+        if variable is None or (place_of(op, variable) is None and op.kind.data == "assign"):
+            continue
+        try:
+            if place_of(op, variable) is None:
+                writer.summed(op, variable, match_summed(op, variable, use.format.fields))
+            else:
+                writer.sampled(op, variable, match_sampled(op, variable, use.format.fields))
+            outcome.served += 1
+        except NotServed as reason:
+            outcome.refused.append((op, str(reason)))
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where elements lie: the set of blocks (of columns, for sgt), and the maps of elements into it
+    and into a block."""
+
+    blocks: str
+    cell: tuple[str, ...]
+    within: tuple[int, ...]
+    """Extents of a block."""
+    at: dict[str, Callable[[str, Sequence[str]], IndexExpr]]
+    """For each field of the matrix where a place of a block stands, from the variable of blocks
+    and those of a block; that may be past the end, unless it is a path."""
+    own_places: bool
+    """Whether no two elements share a place."""
+
+
+def _grid_of(use: FormatUse) -> _Grid:
+    row, col = use.format.fields
+    height, width = use.format.numbers
+    decl = use.parts[-1]
+    (band, _), (column, _) = decl.fields
+    down = _scaled(height, band, 0)
+    if use.format.kind == "sgt":
+        places = {row: down, col: lambda k, _: IndexExpr.of(k, column)}
+        return _Grid(decl.name, gives(decl), (height,), places, True)
+    places = {row: down, col: _scaled(width, column, 1)}
+    return _Grid(decl.name, gives(decl), (height, width), places, False)
+
+
+def _scaled(by: int, field: str, number: int) -> Callable[[str, Sequence[str]], IndexExpr]:
+    """`by*k.field + r`, r being a variable of the block."""
+    return lambda k, within: IndexExpr.make(
+        [Term(by, Path(k, (field,))), Term(1, Path(within[number]))]
+    )
+
+
+@dataclass
+class _Writer:
+    """Writes the statements over blocks of one function."""
+
+    func: FuncOp
+    grid: _Grid
+    tensor_cores: bool
+    padded: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
+
+    def summed(self, op: StatementOp, variable: str, found: Summed) -> None:
+        """`C[z.row, j] += a(z) * B[z.col, j]`."""
+        block, within = self._variables(op)
+        shared = [pair for pair in op.variables.data if pair[0] in found.shared]
+        dense = [
+            pair
+            for pair in op.variables.data
+            if pair[0] not in found.shared and pair[0] != variable
+        ]
+        places = [IndexExpr.of(name) for name in (block, *within, *(n for n, _ in shared))]
+        extents = list(zip(within, self.grid.within, strict=True))
+        left = [self._follow(variable, block, within)(index) for index in op.access.data]
+        inside = self.grid.at[found.scattered](block, within).path is not None
+        type = op.type if inside or op.type.pad_value is not None else _padded(op.type)
+        cells = self._cells(op, variable, found, shared)
+        pieces = self._pieces(op, found, cells)
+        init = op.init if type == op.type else None
+        made: list[StatementOp] = []
+        for number, piece in enumerate(pieces):
+            body = _BlockBody(self, op, variable, block, within)
+            value = body.cast(body.read(piece.result, places), op.value.type)
+            for operator, factor in found.rows:
+                value = body.apply(operator, value, body.copy(factor))
+            pairs: Pairs = [(block, self.grid.blocks), *extents, *shared, *dense]
+            name = hint(op.result, f"piece{number}") if number + 1 < len(pieces) else None
+            made.append(body.statement("add", left, pairs, type, value, init, name=name))
+            init = made[-1].result
+        for earlier in dict.fromkeys((cells, *pieces)):
+            _insert_before(op, earlier)
+        self._replace(op, made, type)
+
+    def sampled(self, op: StatementOp, variable: str, found: Sampled) -> None:
+        """`S[z] += a(z) * P[z.row, i] * Q[z.col, i]`."""
+        block, within = self._variables(op)
+        heads: Pairs = [
+            pair for pair in op.variables.data if pair[0] != variable and pair[0] not in op.reduced
+        ]
+        reduced: Pairs = [pair for pair in op.variables.data if pair[0] in op.reduced]
+        own: Pairs = [(block, self.grid.blocks), *zip(within, self.grid.within, strict=True)]
+        kept: Pairs = [*own, *heads]
+        body = _BlockBody(self, op, variable, block, within)
+        value = _product(body, found.sides, op.value.type)
+        type = temporary(op.value.type, [dim for _, dim in kept])
+        access = [IndexExpr.of(name) for name, _ in kept]
+        name = hint(op.result, "blocks")
+        blocks = body.statement("add", access, [*kept, *reduced], type, value, name=name)
+        body = Body()
+        cell = [IndexExpr.of(variable, place) for place in self.grid.cell]
+        value = body.read(blocks.result, [*cell, *(IndexExpr.of(name) for name, _ in heads)])
+        for operator, factor in found.own:
+            value = body.apply(operator, value, body.copy(factor))
+        kept = [pair for pair in op.variables.data if pair[0] not in op.reduced]
+        kind = "assign" if op.init is None else "add"
+        taken = body.statement(kind, op.access.data, kept, op.type, value, op.init)
+        _insert_before(op, blocks)
+        replace_statement(op, taken)
+
+    def padded_of(self, tensor: SSAValue) -> SSAValue:
+        """A tensor that may be read past its end: itself, or a copy made where it is known."""
+        type = tensor.type
+        assert isinstance(type, TensorType)
+        if type.pad_value is not None:
+            return tensor
+        if tensor not in self.padded:
+            body = Body()
+            pairs: Pairs = [(f"d{i}", dim) for i, dim in enumerate(type.dims)]
+            access = [IndexExpr.of(name) for name, _ in pairs]
+            value = body.read(tensor, access)
+            copy = body.statement("assign", access, pairs, _padded(type), value)
+            copy.result.name_hint = hint(tensor, "padded")
+            block = self.func.body.block
+            maker = tensor.owner
+            if isinstance(maker, Operation):
+                block.insert_op_after(copy, maker)
+            else:
+                assert block.first_op is not None
+                block.insert_op_before(copy, block.first_op)
+            self.padded[tensor] = copy.result
+        return self.padded[tensor]
+
+    def _variables(self, op: StatementOp) -> tuple[str, tuple[str, ...]]:
+        """Names for the blocks and the places of a block."""
+        taken = {name for name, _ in op.variables.data}
+        names: list[str] = []
+        for wanted in ("k", "r", "c")[: 1 + len(self.grid.within)]:
+            names.append(unused(wanted, taken))
+            taken.add(names[-1])
+        return names[0], tuple(names[1:])
+
+    def _follow(
+        self, variable: str, block: str, within: Sequence[str]
+    ) -> Callable[[IndexExpr], IndexExpr]:
+        """Index expressions over elements, as they are over places of blocks."""
+
+        def follow(path: Path) -> IndexExpr:
+            if path.variable != variable:
+                return IndexExpr.of(path.variable, *path.fields)
+            index = self.grid.at[path.fields[0]](block, within)
+            if len(path.fields) == 1:
+                return index
+            if index.path is None:
+                raise NotServed(f"it follows {path} on from a row of a block")
+            return IndexExpr.of(block, *index.path.fields, *path.fields[1:])
+
+        return lambda index: index.substitute(follow)
+
+    def _cells(self, op: StatementOp, variable: str, found: Summed, shared: Pairs) -> StatementOp:
+        """The blocks with the factors of the elements in their places."""
+        body = Body()
+        value = _product(body, found.own, op.value.type)
+        cell = [IndexExpr.of(variable, place) for place in self.grid.cell]
+        access = [*cell, *(IndexExpr.of(name) for name, _ in shared)]
+        over = next(pair for pair in op.variables.data if pair[0] == variable)
+        dims = [self.grid.blocks, *self.grid.within, *(dim for _, dim in shared)]
+        type = temporary(self._element(op, found), dims)
+        name = hint(op.result, "blocks")
+        return body.statement("add", access, [over, *shared], type, value, name=name)
+
+    def _element(self, op: StatementOp, found: Summed) -> Attribute:
+        """The type of the numbers in blocks: that of the tensor they come from, so that the product
+        is one of its types, if each stands alone in its place."""
+        read = sole_read(found.own or found.rows)
+        if read is None or not self.grid.own_places:
+            return op.value.type
+        # Of these types not every one has a zero, or adds up.
+        has_zero = read.type.element_type.kind not in ("sign", "bool")
+        return read.type.element if has_zero else op.value.type
+
+    def _pieces(self, op: StatementOp, found: Summed, cells: StatementOp) -> list[StatementOp]:
+        """Tensors that add up to the blocks, in types that the target multiplies fast: numbers of
+        f32 are two of tf32 where the other factor is of tf32."""
+        read = sole_read(found.rows)
+        other = None if read is None else read.type.element
+        fits = cells.type.element == _F32 == op.type.element and other == _TF32
+        if not self.tensor_cores or not fits:
+            return [cells]
+        pairs: Pairs = [(f"d{i}", dim) for i, dim in enumerate(cells.type.dims)]
+        access = [IndexExpr.of(name) for name, _ in pairs]
+        type = temporary(_TF32, cells.type.dims)
+        body = Body()
+        value = body.cast(body.read(cells.result, access), _TF32)
+        high = body.statement("assign", access, pairs, type, value, name=hint(op.result, "high"))
+        body = Body()
+        value = body.cast(body.read(high.result, access), _F32)
+        value = body.apply("sub", body.read(cells.result, access), value)
+        value = body.cast(value, _TF32)
+        low = body.statement("assign", access, pairs, type, value, name=hint(op.result, "low"))
+        return [high, low]
+
+    def _replace(self, op: StatementOp, made: list[StatementOp], type: TensorType) -> None:
+        """Put the statements in the place of one. A result that drops what is written past its end
+        stands for the old one if it is only read or returned, else it is copied."""
+        users = [use.operation for use in op.result.uses]
+        if type == op.type or (
+            op.init is None and all(isinstance(u, ReadOp | ReturnOp) for u in users)
+        ):
+            replace_statement(op, *made)
+            self._retype()
+            return
+        body = Body()
+        pairs: Pairs = [(f"d{i}", dim) for i, dim in enumerate(type.dims)]
+        access = [IndexExpr.of(name) for name, _ in pairs]
+        value = body.cast(body.read(made[-1].result, access), op.value.type)
+        if op.init is not None:
+            value = body.apply("add", body.cast(body.read(op.init, access), op.value.type), value)
+        made[-1].result.name_hint = hint(op.result, "windows")
+        copy = body.statement("assign", access, pairs, op.type, value)
+        replace_statement(op, *made, copy)
+
+    def _retype(self) -> None:
+        """Let the function's type say what it returns."""
+        outputs = [value.type for value in self.func.return_op.operands]
+        self.func.properties["function_type"] = FunctionType.from_lists(self.func.inputs, outputs)
+
+
+class _BlockBody(Body):
+    """Copies factors, reading tensors that may be read past their end where a place may be."""
+
+    def __init__(
+        self, writer: _Writer, op: StatementOp, variable: str, block: str, within: Sequence[str]
+    ):
+        super().__init__(writer._follow(variable, block, within))
+        self.writer, self.variable = writer, variable
+
+    def _copied(self, op: Operation) -> Operation:
+        new = super()._copied(op)
+        if isinstance(op, ReadOp) and isinstance(new, ReadOp):
+            moved = [
+                self.variable in old.variables and index.path is None
+                for old, index in zip(op.access.data, new.access.data, strict=True)
+            ]
+            if any(moved):
+                return ReadOp(self.writer.padded_of(new.tensor), new.access.data)
+        return new
+
+
+def _product(body: Body, factors: Sequence[Factor], type: Attribute) -> SSAValue:
+    """The product of factors, 1 if there are none."""
+    if not factors or factors[0][0] == "div":
+        value, rest = body.constant(1, type), factors
+    else:
+        value, rest = body.copy(factors[0][1]), factors[1:]
+    for operator, factor in rest:
+        value = body.apply(operator, value, body.copy(factor))
+    return value
+
+
+def _padded(type: TensorType) -> TensorType:
+    """The type of a tensor that reads 0 outside and drops what is written there."""
+    return TensorType.of(type.element, type.dims, 0)
+
+
+def _insert_before(op: StatementOp, new: StatementOp) -> None:
+    block = op.parent_block()
+    assert block is not None
+    new.location = op.location
+    block.insert_op_before(new, op)

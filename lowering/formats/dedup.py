@@ -1,0 +1,112 @@
+"""`dedup`: rows that hold the same are computed once.
+
+Enters: a function, and a set in this format. Leaves: the function, where sums by row are over the
+distinct rows, and each row takes that of its like.
+
+    y[v.row, d] += table[v.token, d]                         v: value as dedup(row)
+
+becomes
+
+    y_unique[v.unique, d] += table[v.token, d]               v: value_element
+    y[u, d] = y_unique[u.unique, d]
+
+Only what a row holds may decide about its sum: a statement that reads a number of each element, or
+of the row itself, is refused.
+"""
+
+from __future__ import annotations
+
+from xdsl.ir import SSAValue
+
+from hectorite.dialects.graph import FuncOp, StatementOp
+from hectorite.ir.index import IndexExpr
+from hectorite.ir.space import Dim
+from hectorite.lowering.formats.format_use import (
+    FormatUse,
+    Outcome,
+    gives,
+    over_set,
+    place_of,
+    unused,
+)
+from hectorite.lowering.statement_body import (
+    Body,
+    hint,
+    paths_of,
+    replace_statement,
+    statements,
+    temporary,
+)
+
+
+def serve_dedup(func: FuncOp, use: FormatUse) -> Outcome:
+    """Rewrite one function in place."""
+    outcome = Outcome()
+    for op in statements(func):
+        variable = over_set(op, use.over)
+        if variable is None or place_of(op, variable) is not None:
+            continue
+        reason = _refusal(op, variable, use)
+        if reason is None:
+            _serve(op, variable, use)
+            outcome.served += 1
+        else:
+            outcome.refused.append((op, reason))
+    return outcome
+
+
+def _refusal(op: StatementOp, variable: str, use: FormatUse) -> str | None:
+    """Why a statement is not the same for rows that hold the same."""
+    (row,) = use.format.fields
+    places = [index for index in op.access.data if variable in index.variables]
+    if op.kind.data == "assign" or len(places) != 1 or places[0] != IndexExpr.of(variable, row):
+        where = " and ".join(map(str, places)) or "one place"
+        return (
+            f"it is reduced at {where}, and the format serves what is reduced at {variable}.{row}"
+        )
+    for path in paths_of(variable, op.value):
+        if not path.fields:
+            return f"it reads a number of each {variable}, so rows that hold the same may differ"
+        if path.fields[0] not in use.fields or path.fields[0] == row:
+            return f"it depends on {path}, so rows that hold the same may differ"
+    return None
+
+
+def _serve(op: StatementOp, variable: str, use: FormatUse) -> None:
+    (row,) = use.format.fields
+    unique, element = use.parts[0], use.parts[-1]
+    place = next(i for i, index in enumerate(op.access.data) if variable in index.variables)
+    left, dims = list(op.access.data), list(op.type.dims)
+    left[place] = IndexExpr.of(variable, element.fields[0][0])
+    dims[place] = unique.name
+    body = Body()
+    variables: list[tuple[str, Dim]] = [
+        (name, element.name if name == variable else dim) for name, dim in op.variables.data
+    ]
+    stored = op.type.element if op.init is None else op.value.type
+    made = body.statement(
+        op.kind.data,
+        left,
+        variables,
+        temporary(stored, dims),
+        body.copy(op.value),
+        name=hint(op.result, "unique"),
+    )
+    replace_statement(op, made, _spread(op, made.result, place, gives(unique)[0]))
+
+
+def _spread(op: StatementOp, sums: SSAValue, place: int, field: str) -> StatementOp:
+    """Each row's own sum, from that of its like."""
+    names: list[str] = []
+    for number in range(len(op.type.dims)):
+        names.append(unused("u" if number == place else f"d{number}", names))
+    access = [IndexExpr.of(name) for name in names]
+    source = list(access)
+    source[place] = IndexExpr.of(names[place], field)
+    body = Body()
+    value = body.read(sums, source)
+    if op.init is not None:
+        before = body.cast(body.read(op.init, access), op.value.type)
+        value = body.apply(op.kind.data, before, value)
+    pairs: list[tuple[str, Dim]] = list(zip(names, op.type.dims, strict=True))
+    return body.statement("assign", access, pairs, op.type, value)
