@@ -1,13 +1,14 @@
 """Choose, for every statement of a function, the rows that it is spread over.
 
 Enters: a function at the graph level without softmax. Leaves: a `Root` for each statement, and a
-`Product` for those that are block products.
+`Product` for those that are block products, a `Segment` for sums of outer products.
 
     y[e.dst, o] += t[e, o]      rows: the target set of dst, visiting the edges of each
     s[e]         = f(t[e, o])   element by element in that same visit, if y or the like reads it
     s[z]        += p[z.row, k]  element by element, visiting those of each row
     z[n, o]      = relu(y)      rows: n
     C[i, j]     += A * B        rows: i, a block at a time
+    W[e.t, i, o] += x * g       rows: the target set of t, the elements of a row together
     c[y + 1, k]  = ...          rows: all left variables, since `=` writes each point once
     t[2*i]      += x[i, j]      one row: the whole statement
 
@@ -22,10 +23,11 @@ from math import prod
 from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
-from hectorite.lowering.kernel_plan import Product, Root, Visit
+from hectorite.lowering.kernel_plan import Product, Root, Segment, Visit
 from hectorite.lowering.lane_choice import left_lanes, reduced_lanes
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_product import match_product
+from hectorite.lowering.match_segment import match_segment
 from hectorite.lowering.place_tensors import adds_in_lanes, adds_to_memory
 
 MUCH = 4
@@ -39,6 +41,7 @@ class Roots:
 
     roots: dict[StatementOp, Root]
     products: dict[StatementOp, Product]
+    segments: dict[StatementOp, Segment]
 
 
 def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
@@ -46,10 +49,13 @@ def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
     statements = [op for op in function.body.block.ops if isinstance(op, StatementOp)]
     roots: dict[StatementOp, Root] = {}
     products: dict[StatementOp, Product] = {}
+    segments: dict[StatementOp, Segment] = {}
     for statement in statements:
         product = product_of(statement, machine)
         if product is not None and (product[1].direct or not machine.is_gpu):
             roots[statement], products[statement] = product
+        elif (segment := segment_of(statement, schema, machine)) is not None:
+            roots[statement], segments[statement] = segment
         else:
             roots[statement] = _root(statement, schema, machine)
     free = {s for s in statements if s not in products and _over_elements(s, roots[s], schema)}
@@ -58,7 +64,7 @@ def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
     for statement in statements:
         _gather_by_row(statement, roots, free, schema)
         _adopt(statement, roots, free, _producers(statement))
-    return Roots(roots, products)
+    return Roots(roots, products, segments)
 
 
 def product_of(statement: StatementOp, machine: Machine) -> tuple[Root, Product] | None:
@@ -71,6 +77,17 @@ def product_of(statement: StatementOp, machine: Machine) -> tuple[Root, Product]
         if row is not None and product is not None:
             return Root((dims[row],), (row,)), product
     return None
+
+
+def segment_of(
+    statement: StatementOp, schema: Schema, machine: Machine
+) -> tuple[Root, Segment] | None:
+    """A statement as a product over the elements of segments, with its root. A GPU's reads both
+    sides from memory, which `materialise_operands` sees to."""
+    found = match_segment(statement, schema, machine)
+    if machine.is_gpu or found is None:
+        return None
+    return found
 
 
 def _root(statement: StatementOp, schema: Schema, machine: Machine) -> Root:

@@ -17,6 +17,7 @@ from hectorite.ir.space import TensorType
 from hectorite.lowering.emit_lanes import LaneEmitter
 from hectorite.lowering.emit_nest import emit_nest, identity, over, strips
 from hectorite.lowering.emit_prefetch import PrefetchEmitter
+from hectorite.lowering.emit_segment import SegmentEmitter
 from hectorite.lowering.emit_values import Frame, Scope
 from hectorite.lowering.emit_visit import VisitEmitter
 from hectorite.lowering.kernel_builder import KernelBuilder, Storage
@@ -42,9 +43,12 @@ class RowEmitter:
         self.visits = VisitEmitter(kernel, builder, placement)
         self.prefetch = PrefetchEmitter(kernel, builder, placement)
         self.lanes = LaneEmitter(kernel, builder, placement)
+        self.segments = SegmentEmitter(kernel, builder, placement)
 
     def phase(self, frame: Frame, phase: Phase) -> None:
-        if phase.visit is None:
+        if phase.segment is not None:
+            self.segments.visit(frame, phase)
+        elif phase.visit is None:
             for statement in phase.statements:
                 self._row_statement(frame, statement)
         else:

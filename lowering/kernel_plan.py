@@ -6,17 +6,21 @@ Its phases are done row by row:
     Phase(statements)                       once for each row
     Phase(statements, visit=Visit(S, key))  once for each element of S whose path `key` is the row
     Phase([statement], product=Product(..)) for a block of rows at a time
+    Phase([statement], visit, segment=Segment(..))   a product over the elements of each row
 
 so that softmax over the edges of a node, say, is three visits of one kernel over nodes.
 """
 
 from dataclasses import dataclass, field
 
+from xdsl.ir import SSAValue
+
 from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.ir.index import Path
 from hectorite.ir.space import Dim
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.product_shape import BlockShape
+from hectorite.lowering.segment_shape import SegmentShape
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,29 @@ class Product:
     shape: BlockShape
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A statement of a visit as a product over the elements of each row:
+    result[row, batch, r, j] += x[e, batch, r] * y[e, batch, j].
+
+    `element` is the variable e, `rows` the variable r, `lanes` j, and `loops` those of the batch.
+    `left` and `right` are the factors of x and y; `direct_left` and `direct_right` the reads that
+    they are, if they are just that. With a `stride` h, r stands behind h times the row. `shape`
+    says how large its blocks are.
+    """
+
+    element: str
+    rows: str
+    lanes: str
+    loops: tuple[str, ...]
+    left: tuple[SSAValue, ...]
+    right: tuple[SSAValue, ...]
+    direct_left: ReadOp | None
+    direct_right: ReadOp | None
+    stride: int | None
+    shape: SegmentShape
+
+
 @dataclass
 class Phase:
     """Statements done together, in order."""
@@ -79,6 +106,7 @@ class Phase:
     statements: list[StatementOp]
     visit: Visit | None = None
     product: Product | None = None
+    segment: Segment | None = None
 
 
 @dataclass

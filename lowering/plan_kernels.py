@@ -57,8 +57,8 @@ def _sources(statement: StatementOp) -> set[StatementOp]:
 def _join(kernel: Kernel, statement: StatementOp, choice: Roots) -> bool:
     """Add a statement to a kernel, if that is possible."""
     root = choice.roots[statement]
-    product = choice.products.get(statement)
-    if kernel.machine.is_gpu and kernel.phases and (product or kernel.phases[0].product):
+    product, segment = choice.products.get(statement), choice.segments.get(statement)
+    if kernel.machine.is_gpu and kernel.phases and (product or segment or _is_block(kernel)):
         return False
     if kernel.phases and (is_split(kernel) or wants_split(statement, root, kernel.machine)):
         return False
@@ -74,13 +74,20 @@ def _join(kernel: Kernel, statement: StatementOp, choice: Roots) -> bool:
     kernel.roots[statement] = root
     narrow = is_narrow(statement, root, kernel.machine)
     for phase in kernel.phases[first:]:
-        if product is None and phase.product is None and phase.visit == root.visit:
+        if product or segment or phase.product or phase.segment:
+            continue
+        if phase.visit == root.visit:
             if kernel.machine.is_gpu and root.visit and narrow != _all_narrow(kernel, phase):
                 continue
             phase.statements.append(statement)
             return True
-    kernel.phases.append(Phase([statement], root.visit, product))
+    kernel.phases.append(Phase([statement], root.visit, product, segment))
     return True
+
+
+def _is_block(kernel: Kernel) -> bool:
+    """Whether a kernel of a GPU is one product."""
+    return kernel.phases[0].product is not None or kernel.phases[0].segment is not None
 
 
 def _all_narrow(kernel: Kernel, phase: Phase) -> bool:

@@ -1,0 +1,292 @@
+"""Write a segment product on a CPU: the outer products of all elements of a row, added up.
+
+    d[e.type, i, o] += x[e.src, i] * g[e.dst, o]
+
+    tile.store %zero, %d[%row, ...]           what the sums start from
+    scf.for %first = ...                      so many elements of the row at a time
+      scf.for %i = ...                        6 rows i by 64 lanes o
+        %sums = tile.load %d[%row, %i + 0 ... 5, ...]
+        scf.for %place = ...                  the elements, with the sums in registers
+          %y = tile.load %g[%dst, ...] -> vector<64xf32>
+          %x = tile.load %x[%src, %i + 0]     and 5 more, each repeated, times %y, added
+        tile.store %sums, %d[%row, ...]
+
+Enters: the frame of a row, and a phase with a `Segment`. Leaves: that code. A side that is more
+than a read of the type of the sums is computed into local memory first, for the elements at hand.
+Sums of another type than the result's are in local memory until the row is done.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+from xdsl.dialects.builtin import VectorType
+from xdsl.ir import Attribute, SSAValue
+
+from hectorite.dialects.graph import ReadOp, StatementOp
+from hectorite.dialects.tile import LoadOp
+from hectorite.ir.element import element_of
+from hectorite.ir.index import IndexExpr
+from hectorite.ir.space import TensorType
+from hectorite.lowering.emit_nest import Body, over, strips
+from hectorite.lowering.emit_values import Frame, Lanes, Scope
+from hectorite.lowering.emit_visit import VisitEmitter
+from hectorite.lowering.kernel_builder import KernelBuilder, Storage
+from hectorite.lowering.kernel_plan import Kernel, Phase, Segment
+from hectorite.lowering.place_tensors import Placement, fits_locally, row_position
+from hectorite.lowering.product_shape import powers_of_two, vector_lanes
+from hectorite.lowering.segment_shape import block_height
+from hectorite.lowering.tile_code import Code
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of the product. With `memory`, its values are there for the elements at hand, a row
+    for each, the first of which is the element at the place `start`."""
+
+    factors: tuple[SSAValue, ...]
+    variable: str
+    memory: SSAValue | None
+    start: SSAValue
+
+    def value(self, scope: Scope) -> SSAValue:
+        """The side at the element and the lanes (or the row) of a scope."""
+        if self.memory is None:
+            return self.computed(scope)
+        code, type = scope.code, self.memory.type.element  # pyright: ignore
+        assert scope.frame.place is not None
+        slot = code.scalar("sub", scope.frame.place, self.start)
+        at = [slot, scope.loops[self.variable]]
+        if scope.lanes is None:
+            return code.add(LoadOp(self.memory, at))
+        return code.add(LoadOp(self.memory, at, VectorType(type, [scope.lanes.count]), axis=1))
+
+    def computed(self, scope: Scope) -> SSAValue:
+        """The same, from its factors."""
+        values = [scope.evaluate(factor) for factor in self.factors]
+        return reduce(lambda a, b: scope.code.scalar("mul", a, b), values)
+
+
+@dataclass(frozen=True)
+class SegmentEmitter:
+    """Writes segment products of one kernel."""
+
+    kernel: Kernel
+    builder: KernelBuilder
+    placement: Placement
+
+    def visit(self, frame: Frame, phase: Phase) -> None:
+        """The phase's statement, for one row."""
+        statement, visit, segment = phase.statements[0], phase.visit, phase.segment
+        assert visit is not None and segment is not None
+        root = self.kernel.roots[statement]
+        writer = _Writer(self.builder, self.placement, statement, segment)
+        scope = Scope.of(replace(frame, visit=visit), statement, root)
+        self.builder.remark(frame.code, statement)
+        writer.begin(scope)
+        visits = VisitEmitter(self.kernel, self.builder, self.placement)
+        lower, upper = visits.segment(frame, visit)
+
+        def step(there: Frame) -> None:
+            assert there.place is not None
+            end = there.code.plus(there.place, segment.shape.depth)
+            end = there.code.scalar("min", end, upper)
+            writer.step(Scope.of(there, statement, root), there.place, end)
+
+        if writer.rounds_each_time:
+            writer.step(scope, lower, upper)
+        else:
+            visits.elements(frame, phase, visit, (lower, upper), segment.shape.depth, step)
+        writer.end(scope)
+
+
+class _Writer:
+    """Writes one statement."""
+
+    def __init__(
+        self,
+        builder: KernelBuilder,
+        placement: Placement,
+        statement: StatementOp,
+        segment: Segment,
+    ):
+        self.builder, self.placement = builder, placement
+        self.statement, self.segment = statement, segment
+        self.type, self.access = statement.value.type, statement.access.data
+        self.pad = statement.type.pad_value
+        self.target = placement.storage(statement.result, builder)
+        self.first = placement.start(statement, builder)
+        self.total = self._total()
+        self.rounds_each_time = self.total == self.target and statement.type.element != self.type
+        self.memories = self._memory(0), self._memory(1)
+
+    # Where sums and sides are -------------------------------------------------------------------
+
+    def _total(self) -> Storage:
+        """Where sums are: in the result, unless that would round them and they fit elsewhere."""
+        statement, placement = self.statement, self.placement
+        position = row_position(statement, placement.kernel.roots[statement])
+        dims = [d for i, d in enumerate(statement.type.dims) if i != position]
+        fits = position is not None and fits_locally(self.type, dims, self.builder.machine)
+        if statement.type.element == self.type or not fits:
+            return self.target
+        return Storage("local", self.builder.local(TensorType.of(self.type, (1, *dims))), position)
+
+    def _memory(self, side: int) -> SSAValue | None:
+        """Memory for a side that is worth being computed once: more than a read, and used by
+        several blocks."""
+        segment, dims = self.segment, dict(self.statement.variables.data)
+        direct = (segment.direct_left, segment.direct_right)[side]
+        own, other = (segment.rows, segment.lanes)[:: 1 if side == 0 else -1]
+        blocks = int(dims[other]) > (segment.shape.lanes, segment.shape.rows)[side]
+        plain = isinstance(direct, ReadOp) and direct.result.type == self.type
+        if plain or not blocks or self.rounds_each_time:
+            return None
+        return self.builder.local(TensorType.of(self.type, (segment.shape.depth, int(dims[own]))))
+
+    # Around the elements ------------------------------------------------------------------------
+
+    def begin(self, scope: Scope) -> None:
+        """Fill the sums with what they start from."""
+        if self.first == self.total:
+            return
+        first = self.first
+
+        def point(at: Scope) -> None:
+            if first is None:
+                value = at.code.constant(0, self.type)
+            else:
+                value = at.load(first, self.access, self.pad)
+            at.store(value, self.total, self.access, self.pad)
+
+        self._points(scope, point)
+
+    def end(self, scope: Scope) -> None:
+        """Round the sums once, into the result."""
+        if self.total != self.target:
+            self._points(
+                scope,
+                lambda at: at.store(at.load(self.total, self.access), self.target, self.access),
+            )
+
+    def _points(self, scope: Scope, body: Body) -> None:
+        segment, width = self.segment, vector_lanes(self.type, self.builder.machine)
+        names = [*segment.loops, segment.rows]
+        over(scope, names, lambda at: strips(at, segment.lanes, width, body))
+
+    # The elements at hand -----------------------------------------------------------------------
+
+    def step(self, scope: Scope, start: SSAValue, end: SSAValue) -> None:
+        """The elements from the place `start` to `end`."""
+        segment = self.segment
+
+        def point(at: Scope) -> None:
+            left = Side(segment.left, segment.rows, self.memories[0], start)
+            right = Side(segment.right, segment.lanes, self.memories[1], start)
+            for side in (left, right):
+                if side.memory is not None:
+                    self._fill(at, side, side.memory, end)
+            self._strips(at, lambda s, widths: self._rows(s, widths, left, right, end))
+
+        over(scope, segment.loops, point)
+
+    def _fill(self, scope: Scope, side: Side, memory: SSAValue, end: SSAValue) -> None:
+        """Compute a side for the elements at hand."""
+        storage = Storage("local", memory, None, self.segment.shape.depth)
+        width = vector_lanes(self.type, self.builder.machine)
+
+        def element(code: Code, place: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            slot = code.scalar("sub", place, side.start)
+
+            def lanes(point: Scope) -> None:
+                value = side.computed(point)
+                there = replace(point, frame=replace(point.frame, slot=slot))
+                there.store(value, storage, (IndexExpr.of(side.variable),))
+
+            strips(_at_place(scope, code, place), side.variable, width, lanes)
+            return ()
+
+        scope.code.loop(side.start, end, 1, (), element)
+
+    def _strips(self, scope: Scope, body: Callable[[Scope, Sequence[int]], None]) -> None:
+        """Run `body` where each strip of lanes begins, with the widths of its vectors."""
+        name, width = self.segment.lanes, self.segment.shape.lanes
+        extent = int(scope.dims[name])
+        _blocks(scope, name, extent // width, width, lambda at: body(at, powers_of_two(width)))
+        if rest := extent % width:
+            last = scope.with_loop(name, scope.code.constant(extent - rest))
+            body(last, powers_of_two(rest))
+
+    def _rows(
+        self, scope: Scope, widths: Sequence[int], left: Side, right: Side, end: SSAValue
+    ) -> None:
+        """All rows of a strip, block by block."""
+        name = self.segment.rows
+        extent = int(scope.dims[name])
+        size = element_of(self.type).storage.itemsize
+        height = block_height(extent, widths, size, self.builder.machine)
+
+        def block(at: Scope, height: int) -> None:
+            self._block(at, height, widths, left, right, end)
+
+        _blocks(scope, name, extent // height, height, lambda at: block(at, height))
+        if rest := extent % height:
+            block(scope.with_loop(name, scope.code.constant(extent - rest)), rest)
+
+    def _block(
+        self,
+        scope: Scope,
+        height: int,
+        widths: Sequence[int],
+        left: Side,
+        right: Side,
+        end: SSAValue,
+    ) -> None:
+        """One block of sums, in registers while the elements at hand pass by."""
+        row, lane = (scope.loops[name] for name in (left.variable, right.variable))
+
+        def rows(at: Scope) -> list[Scope]:
+            return [at.with_loop(left.variable, at.code.plus(row, i)) for i in range(height)]
+
+        def parts(at: Scope) -> list[Scope]:
+            starts = [sum(widths[:i]) for i in range(len(widths))]
+            return [
+                at.with_lanes(Lanes(right.variable, width), at.code.plus(lane, start))
+                for width, start in zip(widths, starts, strict=True)
+            ]
+
+        points = [point for at in rows(scope) for point in parts(at)]
+        sums = [p.code.cast(p.load(self.total, self.access, self.pad), self.type) for p in points]
+
+        def element(code: Code, place: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            at = _at_place(scope, code, place)
+            across = [right.value(part) for part in parts(at)]
+            down = [left.value(each) for each in rows(at)]
+            terms = [code.scalar("mul", x, y) for x in down for y in across]
+            return [code.scalar("add", *pair) for pair in zip(sums, terms, strict=True)]
+
+        sums = scope.code.loop(left.start, end, 1, sums, element)
+        for point, value in zip(points, sums, strict=True):
+            point.store(value, self.total, self.access, self.pad)
+
+
+def _at_place(scope: Scope, code: Code, place: SSAValue) -> Scope:
+    """The scope of another element, for which nothing is known yet."""
+    return replace(scope, frame=replace(scope.frame, code=code, place=place), cache={})
+
+
+def _blocks(
+    scope: Scope, variable: str, count: int, size: int, body: Callable[[Scope], None]
+) -> None:
+    """Run `body` with a variable at the beginning of each of `count` blocks."""
+    code = scope.code
+    if count <= scope.kernel.machine.unrolled_strips:
+        for number in range(count):
+            body(scope.with_loop(variable, code.constant(number * size)))
+        return
+
+    def block(inner: Code, at: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        body(scope.inside(inner).with_loop(variable, at))
+        return ()
+
+    code.loop(code.constant(0), code.constant(count * size), size, (), block)
