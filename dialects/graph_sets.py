@@ -1,7 +1,7 @@
 """The declarations of the `graph` dialect: sets, the maps between them, and sizes.
 
     set    ::= "graph.set" @name ("{" (field ":" set)* "}")? ("as" string)?
-    derive ::= "graph.derive" @name "{" (field ":" set)* "}" "=" "distinct" access
+    derive ::= "graph.derive" @name "{" (field ":" set)* "}" ("as" string)? "=" "distinct" access
                "for" vars ("where" conditions)? ("as" field)?
     dim    ::= "graph.dim" @name ("=" integer)?
 
@@ -44,6 +44,16 @@ def _print_fields(printer: Printer, fields: DictionaryAttr) -> None:
     if fields.data:
         pairs = (f"{name}: {cast(StringAttr, to).data}" for name, to in fields.data.items())
         printer.print_string(f" {{{', '.join(pairs)}}}")
+
+
+def _parse_format(parser: Parser) -> str | None:
+    return parser.parse_str_literal() if parser.parse_optional_keyword("as") is not None else None
+
+
+def _print_format(printer: Printer, format: StringAttr | None) -> None:
+    if format is not None:
+        printer.print_string(" as ")
+        printer.print_string_literal(format.data)
 
 
 def _fields(fields: DictionaryAttr) -> tuple[tuple[str, str], ...]:
@@ -104,18 +114,13 @@ class SetOp(SetDeclarationOp):
     def parse(cls, parser: Parser) -> "SetOp":
         name = parser.parse_symbol_name().data
         fields = {f: cast(StringAttr, to).data for f, to in _parse_fields(parser).items()}
-        format = None
-        if parser.parse_optional_keyword("as") is not None:
-            format = parser.parse_str_literal()
-        return cls(name, fields, format)
+        return cls(name, fields, _parse_format(parser))
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
         printer.print_symbol_name(self.declared.data)
         _print_fields(printer, self.fields_)
-        if self.format is not None:
-            printer.print_string(" as ")
-            printer.print_string_literal(self.format.data)
+        _print_format(printer, self.format)
 
 
 @irdl_op_definition
@@ -134,6 +139,7 @@ class DeriveOp(SetDeclarationOp):
     binders = prop_def(VariablesAttr)
     condition = opt_prop_def(ConditionsAttr)
     position = opt_prop_def(StringAttr)
+    format = opt_prop_def(StringAttr)
 
     def __init__(
         self,
@@ -143,6 +149,7 @@ class DeriveOp(SetDeclarationOp):
         binders: Sequence[tuple[str, str]],
         conditions: Sequence[Condition] = (),
         position: str | None = None,
+        format: str | None = None,
     ):
         super().__init__(
             properties={
@@ -152,6 +159,7 @@ class DeriveOp(SetDeclarationOp):
                 "binders": VariablesAttr(tuple(binders)),
                 "condition": ConditionsAttr(tuple(conditions)) if conditions else None,
                 "position": None if position is None else StringAttr(position),
+                "format": None if format is None else StringAttr(format),
             }
         )
 
@@ -161,7 +169,8 @@ class DeriveOp(SetDeclarationOp):
         position = None if self.position is None else self.position.data
         conditions = () if self.condition is None else self.condition.data
         derivation = Derivation(self.keys.data, binders, conditions, position)
-        return SetDecl(self.declared.data, _fields(self.fields_), derivation)
+        format = None if self.format is None else self.format.data
+        return SetDecl(self.declared.data, _fields(self.fields_), derivation, format)
 
     def verify_(self) -> None:
         self.verify_declared_once()
@@ -177,6 +186,7 @@ class DeriveOp(SetDeclarationOp):
     def parse(cls, parser: Parser) -> "DeriveOp":
         name = parser.parse_symbol_name().data
         fields = {f: cast(StringAttr, to).data for f, to in _parse_fields(parser).items()}
+        format = _parse_format(parser)
         parser.parse_punctuation("=")
         parser.parse_keyword("distinct")
         keys = parse_access(parser)
@@ -189,12 +199,13 @@ class DeriveOp(SetDeclarationOp):
         if parser.parse_optional_keyword("as") is not None:
             position = parser.parse_identifier("a field")
         pairs = [(variable, str(dim)) for variable, dim in binders.data]
-        return cls(name, fields, keys, pairs, conditions, position)
+        return cls(name, fields, keys, pairs, conditions, position, format)
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
         printer.print_symbol_name(self.declared.data)
         _print_fields(printer, self.fields_)
+        _print_format(printer, self.format)
         printer.print_string(f" = distinct {self.keys} for {self.binders}")
         if self.condition is not None:
             printer.print_string(f" where {self.condition}")

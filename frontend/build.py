@@ -59,6 +59,7 @@ def _set_op(decl: SetDecl) -> Operation:
         derivation.binders,
         derivation.conditions,
         derivation.position,
+        decl.format,
     )
 
 

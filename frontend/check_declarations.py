@@ -96,7 +96,7 @@ def _declare_set(node: syntax.SetDeclaration, scope: Scope, place: Place) -> Set
             fields[item.name.text] = item.target.text
     for extra in node.formats[1:]:
         place.error("a set has one format", extra.span)
-    format = set_format(node.formats[0], set(fields), place) if node.formats else None
+    format = set_format(node.formats[0], list(fields), place) if node.formats else None
     return SetDecl(node.name.text, tuple(fields.items()), None, format)
 
 
@@ -127,7 +127,7 @@ def _derive_set(node: syntax.SetDeclaration, scope: Scope, place: Place) -> None
     for item, key, expr in zip(node.fields, known, tree.keys, strict=True):
         _check_key(item, key, expr, binders, scope, place)
     derivation = Derivation(tuple(known), tuple(binders.items()), tuple(conditions))
-    scope.schema.sets[decl.name] = SetDecl(decl.name, decl.fields, derivation)
+    scope.schema.sets[decl.name] = SetDecl(decl.name, decl.fields, derivation, decl.format)
 
 
 def _binders(tree: syntax.Derivation, scope: Scope, place: Place) -> dict[str, str]:

@@ -1,24 +1,26 @@
 """Types as written: element types, dimensions and what is only storage.
 
 Enters: `syntax.TypeExpr` and formats. Leaves: `TensorSpec`, with an error for what cannot be
-honoured yet and a warning for a format that has no implementation, because a format never changes
-what a program means.
+honoured and a warning for a format that has no implementation, because a format never changes what
+a program means.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hectorite.frontend import syntax
 from hectorite.frontend.scope import MAX_SIZE, UNKNOWN, Place, Scope
 from hectorite.frontend.typed import Dim, TensorSpec
-from hectorite.ir.diagnostics import Span, did_you_mean
+from hectorite.ir.diagnostics import did_you_mean
 from hectorite.ir.element import ELEMENTS, ElementType
+from hectorite.ir.set_format import KINDS, Argument, FormatFault, Word, resolve
+from hectorite.ir.tensor_format import MOST_GROUP
 
 BLOCK_SCALED = ("dfp16", "ternary", "q4")
 EXECUTABLE = "one of f64 f32 tf32 f16 bf16, i64 i32 i16 i8 to i1, u8 to u1, bool"
 
-SET_FORMATS = ("auto", "coo", "csr", "ell", "hyb", "sgt", "jagged", "dedup")
 TENSOR_FORMATS = ("auto", "nm", "bsr", "bits")
-IMPLEMENTED_FORMATS = ("auto", "coo")
 
 
 def element_type(word: syntax.Word, place: Place) -> ElementType | None:
@@ -55,7 +57,7 @@ def tensor_spec(name: str, type: syntax.TypeExpr, scope: Scope, place: Place) ->
             "`on device`, which is where tensors are",
         )
     pad = _pad(type.pad, element, place) if type.pad else None
-    format = tensor_format(type.format, place) if type.format else None
+    format = tensor_format(type.format, len(dims), place) if type.format else None
     return TensorSpec(name, element, dims, pad, format)
 
 
@@ -89,67 +91,82 @@ def _pad(literal: syntax.Literal, element: ElementType, place: Place) -> float |
     return int(value)
 
 
-def format_text(format: syntax.Format) -> str:
-    """A format in canonical spelling, `csr(dst).by(type)`."""
-    return ".".join(map(_word_text, format.words))
+def set_format(format: syntax.Format, fields: Sequence[str], place: Place) -> str | None:
+    """The storage format of a set with these fields in canonical spelling, None for `auto` and
+    after an error."""
+    head = format.words[0]
+    if head.name.text == "auto" and len(format.words) == 1 and not head.arguments:
+        return None
+    if head.name.text in TENSOR_FORMATS and head.name.text not in KINDS:
+        message = f"`{head.name.text}` is a format of tensors, not of sets"
+        place.error(message, head.name.span, f"one of auto, {', '.join(KINDS)}")
+        return None
+    try:
+        return str(resolve(fields, [_word(word) for word in format.words]))
+    except FormatFault as fault:
+        word = format.words[fault.word]
+        span = word.span if fault.argument is None else word.arguments[fault.argument].span
+        place.error(fault.message, span, fault.expected, fault.hint)
+        return None
+
+
+def _word(word: syntax.Word) -> Word:
+    return Word(word.name.text, tuple(map(_argument, word.arguments)))
+
+
+def _argument(argument: syntax.WordArgument) -> Argument:
+    value, name = argument.value, argument.name
+    given = _word_text(value) if isinstance(value, syntax.Word) else value.value
+    return Argument(given, None if name is None else name.text)
 
 
 def _word_text(word: syntax.Word) -> str:
     if not word.arguments:
         return word.name.text
-    return f"{word.name.text}({', '.join(map(_argument_text, word.arguments))})"
+    return f"{word.name.text}({', '.join(str(_argument(a).value) for a in word.arguments)})"
 
 
-def _argument_text(argument: syntax.WordArgument) -> str:
-    value = argument.value
-    text = _word_text(value) if isinstance(value, syntax.Word) else str(value.value)
-    return text if argument.name is None else f"{argument.name.text}={text}"
+def tensor_format(format: syntax.Format, rank: int, place: Place) -> str | None:
+    """The storage format of a tensor of `rank` dimensions, None for `auto` and after an error."""
+    head, name = format.words[0], format.words[0].name.text
+    if name not in TENSOR_FORMATS:
+        message = f"`{name}` is not a format of tensors"
+        if name in KINDS:
+            message = f"`{name}` is a format of sets, not of tensors"
+        hint = None if name in KINDS else did_you_mean(name, TENSOR_FORMATS)
+        place.error(message, head.name.span, f"one of {', '.join(TENSOR_FORMATS)}", hint)
+        return None
+    if len(format.words) > 1:
+        place.error(f"nothing follows `{name}` in a format", format.words[1].span)
+        return None
+    if name in ("nm", "bsr"):
+        return _pair_format(head, rank, place)
+    if head.arguments:
+        place.error(f"`{name}` takes no arguments", head.span)
+    elif name == "bits":
+        message = "format `bits` is not implemented yet: the default layout is used"
+        place.warning(f"{message}, results are the same", format.span)
+        return "bits"
+    return None
 
 
-def set_format(format: syntax.Format, fields: set[str], place: Place) -> str | None:
-    """The storage format of a set; names in it are fields of the set."""
-    for word in format.words:
-        for argument in word.arguments:
-            value = argument.value
-            if isinstance(value, syntax.Word) and value.name.text not in fields:
-                place.unknown("field", value.name, sorted(fields), "a field of the set")
-                return None
-    return _known_format(format, SET_FORMATS, "sets", place)
-
-
-def tensor_format(format: syntax.Format, place: Place) -> str | None:
-    """The storage format of a tensor."""
-    head = format.words[0]
+def _pair_format(head: syntax.Word, rank: int, place: Place) -> str | None:
+    """`nm(2, 4)` or `bsr(16, 16)`."""
+    name = head.name.text
     numbers = [a.value.value for a in head.arguments if isinstance(a.value, syntax.Literal)]
     whole = all(type(number) is int and number > 0 for number in numbers)
-    pair = len(numbers) == len(head.arguments) == 2 and whole
-    if head.name.text == "nm" and not (pair and numbers[0] <= numbers[1]):
-        place.error("`nm` takes two integers", head.span, "`nm(2, 4)`: at most 2 of each 4")
+    named = any(a.name is not None for a in head.arguments)
+    pair = len(numbers) == len(head.arguments) == 2 and whole and not named
+    if name == "nm" and not (pair and numbers[0] <= numbers[1] <= MOST_GROUP):
+        expected = f"`nm(2, 4)`: at most 2 of each 4, which is at most {MOST_GROUP}"
+        place.error("`nm` takes two integers", head.span, expected)
         return None
-    if head.name.text == "bsr" and not pair:
+    if name == "bsr" and not pair:
         place.error("`bsr` takes two integers", head.span, "`bsr(16, 16)`: rows and columns")
         return None
-    return _known_format(format, TENSOR_FORMATS, "tensors", place)
-
-
-def _known_format(
-    format: syntax.Format, known: tuple[str, ...], what: str, place: Place
-) -> str | None:
-    head = format.words[0].name
-    if head.text not in known:
-        other = head.text in SET_FORMATS + TENSOR_FORMATS
-        message = f"`{head.text}` is not a format of {what}"
-        hint = None if other else did_you_mean(head.text, known)
-        place.error(message, head.span, f"one of {', '.join(known)}", hint)
+    least = 1 if name == "nm" else 2
+    if rank < least:
+        what = "dimension" if least == 1 else "dimensions"
+        place.error(f"`{name}` is for tensors of at least {least} {what}", head.span)
         return None
-    text = format_text(format)
-    if head.text not in IMPLEMENTED_FORMATS:
-        _warn_fallback(text, format.span, place)
-    return None if text == "auto" else text
-
-
-def _warn_fallback(text: str, span: Span, place: Place) -> None:
-    place.warning(
-        f"format `{text}` is not implemented yet: the default layout is used, results are the same",
-        span,
-    )
+    return f"{name}({numbers[0]}, {numbers[1]})"

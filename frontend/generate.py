@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from hectorite.ir.schema import Schema
+from hectorite.ir.schema import Schema, SetDecl
+from hectorite.ir.set_format import resolve
 
 Array = np.ndarray[Any, Any]
 SHAPES = ("empty", "bare", "tiny", "uneven", "skewed")
@@ -51,7 +52,15 @@ def generate_sets(schema: Schema, shape: str, seed: int) -> dict[str, Any]:
         sets[decl.name] = {
             field: _map(shape, count, sizes[target], generator) for field, target in decl.fields
         }
+        _keep_format(decl, sets[decl.name])
     return sets
+
+
+def _keep_format(decl: SetDecl, maps: dict[str, Array]) -> None:
+    """A jagged set has its elements in the order of their rows."""
+    if decl.format is not None and decl.format.startswith("jagged"):
+        (row,) = resolve(list(maps), decl.format).fields
+        maps[row] = np.sort(maps[row])
 
 
 def _size(shape: str, only_maps: bool, turn: int, generator: np.random.Generator) -> int:

@@ -214,11 +214,11 @@ def _by_field(fields: Sequence[str], words: Sequence[Word]) -> str | None:
         at = 1 if len(words) == 2 or second.name != "by" else 2
         raise FormatFault(
             f"`.{words[at].name}` cannot follow here",
-            "`.by(field)` once, after `csr` or `csc`",
+            ".by(field) once, after csr or csc",
             word=at,
         )
     if len(second.arguments) != 1:
-        raise FormatFault("`by` takes one field", "`csr(dst).by(type)`", word=1)
+        raise FormatFault("`by` takes one field", "csr(dst).by(type)", word=1)
     _check_field(fields, second.arguments[0].value, 1, 0)
     return str(second.arguments[0].value)
 
@@ -244,7 +244,7 @@ def _assigned(head: Word, kind: Kind, fields: Sequence[str]) -> Iterator[tuple[i
                 f"`{head.name}` has no argument `{argument.name}`"
                 if argument.name not in names
                 else f"`{argument.name}` is given twice",
-                f"`{kind.example}`",
+                kind.example,
                 did_you_mean(argument.name, names),
                 argument=at,
             )
@@ -265,24 +265,24 @@ def _numbers(head: Word, kind: Kind, given: Sequence[tuple[int, Argument]]) -> t
         if argument.name is None and not free:
             raise FormatFault(
                 f"`{head.name}` takes {_count(len(kind.numbers), 'number')}",
-                f"`{kind.example}`",
+                kind.example,
                 argument=at,
             )
         name = argument.name or free.pop(0)
         number = next((n for n in kind.numbers if n.name == name), None)
         if number is None:
             message = f"`{name}` is a field, not a number"
-            raise FormatFault(message, f"`{kind.example}`", argument=at)
+            raise FormatFault(message, kind.example, argument=at)
         if not number.least <= argument.value <= number.most:
             raise FormatFault(
                 f"`{name}` is {argument.value}",
-                f"an integer from {number.least} to {number.most}: `{kind.example}`",
+                f"an integer from {number.least} to {number.most}: {kind.example}",
                 argument=at,
             )
         chosen[name] = argument.value
     if 0 < len(chosen) < len(kind.numbers) and all(a.name is None for _, a in given):
         missing = kind.numbers[len(chosen)].name
-        raise FormatFault(f"`{head.name}` lacks its `{missing}`", f"`{kind.example}`")
+        raise FormatFault(f"`{head.name}` lacks its `{missing}`", kind.example)
     return tuple(chosen.get(number.name, number.default) for number in kind.numbers)
 
 
@@ -298,15 +298,15 @@ def _roles(
         if (argument.name or not free) and argument.name not in kind.roles:
             raise FormatFault(
                 f"`{head.name}` takes {_count(len(kind.roles), 'field')}",
-                f"`{kind.example}`",
+                kind.example,
                 argument=at,
             )
         if name in chosen.values():
-            raise FormatFault(f"`{name}` is given twice", f"`{kind.example}`", argument=at)
+            raise FormatFault(f"`{name}` is given twice", kind.example, argument=at)
         chosen[argument.name or free.pop(0)] = name
     if len(chosen) < len(kind.roles):
         missing = next(role for role in kind.roles if role not in chosen)
-        raise FormatFault(f"`{head.name}` lacks its `{missing}` field", f"`{kind.example}`")
+        raise FormatFault(f"`{head.name}` lacks its `{missing}` field", kind.example)
     return tuple(chosen[role] for role in kind.roles)
 
 
@@ -321,7 +321,7 @@ def _usual_roles(head: Word, kind: Kind, fields: Sequence[str]) -> tuple[str, ..
     raise FormatFault(
         f"`{head.name}` needs {_count(len(kind.roles), 'field')} "
         f"({', '.join(kind.roles)}), and the set has {len(fields)}",
-        f"`{kind.example}`",
+        kind.example,
         f"name them: {head.name}({example}{numbers})" if len(fields) > len(kind.roles) else None,
     )
 

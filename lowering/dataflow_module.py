@@ -36,4 +36,5 @@ def _set(decl: SetDecl) -> SetOp | DeriveOp:
         derivation.binders,
         derivation.conditions,
         position=derivation.position,
+        format=decl.format,
     )

@@ -1,0 +1,66 @@
+"""Storage formats of tensors: what is kept of one, by which names, in which shapes.
+
+Enters: the text after `as` in a tensor's type. Leaves: the numbers of the format, and how large its
+parts are.
+
+    W: f16[M, K] as nm(2, 4)      W.values: f16[M, K / 4, 2]      W.codes: u8[M, K / 8]
+
+`nm(N, M)` keeps at most N of each M elements along the last axis. The values of a group stand in
+order; a group with fewer than N of them is filled up with 0, and what is 0 contributes nothing. Of
+each value a code of `bits` bits says which of its group it was. The codes of a row of groups follow
+each other without gaps, the lowest bits of a byte first; eight codes are `bits` bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MOST_GROUP = 32
+"""The longest group: its codes have five bits, and its elements lie in banks of their own."""
+
+VALUES, CODES = ".values", ".codes"
+"""What the names of parts end in, which no name of a program does."""
+
+_NM = re.compile(r"\s*nm\(\s*(\d+)\s*,\s*(\d+)\s*\)\s*")
+
+
+@dataclass(frozen=True)
+class Nm:
+    """At most `keep` of each `group` elements along the last axis."""
+
+    keep: int
+    group: int
+
+    @staticmethod
+    def of(text: str | None) -> Nm | None:
+        """The format that a text names, None for any other."""
+        match = _NM.fullmatch(text or "")
+        return None if match is None else Nm(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"nm({self.keep}, {self.group})"
+
+    @property
+    def bits(self) -> int:
+        """Bits of a code."""
+        return max(1, (self.group - 1).bit_length())
+
+    @property
+    def straddles(self) -> bool:
+        """Whether some codes lie in two bytes."""
+        return 8 % self.bits != 0
+
+    def groups(self, extent: int) -> int:
+        """Groups of a row of so many elements, the last of them perhaps shorter."""
+        return -(-extent // self.group)
+
+    def row_bytes(self, extent: int) -> int:
+        """Bytes of the codes of a row: a whole number of eights of codes, and one byte more where
+        codes lie in two, so that the last has a second."""
+        eights = -(-self.groups(extent) * self.keep // 8)
+        return eights * self.bits + self.straddles
+
+    def bytes(self, rows: int, extent: int, width: int) -> int:
+        """Bytes of `rows` rows whose values take `width` bytes each."""
+        return rows * (self.groups(extent) * self.keep * width + self.row_bytes(extent))
