@@ -167,6 +167,35 @@ class Binding:
             ("cuts", name, first, parts), lambda: order.cuts(self.segments(name, [first]), parts)
         )
 
+    def blocks(self, name: str, keys: Keys, height: int) -> order.Blocks:
+        """The elements of a set by blocks of about `height` values of the first key, then by the
+        other keys."""
+        keys = _normal(keys)
+        return self._keep(
+            ("blocks", name, keys, height),
+            lambda: order.blocks(self._columns(name, keys), self._extents(name, keys), height),
+        )
+
+    def _of_blocks(
+        self, what: str, name: str, keys: Keys, path: IndexExpr | None, height: int
+    ) -> Array:
+        blocks = self.blocks(name, keys, height)
+        if what == "block_rows":
+            return blocks.bounds
+        if what == "block_runs":
+            return blocks.start
+        if what == "block_groups":
+            return blocks.block
+        if path is None:
+            return self.path(name, ()) if blocks.permutation is None else blocks.permutation
+        keys, (path,) = _normal(keys), _normal([path])
+
+        def arrange() -> Array:
+            values = self.along(name, (), path)
+            return values if blocks.permutation is None else values[blocks.permutation]
+
+        return self._keep(("block_along", name, keys, height, path), arrange)
+
     def layout(
         self,
         what: str,
@@ -190,6 +219,8 @@ class Binding:
         if what in ("runs", "run_groups"):
             runs = self.runs(name, keys, limit or MOST)
             return runs.start if what == "runs" else runs.block
+        if what.startswith("block_"):
+            return self._of_blocks(what, name, keys, path, limit or MOST)
         if path is None or what not in ("map", "along", "run_key"):
             raise ValueError(f"there is no layout `{what}` of {name}")
         if what != "run_key":

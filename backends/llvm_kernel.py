@@ -296,11 +296,15 @@ class _Body:
         self.tiles[op.result] = [load(self.builder, memory, at, lanes) for at, lanes in places]
 
     def store(self, op: StoreOp) -> None:
-        if op.combine is not None:
+        kind = None if op.combine is None else op.combine.data
+        if kind is not None and op.own is None:
             raise fail("a CPU's kernels do not combine values in memory: this one is for a GPU")
-        memory = self.memories[op.tensor]
+        memory, element = self.memories[op.tensor], _element(op.value)
         places = self.positions(op, op.value)
-        for value, (at, _) in zip(self.tiles[op.value], places, strict=True):
+        for value, (at, lanes) in zip(self.tiles[op.value], places, strict=True):
+            if kind is not None:
+                before = llvm_memory.load(self.builder, memory, at, lanes)
+                value = emit(self.builder, kind, [before, value], element)
             llvm_memory.store(self.builder, memory, at, value)
 
     def prefetch(self, op: PrefetchOp) -> None:

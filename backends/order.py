@@ -141,6 +141,47 @@ def cuts(work: int | Array, parts: int) -> Array:
     return bounds.astype(np.int32)
 
 
+LEAST_BLOCKS = 16
+"""Blocks of rows that targets are cut into at least, so that cores share them out well."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Elements by blocks of target rows, and in each block by their other keys.
+
+    Block `b` has the rows `bounds[b] .. bounds[b + 1] - 1`, and the runs `block[b] ..
+    block[b + 1] - 1`; the elements of run `r`, alike in all keys but the first, stand at
+    `start[r] .. start[r + 1] - 1` of the order, in order of their rows. All arrays are int32;
+    `permutation` is None if the elements are in order already.
+    """
+
+    bounds: Array
+    permutation: Array | None
+    start: Array
+    block: Array
+
+
+def blocks(columns: Sequence[Array], extents: Sequence[int], height: int) -> Blocks:
+    """The blocks of the first column's values, about `height` of them or fewer each, with like
+    numbers of values and elements; `columns` and `extents` are as for `sort`."""
+    rows, others = extents[0], list(columns[1:])
+    parts = max(min(LEAST_BLOCKS, rows), -(-rows // max(1, height)))
+    bounds = cuts(segments(columns[0], rows), parts)
+    of_row = np.repeat(np.arange(parts, dtype=np.int32), np.diff(bounds))
+    block = of_row[columns[0]]
+    keys = [block, *others]
+    sorting = sort([*keys, columns[0]], [parts, *extents[1:], rows])
+    in_order = [key if sorting.permutation is None else key[sorting.permutation] for key in keys]
+    first = np.zeros(len(block), np.bool_)
+    first[:1] = True
+    for key in in_order:
+        first[1:] |= key[1:] != key[:-1]
+    start = np.flatnonzero(first)
+    pointers = segments(in_order[0][start], parts)
+    ends = np.append(start, len(block)).astype(np.int32)
+    return Blocks(_frozen(bounds), sorting.permutation, _frozen(ends), _frozen(pointers))
+
+
 def _frozen(array: Array) -> Array:
     array.flags.writeable = False
     return array

@@ -193,12 +193,13 @@ class KernelSteps:
         places = self.places_of(op, shape_of(op.value.type))
         clip = op.pad is not None
         kind = None if op.combine is None else op.combine.data
+        own = op.own is not None
 
         def run(slots: Slots) -> None:
             if kind is None:
                 slots[tensor].write(places(slots), slots[value], clip, slots[TASK])
             else:
-                slots[tensor].combine(kind, places(slots), slots[value], clip, slots[TASK])
+                slots[tensor].combine(kind, places(slots), slots[value], clip, slots[TASK], own)
 
         return run
 

@@ -100,16 +100,21 @@ class Memory:
         if self.written is not None:
             self.written[spots] = True
 
-    def combine(self, kind: str, places: Places, values: Any, clip: bool, task: int) -> None:
+    def combine(
+        self, kind: str, places: Places, values: Any, clip: bool, task: int, own: bool = False
+    ) -> None:
         """Combine the active lanes with what is there; any number of tasks may, but none that
-        reads or writes what another combines."""
+        reads or writes what another combines; one task only if the elements are its `own`."""
         use = self._usable(places, clip)
         spots = places.flat[use]
         if not self.writable:
             raise fail(f"`{self.name}` is written, but it is a parameter")
         if self.written is not None and not np.all(self.written[spots]):
             self._check_read(spots, task)
-        if self.writer is not None and self.reader is not None:
+        if own:
+            self._check_read(spots, task)
+            self._check_write(spots, task)
+        elif self.writer is not None and self.reader is not None:
             alone = spots[self.writer[spots] != COMBINED]
             self._refuse(self.writer, alone, task, "writes", "writes")
             self._refuse(self.reader, spots, task, "writes", "reads")

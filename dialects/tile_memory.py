@@ -1,7 +1,7 @@
 """The loads and stores of the `tile` dialect: which elements the lanes of a tile stand for.
 
     load       ::= "tile.load" element-at ":" tensor "->" value
-    store      ::= "tile.store" kind? %value "," element-at ":" tensor "," value
+    store      ::= "tile.store" (kind "own"?)? %value "," element-at ":" tensor "," value
     element-at ::= %t "[" %i* "]" ("axis" n)? ("step" n)? ("pad" number)? ("valid" %n)?
 
     tile.kernel @every_other(%task: index, %x: !hec.tensor<f32[64]>, %y: !hec.tensor<f32[32]>) {
@@ -22,6 +22,7 @@ from xdsl.dialects.builtin import (
     IndexType,
     IntegerAttr,
     StringAttr,
+    UnitAttr,
     VectorType,
 )
 from xdsl.ir import Attribute, Operation, SSAValue
@@ -236,12 +237,14 @@ class StoreOp(ElementAccess):
 
     With a kind (add, max or min), each lane is combined with what is there instead, as one step
     that no other lane or task comes between; several may then name one element. In which order
-    they do so is not fixed, so sums of floats may differ from run to run.
+    they do so is not fixed, so sums of floats may differ from run to run. If the elements are the
+    task's `own`, no other task names them, and lanes do so in order, row by row.
     """
 
     name = "tile.store"
 
     combine = opt_prop_def(StringAttr)
+    own = opt_prop_def(UnitAttr)
     value = operand_def()
     traits = traits_def(MemoryWriteEffect())
 
@@ -255,19 +258,24 @@ class StoreOp(ElementAccess):
         pad: float | int | None = None,
         valid: SSAValue | None = None,
         combine: str | None = None,
+        own: bool = False,
     ):
         properties = _access_properties(tensor, axis, step, pad)
         properties["combine"] = None if combine is None else StringAttr(combine)
+        properties["own"] = UnitAttr() if own else None
         super().__init__(operands=[value, tensor, indices, valid], properties=properties)
 
     def verify_(self) -> None:
         self.verify_access(self.value.type)
         if self.combine is not None and self.combine.data not in COMBINATIONS:
             raise VerifyException(f"expected one of {', '.join(COMBINATIONS)}")
+        if self.own is not None and self.combine is None:
+            raise VerifyException("only what is combined says that it is the task's own")
 
     @classmethod
     def parse(cls, parser: Parser) -> "StoreOp":
         combine = parser.parse_optional_keyword_in(COMBINATIONS)
+        own = combine is not None and parser.parse_optional_keyword("own") is not None
         value = parse_defined(parser, "a value")
         parser.parse_punctuation(",")
         tensor, indices = parse_indices(parser)
@@ -276,7 +284,7 @@ class StoreOp(ElementAccess):
         parser.parse_type()
         parser.parse_punctuation(",")
         parser.parse_type()
-        op = cls(value, tensor, indices, valid=valid, combine=combine)
+        op = cls(value, tensor, indices, valid=valid, combine=combine, own=own)
         op.properties |= {k: v for k, v in properties.items() if v is not None}
         op.attributes |= parser.parse_optional_attr_dict()
         return op
@@ -284,7 +292,7 @@ class StoreOp(ElementAccess):
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
         if self.combine is not None:
-            printer.print_string(self.combine.data + " ")
+            printer.print_string(self.combine.data + (" own " if self.own is not None else " "))
         printer.print_ssa_value(self.value)
         printer.print_string(", ")
         self.print_access(printer)

@@ -27,6 +27,14 @@ bound. What there is, for a set S and keys that are index expressions of one var
     run_key   value of `path` at the first element of each run               [runs]
     run_groups  where the runs with each value of the first key begin        [groups + 1]
     cuts      `limit` parts of the segments' rows with like numbers of elements   [limit + 1]
+
+and by blocks of about `limit` values of the first key, which have like numbers of elements:
+
+    block_rows   where the values of each block begin                            [blocks + 1]
+    block_order  the elements sorted by block, then by the other keys            [S]
+    block_along  values of `path` at each element, in that order                 [S]
+    block_runs   where each run alike in block and other keys begins             [runs + 1]
+    block_groups where the runs of each block begin                              [blocks + 1]
 """
 
 from collections.abc import Sequence
@@ -60,7 +68,12 @@ from hectorite.ir.function import NamedFunctionOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import AccessAttr, TensorType, parse_access
 
-LAYOUTS = ("map", "order", "along", "sorted", "segments", "runs", "run_key", "run_groups", "cuts")
+LAYOUTS = (
+    *("map", "order", "along", "sorted", "segments", "runs", "run_key", "run_groups", "cuts"),
+    *("block_rows", "block_order", "block_along", "block_runs", "block_groups"),
+)
+PATHS = ("map", "along", "run_key", "block_along")
+"""Layouts that are values of a path."""
 
 
 @irdl_op_definition
@@ -123,8 +136,8 @@ class LayoutOp(IRDLOperation):
     def verify_(self) -> None:
         if self.what.data not in LAYOUTS:
             raise VerifyException(f"expected one of {', '.join(LAYOUTS)}, got {self.what.data}")
-        if (self.path is None) == (self.what.data in ("map", "along", "run_key")):
-            raise VerifyException("exactly map, along and run_key take a path")
+        if (self.path is None) == (self.what.data in PATHS):
+            raise VerifyException(f"exactly {', '.join(PATHS)} take a path")
 
     @classmethod
     def parse(cls, parser: Parser) -> "LayoutOp":

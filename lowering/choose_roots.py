@@ -28,6 +28,7 @@ from hectorite.lowering.lane_choice import left_lanes, reduced_lanes
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_product import match_product
 from hectorite.lowering.match_segment import match_segment
+from hectorite.lowering.match_scattered import scattered_product
 from hectorite.lowering.place_tensors import adds_in_lanes, adds_to_memory
 
 MUCH = 4
@@ -51,7 +52,7 @@ def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
     products: dict[StatementOp, Product] = {}
     segments: dict[StatementOp, Segment] = {}
     for statement in statements:
-        product = product_of(statement, machine)
+        product = product_of(statement, machine) or scattered_product(statement, schema, machine)
         if product is not None and (product[1].direct or not machine.is_gpu):
             roots[statement], products[statement] = product
         elif (segment := segment_of(statement, schema, machine)) is not None:

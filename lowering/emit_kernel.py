@@ -22,6 +22,7 @@ from xdsl.ir import SSAValue
 
 from hectorite.lowering.emit_product import Block, ProductEmitter
 from hectorite.lowering.emit_row import RowEmitter
+from hectorite.lowering.emit_scattered_product import ScatteredEmitter
 from hectorite.lowering.emit_values import Frame, Scope
 from hectorite.lowering.kernel_builder import KernelBuilder
 from hectorite.lowering.kernel_plan import Kernel, Phase
@@ -65,7 +66,9 @@ class KernelEmitter:
             self._one_share(code, share, rows)
             return
         for group in self._groups():
-            if len(group) == 1 and self._is_wide(group[0]):
+            if group[0].scatters:
+                self._scatter(code, rows, group[0], share.block)
+            elif len(group) == 1 and self._is_wide(group[0]):
                 self._wide_product(rows, group[0], share.strip)
             elif any(phase.product for phase in group):
                 self._blocks(rows, group)
@@ -73,7 +76,8 @@ class KernelEmitter:
                 self._row_loop(code, rows, rows.lower, rows.upper, group, None)
 
     def _is_wide(self, phase: Phase) -> bool:
-        return phase.product is not None and phase.product.shape.wide
+        """Whether a phase takes a pass over the rows for itself."""
+        return phase.scatters or phase.product is not None and phase.product.shape.wide
 
     def _groups(self) -> list[list[Phase]]:
         """Runs of phases that share one pass over the rows."""
@@ -202,6 +206,20 @@ class KernelEmitter:
             return ()
 
         self.builder.code.loop(rows.lower, rows.upper, height, (), block)
+
+    def _scatter(self, code: Code, rows: RowOrder, phase: Phase, block: SSAValue | None) -> None:
+        """Fill all rows of the task, then add what the elements of its block give."""
+        assert block is not None
+        statement = phase.statements[0]
+        frame = replace(self.frame, code=code)
+
+        def row(inner: Code, at: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            self.row.fill(replace(frame, code=inner, rows=(at,)), statement)
+            return ()
+
+        code.loop(rows.lower, rows.upper, 1, (), row)
+        emitter = ScatteredEmitter(self.kernel, self.builder, self.placement, self.row, phase)
+        emitter.emit(code, frame, block)
 
     def _wide_product(self, rows: RowOrder, phase: Phase, strip: SSAValue | None) -> None:
         assert phase.product is not None

@@ -54,6 +54,12 @@ class RowEmitter:
         else:
             self._visit(frame, phase, phase.visit)
 
+    def fill(self, frame: Frame, statement: StatementOp) -> None:
+        """Set the row of a statement's result to what it starts from."""
+        start = self.placement.start(statement, self.builder)
+        target = self.placement.storage(statement.result, self.builder)
+        self._fill(frame, statement, self.kernel.roots[statement], start, target)
+
     def _row_statement(self, frame: Frame, statement: StatementOp) -> None:
         root = self.kernel.roots[statement]
         target = self.placement.storage(statement.result, self.builder)

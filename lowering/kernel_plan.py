@@ -6,6 +6,8 @@ Its phases are done row by row:
     Phase(statements)                       once for each row
     Phase(statements, visit=Visit(S, key))  once for each element of S whose path `key` is the row
     Phase([statement], product=Product(..)) for a block of rows at a time
+    Phase([statement], Visit(..), Product(..)) for all rows of a task: a product over the elements
+                                           of S, each added to its row (a scattered product)
     Phase([statement], visit, segment=Segment(..))   a product over the elements of each row
 
 so that softmax over the edges of a node, say, is three visits of one kernel over nodes.
@@ -108,6 +110,17 @@ class Phase:
     product: Product | None = None
     segment: Segment | None = None
 
+    @property
+    def scatters(self) -> bool:
+        """Whether this is a scattered product."""
+        return self.visit is not None and self.product is not None
+
+    @property
+    def feeder(self) -> StatementOp | None:
+        """The statement that sums the left operand of a scattered product row by row, if one does;
+        it stands after the product's own."""
+        return self.statements[1] if self.scatters and len(self.statements) > 1 else None
+
 
 @dataclass
 class Kernel:
@@ -119,6 +132,11 @@ class Kernel:
     phases: list[Phase] = field(default_factory=list[Phase])
     roots: dict[StatementOp, Root] = field(default_factory=dict[StatementOp, Root])
     groups: tuple[Path, ...] = ()
+
+    @property
+    def scattered(self) -> Phase | None:
+        """The phase that is a scattered product, if there is one."""
+        return next((phase for phase in self.phases if phase.scatters), None)
 
     @property
     def statements(self) -> list[StatementOp]:

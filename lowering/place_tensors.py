@@ -157,7 +157,7 @@ class Placement:
         heights = [
             phase.product.shape.rows
             for phase in self.kernel.phases
-            if phase.product is not None and not phase.product.shape.wide
+            if phase.product is not None and not (phase.scatters or phase.product.shape.wide)
         ]
         return min(heights, default=1)
 
@@ -184,9 +184,16 @@ class Placement:
             memory = builder.local(TensorType.of(statement.type.element, dims))
             return Storage("lanes", memory, position)
         dims = [d for i, d in enumerate(statement.type.dims) if i != position]
-        height = self.block_height
+        height = self._height(statement)
         type = TensorType.of(statement.type.element, (height, *dims))
         return Storage("local", builder.local(type), position, height)
+
+    def _height(self, statement: StatementOp) -> int:
+        """Rows of a local tensor."""
+        phase = self.kernel.scattered
+        if phase is not None and phase.product is not None and phase.feeder is statement:
+            return phase.product.shape.rows
+        return self.block_height
 
     def start(self, statement: StatementOp, builder: KernelBuilder) -> Storage | None:
         """Where a statement's accumulators start from."""
@@ -292,6 +299,8 @@ def _private_kind(kernel: Kernel, statement: StatementOp) -> str | None:
         return _element_kind(kernel, statement, root)
     if rows_in_lanes(kernel):
         return _lanes_kind(kernel, statement, kernel.machine.row_lanes)
+    if kernel.scattered is not None and kernel.scattered.feeder is statement:
+        return "local"
     if _crosses_wide(kernel):
         return None
     rest = [
@@ -361,4 +370,5 @@ def _statement_of(user: object) -> object:
 
 
 def _crosses_wide(kernel: Kernel) -> bool:
-    return any(phase.product is not None and phase.product.shape.wide for phase in kernel.phases)
+    products = [phase for phase in kernel.phases if phase.product is not None]
+    return any(p.scatters or p.product is not None and p.product.shape.wide for p in products)

@@ -18,6 +18,7 @@ from hectorite.ir.schema import Schema
 from hectorite.lowering.choose_roots import Roots, choose_roots
 from hectorite.lowering.kernel_plan import Kernel, Phase, Product, Root
 from hectorite.lowering.machine import Machine
+from hectorite.lowering.match_scattered import feeder_of
 from hectorite.lowering.place_tensors import is_narrow
 from hectorite.lowering.schedule_orders import is_split, wants_split
 
@@ -25,7 +26,8 @@ from hectorite.lowering.schedule_orders import is_split, wants_split
 def plan_kernels(function: FuncOp, schema: Schema, machine: Machine) -> list[Kernel]:
     """Kernels that together do all statements of a function."""
     choice = choose_roots(function, schema, machine)
-    waiting = list(choice.roots)
+    feeders = _feeders(function, choice, machine)
+    waiting = [statement for statement in choice.roots if statement not in feeders.values()]
     kernels: list[Kernel] = []
     done: set[StatementOp] = set()
     while waiting:
@@ -35,11 +37,12 @@ def plan_kernels(function: FuncOp, schema: Schema, machine: Machine) -> list[Ker
             progress = False
             for statement in list(waiting):
                 inside = set(kernel.statements) if kernel else set[StatementOp]()
-                if not _sources(statement) <= done | inside:
+                feeder = feeders.get(statement)
+                if not _sources(statement, feeder) <= done | inside:
                     continue
                 if kernel is None:
                     kernel = Kernel(choice.roots[statement].rows, machine)
-                if _join(kernel, statement, choice):
+                if _join(kernel, statement, choice, feeder):
                     waiting.remove(statement)
                     progress = True
         assert kernel is not None, "statements depend on each other"
@@ -48,15 +51,31 @@ def plan_kernels(function: FuncOp, schema: Schema, machine: Machine) -> list[Ker
     return kernels
 
 
-def _sources(statement: StatementOp) -> set[StatementOp]:
+def _feeders(function: FuncOp, choice: Roots, machine: Machine) -> dict[StatementOp, StatementOp]:
+    """The statements that sum the left operands of scattered products."""
+    found: dict[StatementOp, StatementOp] = {}
+    returned = function.return_op.operands
+    for statement, product in choice.products.items():
+        feeder = feeder_of(statement, product, choice.roots, machine, returned)
+        if feeder is not None:
+            found[statement] = feeder
+    return found
+
+
+def _sources(statement: StatementOp, feeder: StatementOp | None = None) -> set[StatementOp]:
     values = [read.tensor for read in statement.reads]
     values += [] if statement.init is None else [statement.init]
-    return {value.owner for value in values if isinstance(value.owner, StatementOp)}
+    found = {value.owner for value in values if isinstance(value.owner, StatementOp)}
+    return found if feeder is None else found - {feeder} | _sources(feeder)
 
 
-def _join(kernel: Kernel, statement: StatementOp, choice: Roots) -> bool:
+def _join(
+    kernel: Kernel, statement: StatementOp, choice: Roots, feeder: StatementOp | None = None
+) -> bool:
     """Add a statement to a kernel, if that is possible."""
     root = choice.roots[statement]
+    if statement in choice.products and root.visit is not None:
+        return _join_scattered(kernel, statement, choice, feeder)
     product, segment = choice.products.get(statement), choice.segments.get(statement)
     if kernel.machine.is_gpu and kernel.phases and (product or segment or _is_block(kernel)):
         return False
@@ -65,6 +84,8 @@ def _join(kernel: Kernel, statement: StatementOp, choice: Roots) -> bool:
     if root.rows != kernel.rows or (not root.rows and kernel.phases and root.visit is None):
         return False
     groups = () if product is None else _row_paths(product)
+    if groups and kernel.scattered is not None:
+        return False
     if groups and kernel.groups and groups != kernel.groups:
         return False
     first = _earliest(kernel, statement, root, product)
@@ -82,6 +103,30 @@ def _join(kernel: Kernel, statement: StatementOp, choice: Roots) -> bool:
             phase.statements.append(statement)
             return True
     kernel.phases.append(Phase([statement], root.visit, product, segment))
+    return True
+
+
+def _join_scattered(
+    kernel: Kernel, statement: StatementOp, choice: Roots, feeder: StatementOp | None
+) -> bool:
+    """Add a scattered product and what sums its left operand. Its elements have an order of their
+    own, so nothing of the kernel's visits can be at hand for them."""
+    root, inside = choice.roots[statement], set(kernel.statements)
+    if root.rows != kernel.rows or kernel.groups or kernel.scattered is not None:
+        return False
+    if feeder is not None and _sources(feeder) & inside:
+        return False
+    near = _sources(statement) & inside
+    if any(_is_element_level(source, kernel.roots[source]) for source in near):
+        return False
+    if _earliest(kernel, statement, root, None) is None:
+        return False
+    kernel.roots[statement] = root
+    together = [statement]
+    if feeder is not None:
+        kernel.roots[feeder] = choice.roots[feeder]
+        together.append(feeder)
+    kernel.phases.append(Phase(together, root.visit, choice.products[statement]))
     return True
 
 

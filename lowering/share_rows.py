@@ -4,6 +4,7 @@
     cuts      task t does rows [cuts[t], cuts[t + 1])            a CPU, with visits
     windows   task t does elements [256 t, 256 t + 256)          a GPU, long rows split
     runs      task t does places [runs[t], runs[t + 1])          grouped rows
+    targets   task t does rows [rows[t], rows[t + 1])            a CPU, with a scattered product
     rows      task t does row t                                  a GPU, without a product
     lanes     task t does rows [128 t, 128 t + 128)              a GPU, where rows are short
     blocks    task t does block t / strips, strip t % strips     a GPU, with a product
@@ -21,9 +22,10 @@ from xdsl.ir import SSAValue
 from hectorite.dialects.tile import LoadOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
+from hectorite.lowering.emit_scattered_product import target_blocks
 from hectorite.lowering.host_program import HostProgram
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout
-from hectorite.lowering.kernel_plan import Kernel, Visit
+from hectorite.lowering.kernel_plan import Kernel, Phase, Visit
 from hectorite.lowering.place_tensors import rows_in_lanes
 from hectorite.lowering.row_order import RowOrder
 from hectorite.lowering.schedule_orders import is_split, work_of
@@ -37,12 +39,14 @@ USUAL_SIZE = 1024
 class Share:
     """What one task does: its `rows` (None: the kernel has no rows), the number of a `strip` of
     lanes if strips are tasks of their own, and the values of a product's `loops` if those are. With
-    a `window`, it does only those elements of its rows that have these places in the visit."""
+    a `window`, it does only those elements of its rows that have these places in the visit.
+    `block` is the number of its block of rows, if a product is scattered into it."""
 
     rows: RowOrder | None
     strip: SSAValue | None = None
     loops: Mapping[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     window: tuple[SSAValue, SSAValue] | None = None
+    block: SSAValue | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ def share_rows(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks
         return _blocks(plan, builder, host)
     if rows_in_lanes(plan):
         return _lanes(plan, builder, host)
+    if plan.scattered is not None:
+        return _target_blocks(plan.scattered, plan, builder, host)
     if plan.groups:
         return _runs(plan, builder, host)
     visit = next((phase.visit for phase in plan.phases if phase.visit is not None), None)
@@ -110,6 +116,18 @@ def _cuts(plan: Kernel, visit: Visit, builder: KernelBuilder, host: HostProgram)
         return Share(RowOrder(*_bounds(code, builder, cuts, number), plan.owner))
 
     return Tasks(_parts(host, cuts), share)
+
+
+def _target_blocks(phase: Phase, plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
+    """Rows that a scattered product sums into, a block for each task."""
+    of, keys, height = target_blocks(phase)
+    rows = Layout("block_rows", of, keys, None, height)
+
+    def share(code: Code, number: SSAValue) -> Share:
+        order = RowOrder(*_bounds(code, builder, rows, number), plan.owner)
+        return Share(order, block=number)
+
+    return Tasks(_parts(host, rows), share)
 
 
 def _windows(plan: Kernel, visit: Visit, builder: KernelBuilder, host: HostProgram) -> Tasks:
