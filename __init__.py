@@ -13,6 +13,7 @@ _HOMES = {
         ("bind", "compile", "emit", "grad", "parse", "verify"), "hectorite.frontend.api"
     ),
     "from_onnx": "hectorite.frontend.onnx_model",
+    "nm": "hectorite.backends.formats.nm",
     "to_onnx": "hectorite.frontend.onnx_export",
 }
 _MODULES = {"ptx": "hectorite.frontend.ptx", "rules": "hectorite.frontend.rules"}
@@ -24,6 +25,7 @@ __all__ = [
     "emit",
     "from_onnx",
     "grad",
+    "nm",
     "parse",
     "ptx",
     "rules",

@@ -21,6 +21,11 @@ Array = np.ndarray[Any, Any]
 Dims = Sequence[tuple[str, int | None]]
 """Expected shape: for each dimension its name (a set, a size or digits) and length if known."""
 
+
+class KeptArray(np.ndarray):
+    """An array that does not change any more, so that a device may keep its copy."""
+
+
 _TORCH_ONLY = {
     "bfloat16": ("int16", np.dtype(ml_dtypes.bfloat16)),
     "float8_e4m3fn": ("uint8", np.dtype(ml_dtypes.float8_e4m3fn)),

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hectorite.backends.arrays import Array
+from hectorite.backends.arrays import Array, KeptArray
 from hectorite.backends.binding import Binding
 from hectorite.backends.cache import Cache
 from hectorite.backends.cuda_driver import CudaDevice, check, driver, stream_handle
@@ -96,6 +96,9 @@ class CudaQueue:
         for name, value in given.items():
             if isinstance(value, Span):
                 placed[name] = self.copy(value) if value.address % ALIGNMENT else value
+                continue
+            if isinstance(value, KeptArray):
+                placed[name] = self.resident(value)
                 continue
             placed[name] = self.allocator.empty(value.shape, value.dtype, self.stream)
             upload(value, placed[name], self.stream)

@@ -239,6 +239,8 @@ class Evaluator:
         raise fail(f"the reference cannot evaluate {op.name}")
 
     def _read(self, op: ReadOp, grid: Grid) -> Lanes:
+        if op.picked is not None and op.pick is not None:
+            grid = grid.picking(op.picked.data, self.values[op.pick][0])
         lanes, shape = self.values[op.tensor], self.shape(op.type.dims)
         if (read := grid.take(lanes, op.access.data, shape)) is not None:
             return read

@@ -282,20 +282,33 @@ def _enclosing_variables(op: Operation) -> set[str]:
 
 @irdl_op_definition
 class ReadOp(IRDLOperation):
-    """The element of a tensor at an access."""
+    """The element of a tensor at an access. With `picked`, the access may also name that, which
+    stands for the value of `pick`, an i32 of the body: so formats that store where their entries
+    are say which element of another tensor belongs to one."""
 
     name = "graph.read"
 
     tensor = operand_def(TensorType)
+    pick = opt_operand_def(IntegerType(32))
     access = prop_def(AccessAttr)
+    picked = opt_prop_def(StringAttr)
     result = result_def()
     traits = traits_def(Pure(), HasParent(StatementOp))
 
-    def __init__(self, tensor: SSAValue, access: Sequence[IndexExpr]):
+    def __init__(
+        self,
+        tensor: SSAValue,
+        access: Sequence[IndexExpr],
+        picked: str | None = None,
+        pick: SSAValue | None = None,
+    ):
         element = cast(TensorType, tensor.type).element
         super().__init__(
-            operands=[tensor],
-            properties={"access": AccessAttr(tuple(access))},
+            operands=[tensor, pick],
+            properties={
+                "access": AccessAttr(tuple(access)),
+                "picked": None if picked is None else StringAttr(picked),
+            },
             result_types=[element],
         )
 
@@ -305,7 +318,14 @@ class ReadOp(IRDLOperation):
         return cast(TensorType, self.tensor.type)
 
     def verify_(self) -> None:
-        _verify_access(self.access.data, self.type, _enclosing_variables(self))
+        names = _enclosing_variables(self)
+        if (self.picked is None) != (self.pick is None):
+            raise VerifyException("expected a name and a value of what is picked, or neither")
+        if self.picked is not None:
+            if self.picked.data in names:
+                raise VerifyException(f"{self.picked.data} is an index variable already")
+            names = names | {self.picked.data}
+        _verify_access(self.access.data, self.type, names)
         if self.result.type != self.type.element:
             raise VerifyException(f"expected a result of type {self.type.element}")
 
@@ -313,14 +333,23 @@ class ReadOp(IRDLOperation):
     def parse(cls, parser: Parser) -> "ReadOp":
         tensor = parse_tensor(parser)
         access = parse_access(parser)
+        picked, pick = None, None
+        if parser.parse_optional_keyword("with") is not None:
+            picked = parser.parse_identifier("a name")
+            parser.parse_punctuation("=")
+            pick = parser.resolve_operand(parser.parse_unresolved_operand(), IntegerType(32))
         parser.parse_punctuation(":")
         parser.parse_type()
-        return cls(tensor, access)
+        return cls(tensor, access, picked, pick)
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
         printer.print_ssa_value(self.tensor)
-        printer.print_string(f"{access_text(self.access.data)} : ")
+        printer.print_string(access_text(self.access.data))
+        if self.picked is not None and self.pick is not None:
+            printer.print_string(f" with {self.picked.data} = ")
+            printer.print_ssa_value(self.pick)
+        printer.print_string(" : ")
         printer.print_attribute(self.result.type)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from hectorite.backends.arrays import Dims, as_array, to_numpy
 from hectorite.backends.binding import Binding
 from hectorite.backends.cardinalities import cardinalities
+from hectorite.backends.formats.operands import Operand, is_stored, stored_as
 from hectorite.frontend.range_checks import Check, run_checks
 from hectorite.frontend.signature import Parameter, Signature
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Report, did_you_mean, fail
@@ -186,7 +187,8 @@ class _Last:
         for parameter in signature.parameters:
             given = arguments[parameter.name]
             checked_by_value = parameter.element.bits < 8 and parameter.element.kind != "bool"
-            if type(given) is not np.ndarray or checked_by_value:
+            converted = is_stored(parameter.format)
+            if type(given) is not np.ndarray or checked_by_value or converted:
                 return None
             if given.dtype is not parameter.element.storage or not given.flags.carray:
                 return None
@@ -322,7 +324,13 @@ class Function:
             dims = [(str(dim), self._extent(dim, binding, sizes)) for dim in parameter.dims]
             given = arguments[parameter.name]
             try:
-                array = self.intake.take(given, parameter.element, dims, parameter.name)
+                if is_stored(parameter.format):
+                    array = stored_as(
+                        given, parameter.format, parameter.element, dims, parameter.name
+                    )
+                    values |= array.parts(parameter.name)
+                else:
+                    array = self.intake.take(given, parameter.element, dims, parameter.name)
             except HectoriteError as error:
                 for diagnostic in error.diagnostics:
                     report.add(diagnostic)
@@ -476,7 +484,7 @@ class Function:
         ):
             raise fail("`out` cannot be written in place", expected="C-contiguous, writable")
         for name, value in values.items():
-            if self.intake.overlap(array, value):
+            if not isinstance(value, Operand) and self.intake.overlap(array, value):
                 raise fail(f"`out` overlaps the argument `{name}`", expected="memory of its own")
         return array
 

@@ -261,7 +261,14 @@ class Scope:
         terms = [t for t in own if t.path == Path(variable)]
         if len(own) != 1 or len(terms) != 1 or terms[0].sizes:
             return None
+        if any(self._varies(path) for e in access for path in e.paths):
+            return None
         return places[0], terms[0].coefficient
+
+    def _varies(self, path: Path) -> bool:
+        """Whether a path starts from a value of its own for each lane, as what is picked may."""
+        start = self.loops.get(path.variable)
+        return start is not None and isinstance(start.type, VectorType)
 
     def _vector(self, indices: Sequence[SSAValue], axis: int | None) -> Lanes | None:
         """The lanes, if elements at these indices differ from lane to lane."""
@@ -324,8 +331,11 @@ class Scope:
 
     def _operation(self, op: Operation, known: dict[SSAValue, SSAValue]) -> SSAValue:
         if isinstance(op, ReadOp):
-            access = op.access.data
-            return self.load(self.storage_of(op.tensor), access, op.type.pad_value)
+            access, there = op.access.data, self
+            if op.picked is not None and op.pick is not None:
+                pick = self.code.cast(self._value(op.pick, known), index)
+                there = self.with_loop(op.picked.data, pick)
+            return there.load(self.storage_of(op.tensor), access, op.type.pad_value)
         if isinstance(op, ConstantOp):
             return self.code.constant(op.number, op.result.type)
         if isinstance(op, IndexOp):

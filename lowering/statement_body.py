@@ -125,7 +125,10 @@ class Body:
 
     def _copied(self, op: Operation) -> Operation:
         if isinstance(op, ReadOp):
-            return ReadOp(op.tensor, tuple(map(self.change, op.access.data)))
+            access = tuple(map(self.change, op.access.data))
+            if op.picked is None or op.pick is None:
+                return ReadOp(op.tensor, access)
+            return ReadOp(op.tensor, access, op.picked.data, self.copied.get(op.pick, op.pick))
         clone = op.clone({old: new for old, new in self.copied.items() if old in op.operands})
         if isinstance(op, IndexOp):
             clone.properties["index"] = AccessAttr(tuple(map(self.change, op.index.data)))
