@@ -9,6 +9,7 @@ binding builds them.
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,13 @@ class Grid:
         value = np.asarray(expr.evaluate(follow, self.data.size), np.int64)
         return value if value.ndim else value.reshape((1,) * len(self.shape))
 
+    def picking(self, name: str, values: Array) -> "Grid":
+        """The same grid, on which `name` stands for values that broadcast over it."""
+        more = copy(self)
+        shape = (1,) * (len(self.shape) - values.ndim) + values.shape
+        more.values = {**self.values, name: values.reshape(shape)}
+        return more
+
     def flat(self, access: Sequence[IndexExpr], shape: Sequence[int]) -> tuple[Array, Array]:
         """Row-major positions in a tensor of this shape, and whether they lie inside it."""
         flat = np.zeros((1,) * len(self.shape), np.int64)
@@ -141,8 +149,8 @@ class Grid:
         whole = dict[int, int]()
         for dim, expr in enumerate(access):
             alone = sum(expr.variable in other.variables for other in access) == 1
-            if expr.variable is not None and alone:
-                axis = axes[expr.variable]
+            if expr.variable in axes and alone:
+                axis = axes[str(expr.variable)]
                 if self.shape[axis] == shape[dim]:
                     whole[dim] = axis
         rest = [dim for dim in range(len(access)) if dim not in whole]

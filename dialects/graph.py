@@ -6,7 +6,7 @@ Sets, maps and sizes are declared by the operations of `graph_sets.py`, part of 
     statement ::= "graph.statement" kind (%init)? access "for" vars ":" tensor
                   ("attributes" dict)? region
     softmax   ::= "graph.softmax" %x access "by" access "for" vars ":" tensor
-    read      ::= "graph.read" %tensor access ":" type        inside a statement
+    read      ::= "graph.read" %tensor access ("with" name "=" %index)? ":" type    likewise
     index     ::= "graph.index" index-expression ":" type     inside a statement
     size      ::= "graph.size" name ":" type                  inside a statement
 
@@ -39,6 +39,7 @@ from xdsl.irdl import (
     lazy_traits_def,
     operand_def,
     opt_operand_def,
+    opt_prop_def,
     prop_def,
     region_def,
     result_def,

@@ -399,9 +399,7 @@ class Function:
         schema = self.facts.schema
         if binding is None:
             if schema.sets:
-                sets = ", ".join(
-                    f"{name}=..." for name, d in schema.sets.items() if d.given
-                )
+                sets = ", ".join(f"{name}=..." for name, d in schema.sets.items() if d.given)
                 raise fail(
                     f"`{self.signature.name}` needs its sets bound to data",
                     expected="the binding as the first argument",
