@@ -36,7 +36,7 @@ STRIP = 64
 REMAINDER = 0.5
 """Steps of a visit that a vector beyond the first ones takes."""
 
-RAGGED, PACKED_ROWS = 16, 32
+RAGGED, PACKED_ROWS = 4, 32
 """A CPU packs weights with more columns than this, if they are no power of two, for products of at
 least so many rows."""
 
