@@ -48,7 +48,10 @@ def variables_of(value: SSAValue) -> set[str]:
     """Index variables that a value in a statement's body depends on."""
     op = value.owner
     if isinstance(op, ReadOp):
-        return {v for index in op.access.data for v in index.variables}
+        names = {v for index in op.access.data for v in index.variables}
+        if op.picked is None or op.pick is None:
+            return names
+        return names - {op.picked.data} | variables_of(op.pick)
     if isinstance(op, IndexOp):
         return set(op.index.data[0].variables)
     if hasattr(op, "operands"):
@@ -61,7 +64,7 @@ def plain_read(value: SSAValue) -> ReadOp | None:
     op = value.owner
     if isinstance(op, CastOp):
         op = op.input.owner
-    if not isinstance(op, ReadOp) or op.type.pad_value is not None:
+    if not isinstance(op, ReadOp) or op.type.pad_value is not None or op.pick is not None:
         return None
     return op
 
@@ -86,6 +89,13 @@ def runs_along(read: ReadOp, variable: str) -> int | None:
 
 def match_product(statement: StatementOp, row: str, machine: Machine) -> Product | None:
     """`statement` as a product over rows `row`, or None."""
+    return product_at(statement, row, [index.variable for index in statement.access.data], machine)
+
+
+def product_at(
+    statement: StatementOp, row: str, left: list[str | None], machine: Machine
+) -> Product | None:
+    """`statement` as a product over rows `row`, whose results stand at `left`, or None."""
     dims = dict(statement.variables.data)
     if (
         statement.kind.data != "add"
@@ -93,7 +103,6 @@ def match_product(statement: StatementOp, row: str, machine: Machine) -> Product
         and (statement.value.type.width.data < 32)
     ):
         return None
-    left = [index.variable for index in statement.access.data]
     if None in left or row not in left or len(set(left)) != len(left):
         return None
     reduced = [name for name in dims if name not in left]
