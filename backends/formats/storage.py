@@ -1,0 +1,164 @@
+"""Encoded structures as arrays, and what they mean.
+
+Enters: coordinates of elements, one array for each level from the outermost, and an encoding.
+Leaves: the arrays that it stores, by name, and from these the coordinates again, in lexicographic
+order. `begin` and `at` are where positions begin and what coordinates they have, numbered by level;
+`map` is which position each coordinate of a mapped level has; `blocks` is where the elements of
+each block begin, and `payload` its bytes, bits or values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hectorite.backends.formats.parts import Array, int32, starts, within
+from hectorite.backends.formats.sgt import condense
+from hectorite.backends.order import segments, sort
+from hectorite.ir.encoding import Encoding
+
+Arrays = dict[str, Array]
+
+
+def store(encoding: Encoding, columns: Sequence[Array], extents: Sequence[int]) -> Arrays:
+    """The arrays of a structure. `columns` are int[n] with values below `extents`; `ValueError` for
+    an encoding that is none, or that cannot hold them."""
+    _check(encoding)
+    sorting = sort(list(columns), list(extents))
+    sorted_columns = [sorting.arrange(column) for column in columns]
+    if encoding.window is not None:
+        return _store_blocks(encoding, encoding.window, sorted_columns, extents)
+    if encoding.levels[0] == "singleton":
+        return {f"at{k}": int32(column) for k, column in enumerate(sorted_columns)}
+    begin = segments(sorted_columns[0], extents[0])
+    if encoding.levels[1:2] == ("padded",):
+        return _store_padded(begin, sorted_columns)
+    kept = {f"at{k}": int32(column) for k, column in enumerate(sorted_columns) if k}
+    return {"begin1": begin, **kept}
+
+
+def load(encoding: Encoding, arrays: Mapping[str, Array], extents: Sequence[int]) -> list[Array]:
+    """The coordinates that arrays of an encoding mean, in lexicographic order."""
+    _check(encoding)
+    if encoding.window is not None:
+        columns = _load_blocks(encoding, encoding.window, arrays, extents)
+    elif encoding.levels[0] == "singleton":
+        columns = [arrays[f"at{k}"] for k in range(len(extents))]
+    else:
+        at = [arrays[f"at{k}"] for k in range(1, len(extents))]
+        rows = np.arange(extents[0], dtype=np.int32)
+        if encoding.levels[1:2] == ("padded",):
+            width = len(at[0]) // max(1, extents[0])
+            columns = [np.repeat(rows, width), *at]
+            columns = [column[at[0] >= 0] for column in columns]
+        else:
+            columns = [np.repeat(rows, np.diff(arrays["begin1"])), *at]
+    sorting = sort(columns, list(extents))
+    return [int32(sorting.arrange(column)) for column in columns]
+
+
+def _check(encoding: Encoding) -> None:
+    fault = encoding.fault()
+    if fault is not None:
+        raise ValueError(fault)
+    if encoding.levels[0] == "mapped":
+        raise ValueError("a mapped level is stored by dedup, from the contents of rows")
+
+
+def _store_padded(begin: Array, columns: Sequence[Array]) -> Arrays:
+    degree = np.diff(begin)
+    width = int(degree.max(initial=0))
+    slots = columns[0].astype(np.int64) * width + within(degree)
+    arrays: Arrays = {}
+    for k, column in enumerate(columns):
+        if k:
+            arrays[f"at{k}"] = np.full(len(degree) * width, -1, np.int32)
+            arrays[f"at{k}"][slots] = column
+    return arrays
+
+
+def _store_blocks(
+    encoding: Encoding, window: tuple[int, int], columns: Sequence[Array], extents: Sequence[int]
+) -> Arrays:
+    """Blocks of a window: of condensed columns, or of the grid."""
+    if len(columns) != 2:
+        raise ValueError("a window has rows and columns, and nothing more")
+    (rows, cols), (height, width) = columns, window
+    bands = rows // height
+    lane = rows - bands * height
+    if encoding.levels[-1] == "condensed":
+        made = condense(rows, cols, (extents[0], extents[1]), height)
+        count = -(-made.count // width)
+        rank = made.rank - starts(made.count)[:-1][bands]
+        block, place = starts(count)[:-1][bands] + rank // width, rank % width
+        last = np.repeat(np.maximum(made.count, 1) - 1, count * width)
+        source = np.repeat(starts(made.count)[:-1], count * width)
+        at = made.columns[source + np.minimum(within(count * width), last)]
+    else:
+        strips = cols // width
+        sorting = sort([bands, strips], [-(-extents[0] // height), -(-extents[1] // width)])
+        block = np.empty(len(rows), np.int64)
+        order = slice(None) if sorting.permutation is None else sorting.permutation
+        block[order] = np.cumsum(sorting.first) - 1
+        first = sorting.arrange(bands)[sorting.first]
+        count = np.bincount(first, minlength=-(-extents[0] // height))
+        at, place = sorting.arrange(strips)[sorting.first], cols % width
+    arrays = {"begin1": int32(starts(count)), "at1": int32(at)}
+    return arrays | _payload(encoding, window, block, lane * width + place, int(count.sum()))
+
+
+def _payload(
+    encoding: Encoding, window: tuple[int, int], block: Array, place: Array, blocks: int
+) -> Arrays:
+    places = window[0] * window[1]
+    if encoding.payload == "byte":
+        order = np.lexsort((place, block))
+        return {
+            "blocks": int32(starts(np.bincount(block, minlength=blocks))),
+            "payload": place[order].astype(np.uint8),
+        }
+    held: np.ndarray[Any, Any] = np.zeros(blocks * places, np.float32)
+    np.add.at(held, block * places + place, 1)
+    if encoding.payload == "dense":
+        return {"payload": held}
+    if (held > 1).any():
+        raise ValueError(f"a {encoding.payload} payload holds an element once")
+    if encoding.payload == "unit":
+        if not held.all():
+            raise ValueError("a unit payload wants blocks without gaps")
+        return {}
+    bits = held.astype(np.bool_).reshape(blocks, places)
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    return {
+        "blocks": int32(starts(np.bincount(block, minlength=blocks))),
+        "payload": packed.ravel(),
+    }
+
+
+def _load_blocks(
+    encoding: Encoding,
+    window: tuple[int, int],
+    arrays: Mapping[str, Array],
+    extents: Sequence[int],
+) -> list[Array]:
+    height, width = window
+    count = np.diff(arrays["begin1"])
+    blocks, places = int(arrays["begin1"][-1]), height * width
+    if encoding.payload == "byte":
+        block = np.repeat(np.arange(blocks), np.diff(arrays["blocks"]))
+        place = arrays["payload"].astype(np.int64)
+    elif encoding.payload == "unit":
+        block, place = np.divmod(np.arange(blocks * places), places)
+    else:
+        held = arrays["payload"]
+        if encoding.payload == "bitmap":
+            packed = held.reshape(blocks, -(-places // 8))
+            held = np.unpackbits(packed, axis=1, count=places, bitorder="little").ravel()
+        repeat = held.astype(np.int64)
+        block, place = np.divmod(np.repeat(np.arange(len(repeat)), repeat), places)
+    row = np.repeat(np.arange(len(count)), count)[block] * height + place // width
+    if encoding.levels[-1] == "condensed":
+        return [row, arrays["at1"][block * width + place % width]]
+    return [row, arrays["at1"][block].astype(np.int64) * width + place % width]

@@ -1,0 +1,72 @@
+"""`hectorite stats PROGRAM --data FILE`: what storage formats cost on this data.
+
+Enters: parsed arguments. Leaves: for each set and tensor that has a format its bytes, blocks,
+padding and what else applies, as a table or with `--json` as a list of objects.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from typing import Any
+
+from hectorite.backends.binding import Binding
+from hectorite.frontend.api import check_sizes, facts_of, pick_function
+from hectorite.frontend.console import note, table, working
+from hectorite.frontend.data_file import load_data
+from hectorite.frontend.inputs import bound_sets, inputs_for, split_sizes
+from hectorite.frontend.program_text import CODE, read_program
+from hectorite.frontend.stats import Subject, stats
+from hectorite.ir.diagnostics import fail
+
+
+def run(chosen: Namespace) -> int:
+    """Print the statistics of one function on data."""
+    text = read_program(chosen.program, dict(chosen.size))
+    if text.form in (*CODE, "tile"):
+        expected = "a program, or IR of the graph level"
+        raise fail(f"{text.name} holds {text.form}, past the formats", expected=expected)
+    facts = facts_of(text, None)
+    name = pick_function(facts, chosen.fn, text.name)
+    set_sizes, sizes = split_sizes(facts.schema, dict(chosen.size))
+    sizes, signature = check_sizes(facts, sizes), facts.signatures[name]
+    data = None
+    if chosen.data is not None:
+        with working(f"reading {chosen.data}") as progress:
+            data = load_data(chosen.data, progress)
+    if text.given is not None:
+        data = text.given.data(data, signature, sizes, chosen.seed)
+    binding = Binding(facts.schema, bound_sets(facts.schema, data, set_sizes))
+    inputs = inputs_for(signature, facts, binding, data, sizes, chosen.seed)
+    subject = Subject(text, facts, name, binding, inputs.sizes, inputs.arguments, chosen.formats)
+    with working(f"counting {name}"):
+        found = stats(subject)
+    if chosen.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    for size in inputs.assumed:
+        note(f"{size} = {inputs.sizes[size]} (nothing determines it; --size {size}=N does)")
+    if not found:
+        note("no set and no tensor has a format; --as SET=FORMAT gives one")
+        return 0
+    _print(found)
+    return 0
+
+
+def _print(found: list[dict[str, Any]]) -> None:
+    heads = list(dict.fromkeys(key for facts in found for key in facts))
+    rows = [[_cell(facts.get(head)) for head in heads] for facts in found]
+    table(
+        ["fact", *(str(facts["name"]) for facts in found)], _turned(heads, rows), [""] * len(heads)
+    )
+
+
+def _turned(heads: list[str], rows: list[list[str]]) -> list[list[str]]:
+    """A line for each fact, a column for each set or tensor."""
+    return [[head, *column] for head, column in zip(heads, zip(*rows, strict=True), strict=True)]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

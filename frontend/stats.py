@@ -1,0 +1,162 @@
+"""Statistics of storage formats on bound data.
+
+Enters: a function, the binding of its sets, its arguments, and formats that some sets have in the
+place of their own. Leaves: a list of facts, an object for each set and tensor that has a format.
+`docs/formats.md` says what each fact is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hectorite.backends.binding import Binding
+from hectorite.backends.formats import bound_format
+from hectorite.backends.formats.conflicts import conflict_degree
+from hectorite.backends.formats.nm import encode, unpack
+from hectorite.backends.formats.statistics import COLUMNS, instructions, statistics
+from hectorite.frontend.program import Facts
+from hectorite.frontend.program_text import ProgramText
+from hectorite.frontend.signature import Parameter
+from hectorite.frontend.targets import Request, tile_module
+from hectorite.ir.diagnostics import HectoriteError, did_you_mean, fail
+from hectorite.ir.encoding import INDEX
+from hectorite.ir.schema import Schema
+from hectorite.ir.tensor_format import Nm
+from hectorite.lowering.options import Options
+
+Array = np.ndarray[Any, Any]
+Fact = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What statistics are about: a function on data. `formats` are `SET=FORMAT`."""
+
+    text: ProgramText
+    facts: Facts
+    function: str
+    binding: Binding
+    sizes: Mapping[str, int]
+    arguments: Mapping[str, Any]
+    formats: Sequence[str] = ()
+
+
+def stats(subject: Subject) -> list[Fact]:
+    """Facts of every set and every tensor parameter that has a format, in order of declaration.
+
+    Raises `HectoriteError` for data that breaks its format, and for `SET=FORMAT` that names no set
+    or no format of it.
+    """
+    found = [
+        {"name": name, "kind": "set", "format": format, **facts}
+        for name, format, facts in _sets(subject)
+    ]
+    signature = subject.facts.signatures[subject.function]
+    for parameter in signature.parameters:
+        facts = _of_tensor(parameter, subject.arguments.get(parameter.name))
+        if facts is not None:
+            head = {"name": parameter.name, "kind": "tensor", "format": str(parameter.format)}
+            found.append(head | facts)
+    between = temporaries(subject) if found else None
+    for facts in found:
+        if between is not None:
+            facts["temporaries"] = between
+    return found
+
+
+def chosen(schema: Schema, given: Sequence[str]) -> dict[str, str]:
+    """The format of each set that has one: the one given as `SET=FORMAT`, else its own."""
+    formats = {name: decl.format for name, decl in schema.sets.items() if decl.format}
+    for text in given:
+        name, equals, format = (part.strip() for part in text.partition("="))
+        if not equals or not format:
+            raise fail(f"`{text}` does not say which format", expected="SET=FORMAT, as nz=csr(row)")
+        if name not in schema.sets:
+            sets = list(schema.sets)
+            raise fail(f"there is no set `{name}`", hint=did_you_mean(name, sets))
+        formats[name] = format
+    return {name: format for name, format in formats.items() if format != "auto"}
+
+
+def _sets(subject: Subject) -> Iterator[tuple[str, str, Fact]]:
+    binding = subject.binding
+    formats = chosen(binding.schema, subject.formats)
+    for name in binding.schema.sets:
+        if name in formats:
+            bound = bound_format(binding, name, formats[name])
+            text = str(bound.format)
+            yield name, text, statistics(bound, binding.parts(name, text))
+
+
+def temporaries(subject: Subject) -> int | None:
+    """Bytes of the tensors that a call makes and does not return, counted as if none shared memory
+    with another; None where the function cannot be computed on these formats."""
+    from hectorite.backends.plan import plan_of
+    from hectorite.backends.plan_values import PlanValues
+
+    options = Options(formats=tuple(subject.formats))
+    names = subject.facts.signatures[subject.function].sizes
+    sizes = {name: subject.sizes[name] for name in names}
+    request = Request.of(subject.text, subject.facts, subject.function, sizes, options)
+    try:
+        plan = plan_of(tile_module(request))
+    except HectoriteError:
+        return None
+    bound = Binding(subject.facts.schema, subject.binding.given)
+    bound.extend(plan.schema)
+    values = PlanValues(plan, bound, sizes)
+    return sum(each.nbytes for each in values.temporaries if each.is_used)
+
+
+def _of_tensor(parameter: Parameter, values: Any) -> Fact | None:
+    if parameter.format is None or values is None:
+        return None
+    array = np.asarray(values)
+    format = Nm.of(parameter.format)
+    if format is not None:
+        return _of_nm(format, array, parameter)
+    if parameter.format.startswith("bsr("):
+        height, width = (int(n) for n in parameter.format[4:-1].split(","))
+        return _of_blocks(array, height, width)
+    return {"bytes": array.nbytes}
+
+
+def _of_nm(format: Nm, array: Array, parameter: Parameter) -> Fact:
+    operand = encode(array, format, parameter.name)
+    kept = operand.values.size
+    rows, groups = array.size // max(1, array.shape[-1]), format.groups(array.shape[-1])
+    codes = unpack(operand.codes, format.bits, groups * format.keep)
+    facts: Fact = {
+        "bytes": operand.nbytes,
+        "padding": 1 - np.count_nonzero(operand.values) / kept if kept else 0.0,
+        "atomics": 0,
+        "conflict_degree": conflict_degree(codes.reshape(rows, groups * format.keep)),
+    }
+    if (format.keep, format.group) == (2, 4):
+        depth = 512 // max(8, min(32, parameter.element.bits))
+        steps = -(-array.shape[-1] // depth)
+        facts["mma"] = -(-rows // 16) * steps * -(-COLUMNS // 8)
+    return facts
+
+
+def _of_blocks(array: Array, height: int, width: int) -> Fact:
+    """Blocks of the last two axes that are not zero, with their values."""
+    *outer, rows, columns = array.shape
+    bands, strips = -(-rows // height), -(-columns // width)
+    whole = np.zeros((*outer, bands * height, strips * width), np.bool_)
+    whole[..., :rows, :columns] = array != 0
+    full = whole.reshape(*outer, bands, height, strips, width).any(axis=(-3, -1))
+    blocks = int(np.count_nonzero(full))
+    places = blocks * height * width
+    begins = full.size // max(1, strips) + 1
+    return {
+        "bytes": INDEX * (begins + blocks) + places * array.dtype.itemsize,
+        "blocks": blocks,
+        "padding": 1 - int(np.count_nonzero(array)) / places if places else 0.0,
+        "atomics": 0,
+        "mma": instructions(height, width, blocks),
+    }

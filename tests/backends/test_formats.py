@@ -1,0 +1,204 @@
+"""Formats of sets: built, and converted back, for sets of every shape."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hectorite.backends.binding import Binding
+from hectorite.backends.formats import build_parts, dedup
+from hectorite.backends.formats.restore import restore
+from hectorite.backends.formats.storage import load, store
+from hectorite.ir.diagnostics import HectoriteError
+from hectorite.ir.encoding import Encoding
+from hectorite.ir.schema import Schema, SetDecl
+from hectorite.ir.set_format import canonical, position_sets
+
+FIELDS = ("row", "col", "k")
+FORMATS = (
+    "csr(row)",
+    "csr(row).by(k)",
+    "csr(k).by(col)",
+    "csc(col)",
+    "ell(row)",
+    "ell(k)",
+    "hyb(row, col, 1, 2)",
+    "hyb(row, col, 3, 0)",
+    "hyb(col, row, 2, 3)",
+    "sgt(row, col, 16, 8)",
+    "sgt(row, col, 8, 8)",
+    "sgt(col, row, 3, 5)",
+    "bsr(row, col, 4, 2)",
+    "dedup(row)",
+    "segmented(k, 4)",
+    "bitmask(row, col, k, 2, 3)",
+    "bitmask(col, row, k, 4, 1)",
+    "coded_csr(row, col, k)",
+)
+
+
+def schema(format: str | None = None) -> Schema:
+    fields = (("row", "r"), ("col", "c"), ("k", "o"))
+    sets = {name: SetDecl(name) for name in ("r", "c", "o")}
+    return Schema({**sets, "z": SetDecl("z", fields, format=format)})
+
+
+@st.composite
+def bindings(draw: Any, sort: bool = False) -> Binding:
+    """Sets with empty rows, equal elements, one row, one column, no elements."""
+    extents = [draw(st.sampled_from([1, 2, 5, 19])) for _ in FIELDS]
+    size = draw(st.sampled_from([0, 1, 3, 17, 40]))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    maps = [generator.integers(0, extent, size).astype(np.int32) for extent in extents]
+    if size and draw(st.booleans()):
+        again = generator.integers(0, size, size)
+        maps = [values[again] for values in maps]
+    if draw(st.booleans()):
+        maps[0] = maps[0] // 2 * 2 % extents[0]
+    if sort:
+        maps[0] = np.sort(maps[0])
+    sizes = dict(zip(("r", "c", "o"), extents, strict=True))
+    return Binding(schema(), {**sizes, "z": dict(zip(FIELDS, maps, strict=True))})
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@given(bound=bindings())
+@settings(max_examples=25, deadline=None)
+def test_round_trip(format: str, bound: Binding):
+    made = canonical(bound.schema, "z", format)
+    back = restore(made, FIELDS, build_parts(bound, "z", format))
+    for field, values in back.items():
+        expected = bound.map("z", field)
+        if made.kind == "dedup":
+            expected = expected[np.argsort(bound.map("z", "row"), kind="stable")]
+        assert values.tolist() == expected.tolist(), field
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@given(bound=bindings())
+@settings(max_examples=10, deadline=None)
+def test_position_sets_are_sets(format: str, bound: Binding):
+    """Maps stay in their targets, and places lead to positions that lead back."""
+    decls = position_sets(bound.schema, "z", format)
+    bound = Binding(bound.schema, bound.given)
+    bound.extend(Schema({decl.name: decl for decl in decls}))
+    for decl in decls:
+        given = [(decl.name, *field) for field in decl.fields]
+        assert decl.encoded is not None
+        for owner, field, target in (*given, *decl.encoded.gives):
+            values = bound.map(owner, field)
+            assert len(values) == bound.size(owner) and values.dtype == np.int32
+            assert not len(values) or 0 <= values.min() <= values.max() < bound.size(target)
+        for owner, field, target in decl.encoded.gives:
+            if field == "place":
+                elem = bound.path(target, ("elem",))[bound.map(owner, field)]
+                assert elem.tolist() == list(range(bound.size("z")))
+
+
+@given(bound=bindings())
+@settings(max_examples=25, deadline=None)
+def test_padding_keeps_to_its_row(bound: Binding):
+    for format, field in (
+        ("ell(row)", "row"),
+        ("segmented(k, 4)", "k"),
+        ("hyb(row,col,1,2)", "row"),
+    ):
+        for part in build_parts(bound, "z", format).values():
+            *maps, elem, full = part.fields
+            at = FIELDS.index(field)
+            held = bound.map("z", field)[elem]
+            assert (maps[at][full == 1] == held[full == 1]).all()
+            degree = np.bincount(
+                bound.map("z", field), minlength=bound.size(bound.target("z", (field,)))
+            )
+            busy = degree[maps[at]] > 0
+            assert (maps[at][busy] == held[busy]).all()
+
+
+@given(bound=bindings(sort=True))
+@settings(max_examples=20, deadline=None)
+def test_jagged_is_as_given(bound: Binding):
+    (part,) = build_parts(bound, "z", "jagged(row)").values()
+    assert part.fields[3].tolist() == list(range(bound.size("z")))
+
+
+def test_jagged_wants_order():
+    maps = {"row": [0, 2, 1, 0], "col": [0] * 4, "k": [0] * 4}
+    data = {"r": 3, "c": 1, "o": 1, "z": {k: np.array(v, np.int32) for k, v in maps.items()}}
+    with pytest.raises(HectoriteError, match=r"z\.row\[2\] is 1, after 2"):
+        Binding(schema("jagged(row)"), data)
+
+
+def test_dedup_without_hashes():
+    """Rows are compared themselves where hashes do not tell them apart."""
+    contents = np.array([[1], [2], [1], [2], [1]])
+    degree = np.array([2, 0, 2, 1, 0])
+    begin = np.array([0, 2, 2, 4, 5, 5])
+    assert dedup._exactly(contents, degree, begin).tolist() == [0, 1, 0, 3, 1]  # pyright: ignore
+    same = np.array([0, 0, 0, 0, 0])
+    assert dedup._differ(contents, degree, begin, same)  # pyright: ignore
+
+
+ENCODINGS = (
+    Encoding(("singleton", "singleton")),
+    Encoding(("dense", "compressed")),
+    Encoding(("dense", "padded")),
+    Encoding(("dense", "condensed"), (16, 8), "byte"),
+    Encoding(("dense", "condensed"), (8, 8), "bitmap"),
+    Encoding(("dense", "condensed"), (3, 5), "dense"),
+    Encoding(("dense", "compressed"), (4, 4), "byte"),
+    Encoding(("dense", "compressed"), (4, 2), "dense"),
+)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
+@given(bound=bindings())
+@settings(max_examples=15, deadline=None)
+def test_encodings_hold_coordinates(encoding: Encoding, bound: Binding):
+    """What is stored means the same coordinates, and takes the bytes that were told."""
+    columns, extents = [bound.map("z", f) for f in FIELDS[:2]], [bound.size("r"), bound.size("c")]
+    arrays = store(encoding, columns, extents)
+    order = np.lexsort(columns[::-1])
+    back = load(encoding, arrays, extents)
+    assert [values.tolist() for values in back] == [c[order].tolist() for c in columns]
+    size = len(order)
+    last = len(arrays["at1"])
+    bands = extents[0] if encoding.window is None else -(-extents[0] // encoding.window[0])
+    counts = (size if encoding.levels[0] == "singleton" else bands, last)
+    assert encoding.bytes(counts, size) == sum(array.nbytes for array in arrays.values())
+
+
+def test_three_coordinates():
+    columns = [np.array(v, np.int32) for v in ([1, 0, 1], [0, 2, 0], [3, 0, 1])]
+    for encoding in (
+        Encoding(("dense", "compressed", "singleton")),
+        Encoding(("dense", "padded", "padded")),
+        Encoding(("singleton",) * 3),
+    ):
+        back = load(encoding, store(encoding, columns, [2, 3, 4]), [2, 3, 4])
+        assert [v.tolist() for v in back] == [[0, 1, 1], [2, 0, 0], [0, 1, 3]]
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        Encoding(()),
+        Encoding(("dense", "packed")),
+        Encoding(("compressed",)),
+        Encoding(("dense", "mapped")),
+        Encoding(("dense", "condensed")),
+        Encoding(("dense", "compressed"), None, "bitmap"),
+        Encoding(("dense", "compressed"), (0, 4), "bitmap"),
+        Encoding(("dense", "padded"), (4, 4), "bitmap"),
+        Encoding(("dense", "compressed"), (4, 4)),
+        Encoding(("dense", "compressed"), (32, 16), "byte"),
+        Encoding(("dense", "compressed"), (4, 4), "nibble"),
+    ],
+    ids=str,
+)
+def test_encodings_that_do_not_fit(encoding: Encoding):
+    assert encoding.fault()
+    with pytest.raises(ValueError, match=r".+"):
+        store(encoding, [np.zeros(1, np.int32)] * 2, [1, 1])
