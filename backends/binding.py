@@ -285,6 +285,11 @@ class Binding:
         self._add(decl.name, [field for field, _ in decl.fields], made.fields)
         if derivation.position is not None and made.position is not None:
             self._add(derivation.binders[0][1], [derivation.position], [made.position])
+        if made.segments is not None:
+            (key,) = _normal([IndexExpr.of("e", decl.fields[0][0])])
+            self._known["segments", decl.name, key] = _frozen(made.segments)
+            sorting = order.sorted_already(made.segments)
+            self._known["order", decl.name, (key,)] = sorting
 
     def _encode(self, decl: SetDecl, encoded: Encoded) -> None:
         part = self.parts(encoded.of, encoded.format)[encoded.part]

@@ -19,8 +19,9 @@ from hectorite.backends.binding import Binding
 Fields = tuple[str, ...]
 Counted = Sequence[tuple[str, Sequence[Fields]]]
 
-LARGEST_TABLE = 1 << 27
-"""Distinct tuples are marked in a table of up to so many bytes, else they are sorted."""
+LARGEST_TABLE = 1 << 20
+"""Distinct tuples are marked in a table of up to so many bytes, or of a few bytes for each element,
+else they are sorted."""
 
 
 def cardinalities(binding: Binding, counted: Counted) -> tuple[str, ...]:
@@ -63,8 +64,9 @@ def distinct(binding: Binding, owner: str, paths: Sequence[Fields]) -> int:
         if space >= 1 << 62:
             return binding.size(owner)
         code = code * extent + binding.path(owner, path)
-    if space > LARGEST_TABLE:
-        return len(np.unique(code))
+    if space > max(LARGEST_TABLE, 4 * len(code)):
+        code.sort()
+        return int(np.count_nonzero(code[1:] != code[:-1])) + min(1, len(code))
     seen = np.zeros(space, np.bool_)
     seen[code] = True
     return int(np.count_nonzero(seen))

@@ -6,6 +6,10 @@ Enters: a `Derivation` and the maps of the sets its binders range over. Leaves: 
 new set, in lexicographic order of the tuples, and with one binder the element that each element of
 its set became.
 
+Where there are enough assignments, machine code does it (`derive_plan.py`, `derive_native.py`); the
+rest of this file is what that is compared with, and serves what it does not: keys that depend on
+several binders in other ways than by sums, codes that do not fit 62 bits, small sets.
+
 Binders are joined one after the other. Equalities between a new binder and those before it are
 joined by sorting and searching; what remains of the conditions filters the pairs. Pairs are made a
 bounded chunk at a time, depth first, and each chunk leaves only its distinct keys: a product of two
@@ -14,14 +18,15 @@ sets takes time, but memory only for its result.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hectorite.backends.access import Maps, column
+from hectorite.backends.derive_native import run_join
+from hectorite.backends.derive_plan import COMPARE, JoinPlan, plan_join
 from hectorite.backends.order import Sorting, sort
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.index import IndexExpr, Path
@@ -34,24 +39,20 @@ Table = dict[str, Array]
 CHUNK = 1 << 22
 """Assignments made at a time."""
 
-COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+NATIVE = 1 << 15
+"""Assignments that are worth machine code."""
 
 
 @dataclass(frozen=True)
 class Derived:
     """A derived set: int32[size] for each field, and int32[|binder's set|] of positions if the
-    derivation has a single binder and no condition, else None."""
+    derivation has a single binder and no condition, else None. `segments`, if known: where the
+    elements with each value of the first field begin."""
 
     size: int
     fields: tuple[Array, ...]
     position: Array | None
+    segments: Array | None = None
 
 
 def derive(maps: Maps, name: str, derivation: Derivation, targets: Sequence[str]) -> Derived:
@@ -63,6 +64,9 @@ def derive(maps: Maps, name: str, derivation: Derivation, targets: Sequence[str]
     extents = [maps.size(target) for target in targets]
     if len(derivation.binders) == 1 and not derivation.conditions:
         return _factor(maps, name, derivation, targets)
+    plan = plan_join(maps, derivation, targets, NATIVE)
+    if plan is not None:
+        return _joined(name, plan, extents)
     found: list[tuple[Array, ...]] = []
     pending = 0
     for table in _assignments(maps, derivation):
@@ -75,10 +79,25 @@ def derive(maps: Maps, name: str, derivation: Derivation, targets: Sequence[str]
             found = [_merged(found, extents)]
             pending = len(found[0][0])
     fields = _merged(found, extents) if found else (np.zeros(0, np.int32),) * len(targets)
-    size = len(fields[0])
+    _check_size(name, len(fields[0]))
+    return Derived(len(fields[0]), fields, None)
+
+
+def _joined(name: str, plan: JoinPlan, extents: Sequence[int]) -> Derived:
+    """The set by machine code."""
+    made = run_join(plan)
+    size = int(made.ends[-1])
+    _check_size(name, size)
+    segments = None
+    if plan.lead:
+        groups = np.searchsorted(plan.lead[0], np.arange(extents[0] + 1))
+        segments = made.ends[groups].astype(np.int32)
+    return Derived(size, made.fields, None, segments)
+
+
+def _check_size(name: str, size: int) -> None:
     if size >= 1 << 31:
         raise fail(f"the derived set `{name}` has {size} elements", expected="fewer than 2^31")
-    return Derived(size, fields, None)
 
 
 def _factor(maps: Maps, name: str, derivation: Derivation, targets: Sequence[str]) -> Derived:

@@ -107,6 +107,13 @@ def segments(column: Array, extent: int) -> Array:
     return pointers
 
 
+def sorted_already(pointers: Array) -> Sorting:
+    """The sorting of elements that stand in order of a key, from what `segments` makes of it."""
+    first = np.zeros(int(pointers[-1]), np.bool_)
+    first[pointers[:-1][pointers[1:] > pointers[:-1]]] = True
+    return Sorting(None, _frozen(first))
+
+
 def runs(sorting: Sorting, columns: Sequence[Array], extent: int, limit: int) -> Runs:
     """The runs of equal keys under `sorting`, which sorted these columns, cut into pieces of at
     most `limit` elements. `extent` bounds the first key."""

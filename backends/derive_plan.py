@@ -1,0 +1,436 @@
+"""Plans of derived sets for machine code: loops over binders, with everything summed up ahead.
+
+Enters: a `Derivation` and bound maps. Leaves: a `JoinPlan`, or None where this way does not serve.
+
+    c = distinct(x.row, y.col) for x: a, y: b where x.col == y.row
+
+    for each group of elements x with one row        the leading keys: those of the first binder
+      for each x of the group
+        for each y with y.row == x.col               a stage: found at a code, or all elements
+          add y.col to the row's set                 the code of the other keys
+
+Conditions and keys are affine, so each is a sum of what every binder adds to it: a column of
+numbers, made once. Equalities of a binder with those before it become one number, a code, by which
+its elements are found: directly where codes are dense, else through a hash table. Binders are joined
+in the order that makes least assignments.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import permutations
+from math import prod
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from hectorite.backends.access import Maps, column
+from hectorite.backends.order import sort
+from hectorite.ir.index import IndexExpr, Term
+from hectorite.ir.schema import Condition, Derivation
+
+Array = np.ndarray[Any, Any]
+
+WIDEST = 1 << 62
+"""Codes are below this."""
+
+DENSE = 4
+"""Codes are dense if there are at most so many times more of them than elements, or few of them."""
+
+FEW_CODES = 1 << 16
+MOST_BINDERS = 5
+"""More of them are not put in order by trying."""
+
+COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+@runtime_checkable
+class Adjacency(Protocol):
+    """What a binding has besides maps: its sets in order of a path, built once."""
+
+    def segments(self, name: str, keys: Sequence[IndexExpr]) -> Array:
+        """int32[extent + 1]: where the elements with each value of a path begin."""
+        ...
+
+    def order(self, name: str, keys: Sequence[IndexExpr]) -> Array | None:
+        """The elements in that order; None if they are so already."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """An affine expression as what each binder adds to it (int64[its set]), and the rest."""
+
+    columns: dict[str, Array]
+    constant: int = 0
+
+    @property
+    def variables(self) -> set[str]:
+        return set(self.columns)
+
+    def bounds(self) -> tuple[int, int]:
+        """The least and greatest value that assignments could have, (0, -1) if there are none."""
+        if any(not len(values) for values in self.columns.values()):
+            return 0, -1
+        low = self.constant + sum(int(values.min()) for values in self.columns.values())
+        return low, self.constant + sum(int(values.max()) for values in self.columns.values())
+
+
+@dataclass
+class Sum:
+    """A number that is added up along the stages: `columns` by the number of the binder. `role` is
+    `key`, `tie` (the code by which binder `of` is found), or a comparison with 0."""
+
+    role: str
+    columns: dict[int, Array]
+    constant: int
+    of: int = -1
+
+    @property
+    def complete(self) -> int:
+        """The last binder that adds to it."""
+        return max(self.columns, default=0)
+
+
+@dataclass
+class Stage:
+    """How the elements of one binder are gone through: `all` of them; those at a code, `direct` in
+    `begin[code] .. begin[code + 1]`; or `hash`, by distinct codes with the same bounds. `elements`
+    are in that order; None: as they are."""
+
+    kind: str
+    count: int
+    elements: Array | None = None
+    begin: Array | None = None
+    codes: Array | None = None
+
+    @property
+    def most(self) -> int:
+        """The most elements that one code has."""
+        if self.begin is None:
+            return self.count
+        return int(np.diff(self.begin).max(initial=0))
+
+
+@dataclass
+class JoinPlan:
+    """Loops over binders in order. Group g of the first binder has its elements `groups[g]` ..
+    `groups[g + 1]`, and the leading keys `lead[k][g]`; `trailing` are the extents of the other
+    keys, of whose tuples `key` is the number. `unique`: no two assignments have the same keys."""
+
+    stages: list[Stage]
+    sums: list[Sum]
+    groups: Array
+    lead: list[Array]
+    trailing: list[int]
+    unique: bool
+    bound: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The most tuples that each group can have."""
+
+    @property
+    def span(self) -> int:
+        """Distinct tuples of the trailing keys that there could be."""
+        return prod(self.trailing)
+
+
+def plan_join(
+    maps: Maps, derivation: Derivation, targets: Sequence[str], work: int = 0
+) -> JoinPlan | None:
+    """The plan, or None if keys or conditions are not of the kind described above, codes are too
+    wide, a key might lie outside of its target, or `work` assignments are likely not reached."""
+    extents = [maps.size(target) for target in targets]
+    try:
+        return _Planner(maps, derivation, extents).plan(work)
+    except _NotServed:
+        return None
+
+
+class _NotServed(Exception):
+    """This derivation is built in another way."""
+
+
+class _Planner:
+    def __init__(self, maps: Maps, derivation: Derivation, extents: list[int]):
+        self.maps, self.derivation, self.extents = maps, derivation, extents
+        self.sets = dict(derivation.binders)
+        self.keys = [self.parts(key) for key in derivation.keys]
+        own = [c for c in derivation.conditions if len(_variables(c)) == 1]
+        self.never = [c for c in derivation.conditions if not _variables(c)]
+        joint = [c for c in derivation.conditions if len(_variables(c)) > 1]
+        self.joint = [(c.operator, self.difference(c)) for c in joint]
+        self.plain = {
+            id(parts): {side.path.variable: side for side in (c.left, c.right) if side.path}
+            for c, (_, parts) in zip(joint, self.joint, strict=True)
+            if c.left.path is not None and c.right.path is not None
+        }
+        self.spreads: dict[int, int] = {}
+        self.kept = {name: self.filtered(name, own) for name in self.sets}
+
+    def plan(self, work: int) -> JoinPlan:
+        if self.never or len(self.sets) > MOST_BINDERS:
+            raise _NotServed
+        for parts, extent in zip(self.keys, self.extents, strict=True):
+            low, high = parts.bounds()
+            if high >= low and (low < 0 or high >= extent):
+                raise _NotServed
+        order, cost = self.best_order()
+        if cost < work:
+            raise _NotServed
+        return self.build(order)
+
+    # Expressions as sums of columns.
+
+    def parts(self, expr: IndexExpr) -> Parts:
+        if expr.division is not None and len(expr.variables) > 1:
+            raise _NotServed
+        if len(expr.variables) == 1:
+            (name,) = expr.variables
+            return Parts({name: self.values(name, expr)})
+        columns = dict[str, Array]()
+        for name in expr.variables:
+            terms = [t for t in expr.terms if t.path is not None and t.path.variable == name]
+            columns[name] = self.values(name, IndexExpr.make(terms))
+        constant = expr.constant
+        for term in expr.terms:
+            constant += 0 if term.path is not None else _scaled(self.maps, term)
+        if expr.division is not None:
+            raise _NotServed
+        return Parts(columns, constant)
+
+    def values(self, name: str, expr: IndexExpr) -> Array:
+        values = column(self.maps, self.sets[name], expr)
+        if values.dtype == object:
+            raise _NotServed
+        return values
+
+    def difference(self, condition: Condition) -> Parts:
+        """Left side minus right side."""
+        left, right = self.parts(condition.left), self.parts(condition.right)
+        columns = {name: values.astype(np.int64) for name, values in left.columns.items()}
+        for name, values in right.columns.items():
+            columns[name] = columns.get(name, 0) - values.astype(np.int64)
+        return Parts(columns, left.constant - right.constant)
+
+    def filtered(self, name: str, own: Sequence[Condition]) -> Array | None:
+        """Elements of a binder's set that satisfy the conditions on it alone; None: all."""
+        keep: Array | None = None
+        for condition in own:
+            if _variables(condition) == {name}:
+                parts = self.difference(condition)
+                holds = COMPARE[condition.operator](parts.columns[name] + parts.constant, 0)
+                keep = holds if keep is None else keep & holds
+        return None if keep is None else np.flatnonzero(keep).astype(np.int32)
+
+    def count(self, name: str) -> int:
+        kept = self.kept[name]
+        return self.maps.size(self.sets[name]) if kept is None else len(kept)
+
+    # The order of binders.
+
+    def leader(self) -> str | None:
+        """The binder that alone the first key depends on."""
+        variables = self.keys[0].variables
+        return next(iter(variables)) if len(variables) == 1 else None
+
+    def best_order(self) -> tuple[tuple[str, ...], int]:
+        """The order with least assignments, and how many these are likely to be. One that does not
+        begin with the leading binder makes one group, which is one task."""
+        leader = self.leader()
+        costs = [
+            (self.cost(order) * (1 if order[0] == leader else 16), place, order)
+            for place, order in enumerate(permutations(self.sets))
+        ]
+        cost, _, order = min(costs)
+        return order, cost
+
+    def cost(self, order: Sequence[str]) -> int:
+        rows = total = self.count(order[0])
+        for place, name in enumerate(order[1:], 1):
+            count = self.count(name)
+            codes = prod(self.spread(parts.columns[name]) for parts in self.ties(order, place))
+            rows = rows * count // max(1, min(count, codes)) if count else 0
+            total += rows
+        return total
+
+    def spread(self, values: Array) -> int:
+        """How many numbers lie between the least and the greatest of a column."""
+        if id(values) not in self.spreads:
+            some = int(values.max()) - int(values.min()) + 1 if len(values) else 1
+            self.spreads[id(values)] = some
+        return self.spreads[id(values)]
+
+    def ties(self, order: Sequence[str], place: int) -> list[Parts]:
+        """Equalities that tie a binder to those before it."""
+        before = set(order[:place])
+        return [
+            parts
+            for sign, parts in self.joint
+            if sign == "=="
+            and order[place] in parts.columns
+            and parts.variables - {order[place]} <= before
+        ]
+
+    # The plan.
+
+    def build(self, order: tuple[str, ...]) -> JoinPlan:
+        sums, stages = list[Sum](), list[Stage]()
+        lead, groups, first, others = self.grouped(order)
+        stages.append(first)
+        for place in range(1, len(order)):
+            ties = self.ties(order, place)
+            stages.append(self.stage(order, place, ties, sums))
+        for sign, parts in self.joint:
+            names = [name for name in order if name in parts.columns]
+            is_tie = any(parts is tie for tie in self.ties(order, order.index(names[-1])))
+            if not is_tie:
+                columns = {order.index(name): parts.columns[name] for name in names}
+                sums.append(Sum(sign, columns, parts.constant))
+        trailing = [self.extents[k] for k in others]
+        sums.append(self.key(order, others, trailing))
+        for total in sums:
+            for number, values in total.columns.items():
+                total.columns[number] = _arranged(values, stages[number].elements)
+        plain = {key.variable for key in self.derivation.keys}
+        plan = JoinPlan(stages, sums, groups, lead, trailing, set(order) <= plain)
+        plan.bound = _bounds(plan)
+        return plan
+
+    def grouped(self, order: Sequence[str]) -> tuple[list[Array], Array, Stage, list[int]]:
+        """Leading keys of each group, where groups begin, the first stage, and the other keys."""
+        name, kept = order[0], self.kept[order[0]]
+        count = self.count(name)
+        leading = list[int]()
+        while len(leading) < len(self.keys) and self.keys[len(leading)].variables == {name}:
+            leading.append(len(leading))
+        others = list(range(len(leading), len(self.keys)))
+        columns = [_arranged(self.keys[k].columns[name], kept) for k in leading]
+        if not leading:
+            return [], np.array([0, count], np.int64), Stage("all", count, kept), others
+        if self.derivation.keys[0].variable == name:
+            elements, first = kept, np.arange(count)
+        else:
+            sorting = sort(columns, [self.extents[k] for k in leading])
+            elements = sorting.permutation
+            if kept is not None:
+                elements = kept if elements is None else kept[elements]
+            columns = [sorting.arrange(values) for values in columns]
+            first = np.flatnonzero(sorting.first)
+        lead = [np.ascontiguousarray(values[first], np.int32) for values in columns]
+        groups = np.append(first, count).astype(np.int64)
+        return lead, groups, Stage("all", count, elements), others
+
+    def stage(self, order: Sequence[str], place: int, ties: list[Parts], sums: list[Sum]) -> Stage:
+        """How a binder is found, with the sum that is its code."""
+        name, kept = order[place], self.kept[order[place]]
+        count = self.count(name)
+        if not ties:
+            return Stage("all", count, kept)
+        if len(ties) == 1 and kept is None:
+            stage = self.adjacent(order, place, ties[0], sums)
+            if stage is not None:
+                return stage
+        code, before, constant, width = np.zeros(count, np.int64), dict[int, Array](), 0, 1
+        for parts in reversed(ties):
+            old = Parts({n: v for n, v in parts.columns.items() if n != name}, parts.constant)
+            mine = -_arranged(parts.columns[name], kept)
+            low, high = old.bounds()
+            if len(mine):
+                low, high = min(low, int(mine.min())), max(high, int(mine.max()))
+            code += width * (mine - low)
+            for other, values in old.columns.items():
+                at = order.index(other)
+                before[at] = before.get(at, 0) + width * values
+            constant += width * (old.constant - low)
+            width *= max(1, high - low + 1)
+            if width >= WIDEST:
+                raise _NotServed
+        sums.append(Sum("tie", before, constant, place))
+        return self.found(code, width, kept)
+
+    def adjacent(
+        self, order: Sequence[str], place: int, tie: Parts, sums: list[Sum]
+    ) -> Stage | None:
+        """A binder with a path that is one of an earlier binder: its set is adjacent to the set in
+        which they end, in an order that kernels may ask for as well."""
+        name, sides = order[place], self.plain.get(id(tie), {})
+        other = next((n for n in sides if n != name), None)
+        if other is None or not isinstance(self.maps, Adjacency):
+            return None
+        keys, over = (sides[name],), self.sets[name]
+        begin = self.maps.segments(over, keys)
+        values = column(self.maps, self.sets[other], sides[other])
+        if len(values) and int(values.max()) >= len(begin) - 1:
+            return None
+        sums.append(Sum("tie", {order.index(other): values}, 0, place))
+        return Stage("direct", self.count(name), self.maps.order(over, keys), begin)
+
+    def found(self, code: Array, width: int, kept: Array | None) -> Stage:
+        """The elements by their codes, which are below `width`."""
+        try:
+            sorting = sort([code], [width])
+        except ValueError:
+            raise _NotServed from None
+        elements = sorting.permutation
+        if kept is not None:
+            elements = kept if elements is None else kept[elements]
+        if width <= max(FEW_CODES, DENSE * len(code)):
+            begin = np.zeros(width + 1, np.int32)
+            np.cumsum(np.bincount(code, minlength=width), out=begin[1:])
+            return Stage("direct", len(code), elements, begin)
+        first = np.flatnonzero(sorting.first)
+        begin = np.append(first, len(code)).astype(np.int32)
+        return Stage("hash", len(code), elements, begin, sorting.arrange(code)[first])
+
+    def key(self, order: Sequence[str], others: Sequence[int], extents: Sequence[int]) -> Sum:
+        """The number of the tuple of the other keys."""
+        columns, constant, width = dict[int, Array](), 0, 1
+        for k, extent in zip(reversed(others), reversed(extents), strict=True):
+            parts = self.keys[k]
+            for name, values in parts.columns.items():
+                at = order.index(name)
+                scaled = values if width == 1 else width * values.astype(np.int64)
+                columns[at] = columns[at] + scaled if at in columns else scaled
+            constant += width * parts.constant
+            width *= extent
+            if width >= WIDEST:
+                raise _NotServed
+        return Sum("key", columns, constant)
+
+
+def _bounds(plan: JoinPlan) -> Array:
+    """The most tuples of each group: the elements of the first stage that is found by the first
+    binder alone are counted, of the others the most are taken."""
+    each = np.ones(plan.stages[0].count, np.int64)
+    for number, stage in enumerate(plan.stages[1:], 1):
+        tie = next((s for s in plan.sums if s.role == "tie" and s.of == number), None)
+        if tie is not None and stage.kind == "direct" and list(tie.columns) == [0]:
+            assert stage.begin is not None
+            each *= np.diff(stage.begin)[tie.columns[0] + tie.constant]
+        else:
+            each *= stage.most
+    ahead = np.zeros(len(each) + 1, np.int64)
+    np.cumsum(each, out=ahead[1:])
+    bound = np.diff(ahead[plan.groups])
+    return bound if plan.unique else np.minimum(bound, plan.span)
+
+
+def _arranged(values: Array, elements: Array | None) -> Array:
+    return values if elements is None else values[elements]
+
+
+def _variables(condition: Condition) -> set[str]:
+    return {*condition.left.variables, *condition.right.variables}
+
+
+def _scaled(maps: Maps, term: Term) -> int:
+    return reduce(operator.mul, (maps.size(name) for name in term.sizes), term.coefficient)
