@@ -23,12 +23,13 @@ from math import prod
 from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
+from hectorite.lowering.kept_plan import kept_plan
 from hectorite.lowering.kernel_plan import Product, Root, Segment, Visit
 from hectorite.lowering.lane_choice import left_lanes, reduced_lanes
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_product import match_product
-from hectorite.lowering.match_segment import match_segment
 from hectorite.lowering.match_scattered import scattered_product
+from hectorite.lowering.match_segment import match_segment
 from hectorite.lowering.place_tensors import adds_in_lanes, adds_to_memory
 
 MUCH = 4
@@ -43,6 +44,8 @@ class Roots:
     roots: dict[StatementOp, Root]
     products: dict[StatementOp, Product]
     segments: dict[StatementOp, Segment]
+    kept: frozenset[StatementOp] = frozenset()
+    """Products with what is kept of a tensor, which have kernels of their own."""
 
 
 def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
@@ -65,7 +68,8 @@ def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
     for statement in statements:
         _gather_by_row(statement, roots, free, schema)
         _adopt(statement, roots, free, _producers(statement))
-    return Roots(roots, products, segments)
+    kept = frozenset(s for s in statements if kept_plan(s, machine) is not None)
+    return Roots(roots, products, segments, kept)
 
 
 def product_of(statement: StatementOp, machine: Machine) -> tuple[Root, Product] | None:

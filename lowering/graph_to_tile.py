@@ -32,10 +32,18 @@ from hectorite.dialects.tile_program import AllocateOp, LaunchOp, ProgramOp, Ret
 from hectorite.ir.ptx_origin import Origin
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import TensorType
+from hectorite.lowering.emit_kept_product import (
+    KeptEmitter,
+    KeptTensors,
+    emit_panels,
+    kept_tasks,
+    panel_count,
+)
 from hectorite.lowering.emit_kernel import KernelEmitter
 from hectorite.lowering.emit_total import emit_parts, emit_total, is_total
 from hectorite.lowering.explicit_starts import make_starts_explicit
 from hectorite.lowering.host_program import HostProgram
+from hectorite.lowering.kept_plan import KeptPlan, kept_plan
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout
 from hectorite.lowering.kernel_plan import Kernel
 from hectorite.lowering.machine import Machine
@@ -108,6 +116,9 @@ class _ProgramWriter:
             if private.get(statement.result) not in ("local", "lanes"):
                 self._buffer(statement, overwritten(plan, statement, private))
         builder = KernelBuilder(name, self.machine, lines=self.lines)
+        if (kept := kept_plan(plan.statements[0], self.machine)) is not None:
+            self._kept(kept, builder)
+            return
         panels = self._pack(plan, name)
         if is_total(plan):
             self._total(plan, builder, Placement(plan, self.values, private, panels))
@@ -134,6 +145,24 @@ class _ProgramWriter:
         whole = KernelBuilder(f"{builder.name}_total", self.machine, lines=self.lines)
         emit_total(plan, whole, replace(placement), parts)
         self._launch(whole, self.code.constant(1))
+
+    def _kept(self, kept: KeptPlan, builder: KernelBuilder) -> None:
+        """Launch the kernel that packs the dense tensor of a product with what is kept of another,
+        and the product's."""
+        product, statement = kept.product, kept.statement
+        panels, flags = (self.code.add(AllocateOp(t)) for t in (kept.panels, kept.flags))
+        panels.name_hint, flags.name_hint = "panels", "flags"
+        pack = KernelBuilder(f"{builder.name}_pack", self.machine)
+        emit_panels(pack, kept, self.values[product.dense.tensor], panels, flags)
+        self._launch(pack, panel_count(kept, self.host.size, self.code))
+        read = [product.values.tensor, product.codes, statement.result]
+        values, codes, target = (builder.parameter(self.values[tensor]) for tensor in read)
+        start = None
+        if statement.init is not None:
+            start = builder.parameter(self.values[statement.init])
+        packed = builder.parameter(panels), builder.parameter(flags)
+        KeptEmitter(kept, builder, KeptTensors(values, codes, *packed, target, start)).emit()
+        self._launch(builder, kept_tasks(kept, self.host.size, self.code))
 
     def _launch(self, builder: KernelBuilder, tasks: SSAValue) -> None:
         self.kernels.append(builder.finish())

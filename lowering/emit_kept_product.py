@@ -1,0 +1,395 @@
+"""Write a product with what is kept of a tensor, as kernels of a CPU.
+
+    C[m, n] += V[m, g, s] * X[4*g + code(m, g, s), n]
+
+    pack        panels[strip, k, lane] = X[k, strip * 128 + lane]
+    product     a task does some rows m of a strip of n: for k a block at a time, whose part of the
+                panel stays near, and each row: %sum += splat(V) * panels[strip, 4*g + code, :]
+
+Enters: a `KeptProduct` and where its tensors are in the host program. Leaves: the bodies of both.
+Entries are written out as many at a time as fill whole bytes with their codes, so that a code is
+taken from its byte by known shifts. An entry that is 0 stands for nothing: it adds nothing where
+the panel is finite, which packing finds out, and else is left out by a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import VectorType
+from xdsl.ir import Attribute, SSAValue
+
+from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
+from hectorite.ir.index import IndexExpr
+from hectorite.ir.space import Dim, TensorType
+from hectorite.lowering.kept_plan import TASK_ROWS, KeptPlan
+from hectorite.lowering.kernel_builder import KernelBuilder
+from hectorite.lowering.match_kept import EIGHT
+from hectorite.lowering.tile_code import Code, index
+
+
+def _split(
+    code: Code,
+    builder: KernelBuilder,
+    number: SSAValue,
+    names: Sequence[str],
+    dims: Mapping[str, Dim],
+) -> dict[str, SSAValue]:
+    """The values of loop variables from the number of a point, the last one fastest."""
+    found: dict[str, SSAValue] = {}
+    for name in reversed(names):
+        extent = builder.size(dims[name])
+        found[name] = code.scalar("mod", number, extent)
+        number = code.scalar("floordiv", number, extent)
+    return found
+
+
+def emit_panels(
+    builder: KernelBuilder, plan: KeptPlan, source: SSAValue, panels: SSAValue, flags: SSAValue
+) -> None:
+    """The kernel that packs the dense tensor, a panel for each task. All are values of the host
+    program."""
+    code, product = builder.code, plan.product
+    given, packed, marks = (builder.parameter(value) for value in (source, panels, flags))
+    strip = code.scalar("mod", builder.task, code.constant(plan.strips))
+    rest = code.scalar("floordiv", builder.task, code.constant(plan.strips))
+    at = _split(code, builder, rest, plan.panel_loops, plan.dims)
+    start = code.scalar("mul", strip, code.constant(plan.width))
+    left = code.scalar("sub", code.constant(plan.extent), start)
+    valid = code.scalar("min", left, code.constant(plan.width))
+    access = [e.variable for e in product.dense.access.data]
+    outer = [at[name] for name in plan.panel_loops]
+    turned = product.inner_axis == len(access) - 1
+    near = builder.local(TensorType.of(plan.type, (plan.width, TURNED))) if turned else None
+    panel = _Panel(plan, given, packed, [*outer, strip], start, valid, at, near)
+    zeros = code.constant(0, plan.lanes)
+    seen = panel.across(code, zeros) if turned else panel.along(code, zeros)
+    total = code.add(ReduceOp("add", seen))
+    code.block.add_op(StoreOp(total, marks, [*outer, strip]))
+
+
+TURNED = 16
+"""Elements of a row that are turned into lanes at a time: they fill a cache line."""
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One panel being packed: where it lies, and which lanes of the dense tensor it takes."""
+
+    plan: KeptPlan
+    given: SSAValue
+    packed: SSAValue
+    place: list[SSAValue]
+    start: SSAValue
+    valid: SSAValue
+    at: Mapping[str, SSAValue]
+    near: SSAValue | None = None
+    """Memory for `across`."""
+
+    def along(self, code: Code, zeros: SSAValue) -> SSAValue:
+        """Steps k one by one. Gives a vector that is NaN in some lane if something is not
+        finite, else 0."""
+        plan, type = self.plan, VectorType(self.element, [self.plan.width])
+
+        def row(inner: Code, k: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            places, axis = self._at(k, self.start)
+            value = inner.add(LoadOp(self.given, places, type, axis, valid=self.valid))
+            return (self._put(inner, k, inner.cast(value, plan.type), carried[0]),)
+
+        return code.loop(code.constant(0), code.constant(plan.depth), 1, (zeros,), row)[0]
+
+    def across(self, code: Code, zeros: SSAValue) -> SSAValue:
+        """As `along`, where the lanes are far apart and steps k side by side: several steps of all
+        lanes are copied to memory near by, from which lanes are loaded."""
+        plan, depth = self.plan, code.constant(self.plan.depth)
+        near = self.near
+        assert near is not None
+
+        def block(there: Code, k: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            left = there.scalar("sub", depth, k)
+            steps = there.scalar("min", left, there.constant(TURNED))
+
+            def lane(inner: Code, number: SSAValue, _: object) -> tuple[()]:
+                places, _ = self._at(k, inner.scalar("add", self.start, number))
+                type = VectorType(self.element, [TURNED])
+                load = LoadOp(self.given, places, type, plan.product.inner_axis, valid=steps)
+                value = inner.cast(inner.add(load), plan.type)
+                inner.block.add_op(StoreOp(value, near, [number, inner.constant(0)], 1))
+                return ()
+
+            there.loop(there.constant(0), self.valid, 1, (), lane)
+
+            def step(inner: Code, number: SSAValue, seen: Sequence[SSAValue]) -> Sequence[SSAValue]:
+                load = LoadOp(near, [inner.constant(0), number], plan.lanes, 0, valid=self.valid)
+                k_now = inner.scalar("add", k, number)
+                return (self._put(inner, k_now, inner.add(load), seen[0]),)
+
+            return there.loop(there.constant(0), steps, 1, carried, step)
+
+        return code.loop(code.constant(0), depth, TURNED, (zeros,), block)[0]
+
+    @property
+    def element(self) -> Attribute:
+        return self.plan.product.dense.type.element
+
+    def _at(self, k: SSAValue, lane: SSAValue) -> tuple[list[SSAValue], int]:
+        """Indices of step k of a lane, and the dimension of the lanes."""
+        product = self.plan.product
+        access = [e.variable for e in product.dense.access.data]
+        axis = access.index(product.lanes)
+        places = [
+            k if i == product.inner_axis else lane if i == axis else self.at[str(name)]
+            for i, name in enumerate(access)
+        ]
+        return places, axis
+
+    def _put(self, code: Code, k: SSAValue, value: SSAValue, seen: SSAValue) -> SSAValue:
+        """Write a row of the panel; 0 in lanes that are not there."""
+        plan, zeros = self.plan, code.constant(0, self.plan.lanes)
+        if plan.extent % plan.width:
+            inside = code.scalar("lt", code.add(LanesOp(plan.width)), self.valid)
+            value = code.scalar("select", inside, value, zeros)
+        place = [*self.place, k, code.constant(0)]
+        code.block.add_op(StoreOp(value, self.packed, place, len(place) - 1))
+        return code.scalar("add", seen, code.scalar("mul", value, zeros)) if plan.is_float else seen
+
+
+@dataclass(frozen=True)
+class KeptTensors:
+    """Where tensors are, as parameters of the kernel. `start` is what the result goes on from."""
+
+    values: SSAValue
+    codes: SSAValue
+    panels: SSAValue
+    flags: SSAValue
+    target: SSAValue
+    start: SSAValue | None
+
+
+def kept_tasks(plan: KeptPlan, size: Callable[[Dim], SSAValue], code: Code) -> SSAValue:
+    """The number of tasks of the product, in the host program."""
+    rows = code.plus(size(plan.dims[plan.product.rows]), TASK_ROWS - 1)
+    tasks = code.scalar("floordiv", rows, code.constant(TASK_ROWS))
+    for name in plan.product.loops:
+        tasks = code.scalar("mul", tasks, size(plan.dims[name]))
+    return code.scalar("mul", tasks, code.constant(plan.strips))
+
+
+@dataclass
+class KeptEmitter:
+    """Writes the kernel of the product."""
+
+    plan: KeptPlan
+    builder: KernelBuilder
+    tensors: KeptTensors
+
+    def emit(self) -> None:
+        """The whole kernel."""
+        plan, builder, code = self.plan, self.builder, self.builder.code
+        strip = code.scalar("mod", builder.task, code.constant(plan.strips))
+        rest = code.scalar("floordiv", builder.task, code.constant(plan.strips))
+        rows = builder.size(plan.dims[plan.product.rows])
+        blocks = code.scalar("floordiv", code.plus(rows, TASK_ROWS - 1), code.constant(TASK_ROWS))
+        first = code.scalar("mul", code.scalar("mod", rest, blocks), code.constant(TASK_ROWS))
+        last = code.scalar("min", code.plus(first, TASK_ROWS), rows)
+        rest = code.scalar("floordiv", rest, blocks)
+        self.at = _split(code, builder, rest, plan.product.loops, plan.dims)
+        self.strip, self.first, self.last = strip, first, last
+        self.panel = [*(self.at[name] for name in plan.panel_loops), strip]
+        self.sums = builder.local(TensorType.of(plan.type, (TASK_ROWS, plan.width)))
+        if not plan.is_float:
+            self._all(code, False)
+            return
+        flag = code.add(LoadOp(self.tensors.flags, self.panel, plan.type))
+        finite = code.scalar("eq", flag, code.constant(0, plan.type))
+        code.choose(finite, lambda yes: self._all(yes, False), lambda no: self._all(no, True))
+
+    def _all(self, code: Code, careful: bool) -> None:
+        """All entries; `careful` leaves out those that are 0."""
+        plan = self.plan
+        zeros, bound = code.constant(0, plan.lanes), code.constant(plan.chunks)
+
+        def clear(inner: Code, row: SSAValue, _: object) -> tuple[()]:
+            self._put(inner, row, zeros)
+            return ()
+
+        code.loop(self.first, self.last, 1, (), clear)
+
+        def block(there: Code, lower: SSAValue, _: object) -> tuple[()]:
+            upper = there.scalar("min", there.plus(lower, plan.steps), bound)
+
+            def row(inner: Code, number: SSAValue, _: object) -> tuple[()]:
+                def chunk(
+                    deep: Code, at: SSAValue, carried: Sequence[SSAValue]
+                ) -> Sequence[SSAValue]:
+                    return (
+                        self._entries(deep, number, at, plan.chunk_groups, carried[0], careful),
+                    )
+
+                total = inner.loop(lower, upper, 1, (self._get(inner, number),), chunk)[0]
+                self._put(inner, number, total)
+                return ()
+
+            there.loop(self.first, self.last, 1, (), row)
+            return ()
+
+        if plan.chunks:
+            code.loop(code.constant(0), bound, plan.steps, (), block)
+        self._finish(code, careful)
+
+    def _finish(self, code: Code, careful: bool) -> None:
+        """The entries that are no whole chunk, and the result."""
+        plan = self.plan
+        start = code.scalar("mul", self.strip, code.constant(plan.width))
+        left = code.scalar("sub", code.constant(plan.extent), start)
+        valid = code.scalar("min", left, code.constant(plan.width))
+        access = [str(e.variable) for e in plan.statement.access.data]
+        turned = access[-1] == plan.product.rows
+        rest = plan.groups % plan.chunk_groups
+
+        def row(inner: Code, number: SSAValue, _: object) -> tuple[()]:
+            total = self._get(inner, number)
+            if rest:
+                at = inner.constant(plan.chunks)
+                total = self._entries(inner, number, at, rest, total, careful)
+            if turned:
+                self._put(inner, number, total)
+            else:
+                known = {**self.at, plan.product.rows: number, plan.product.lanes: start}
+                places, axis = [known[name] for name in access], access.index(plan.product.lanes)
+                self._store(inner, total, places, axis, valid if plan.extent % plan.width else None)
+            return ()
+
+        if rest or not turned:
+            code.loop(self.first, self.last, 1, (), row)
+        if turned:
+            self._turn(code, access, start, valid)
+
+    def _turn(self, code: Code, access: Sequence[str], start: SSAValue, valid: SSAValue) -> None:
+        """Write the result where rows are side by side in it, several rows of a lane at a time."""
+        plan = self.plan
+
+        def rows(there: Code, first: SSAValue, _: object) -> tuple[()]:
+            left = there.scalar("sub", self.last, first)
+            count = there.scalar("min", left, there.constant(TURNED))
+
+            def lane(inner: Code, number: SSAValue, _: object) -> tuple[()]:
+                at = [inner.scalar("sub", first, self.first), number]
+                type = VectorType(plan.type, [TURNED])
+                total = inner.add(LoadOp(self.sums, at, type, 0, valid=count))
+                lane = inner.scalar("add", start, number)
+                known = {**self.at, plan.product.rows: first, plan.product.lanes: lane}
+                places = [known[name] for name in access]
+                self._store(inner, total, places, len(places) - 1, count)
+                return ()
+
+            there.loop(there.constant(0), valid, 1, (), lane)
+            return ()
+
+        code.loop(self.first, self.last, TURNED, (), rows)
+
+    def _store(
+        self,
+        code: Code,
+        total: SSAValue,
+        places: list[SSAValue],
+        axis: int,
+        valid: SSAValue | None,
+    ) -> None:
+        """Write sums to the result, what it goes on from added."""
+        target, start = self.tensors.target, self.tensors.start
+        element: Attribute = target.type.element  # pyright: ignore
+        if start is not None:
+            count = total.type.get_shape()  # pyright: ignore
+            old = LoadOp(start, places, VectorType(element, count), axis, valid=valid)
+            total = code.scalar("add", total, code.cast(code.add(old), self.plan.type))
+        value = code.cast(total, element)
+        code.block.add_op(StoreOp(value, target, places, axis, valid=valid))
+
+    def _get(self, code: Code, row: SSAValue) -> SSAValue:
+        place = [code.scalar("sub", row, self.first), code.constant(0)]
+        return code.add(LoadOp(self.sums, place, self.plan.lanes, 1))
+
+    def _put(self, code: Code, row: SSAValue, value: SSAValue) -> None:
+        place = [code.scalar("sub", row, self.first), code.constant(0)]
+        code.block.add_op(StoreOp(value, self.sums, place, 1))
+
+    def _entries(
+        self,
+        code: Code,
+        row: SSAValue,
+        chunk: SSAValue,
+        groups: int,
+        total: SSAValue,
+        careful: bool,
+    ) -> SSAValue:
+        """Add the entries of the first `groups` groups of a chunk."""
+        plan, product = self.plan, self.plan.product
+        keep, group = product.format.keep, product.format.group
+        outer = [self._index(code, e, row) for e in product.outer]
+        codes = _Codes(self, code, outer, chunk)
+        first = code.scalar("mul", chunk, code.constant(plan.chunk_groups))
+        base = code.scalar("mul", first, code.constant(group))
+        zeros = code.constant(0, plan.lanes)
+        for entry in range(groups * keep):
+            place = code.plus(first, entry // keep)
+            slot = code.constant(entry % keep)
+            stored = LoadOp(self.tensors.values, [*outer, place, slot], product.values.type.element)
+            value = code.cast(code.add(stored), plan.type)
+            k = code.scalar("add", code.plus(base, entry // keep * group), codes.code(entry))
+            at = [*self.panel, k, code.constant(0)]
+            dense = code.add(LoadOp(self.tensors.panels, at, plan.lanes, len(at) - 1))
+            if careful:
+                is_kept = code.scalar("ne", value, code.constant(0, plan.type))
+                is_kept = code.spread(is_kept, plan.width)
+                dense = code.scalar("select", is_kept, dense, zeros)
+            term = code.scalar("mul", code.spread(value, plan.width), dense)
+            total = code.scalar("add", total, term)
+        return total
+
+    def _index(self, code: Code, expression: IndexExpr, row: SSAValue) -> SSAValue:
+        name = str(expression.variable)
+        return row if name == self.plan.product.rows else self.at[name]
+
+
+class _Codes:
+    """The codes of one chunk; each byte is loaded once."""
+
+    def __init__(self, emitter: KeptEmitter, code: Code, outer: list[SSAValue], chunk: SSAValue):
+        format = emitter.plan.product.format
+        bytes = emitter.plan.product.chunk // EIGHT * format.bits
+        self.bits, self.cursor, self.outer = format.bits, code, outer
+        self.tensor = emitter.tensors.codes
+        self.first = code.scalar("mul", chunk, code.constant(bytes))
+        self.loaded: dict[int, SSAValue] = {}
+
+    def code(self, entry: int) -> SSAValue:
+        """The code of an entry, as an index."""
+        code = self.cursor
+        byte, shift = divmod(entry * self.bits, 8)
+        word = self._byte(byte)
+        if shift + self.bits > 8:
+            high = code.scalar("mul", self._byte(byte + 1), code.constant(256))
+            word = code.scalar("add", word, high)
+        down = code.scalar("floordiv", word, code.constant(1 << shift)) if shift else word
+        if shift + self.bits == 8:
+            return down
+        return code.scalar("mod", down, code.constant(1 << self.bits))
+
+    def _byte(self, number: int) -> SSAValue:
+        if number not in self.loaded:
+            code = self.cursor
+            place = [*self.outer, code.plus(self.first, number)]
+            element: TensorType = self.tensor.type  # pyright: ignore
+            byte = code.add(LoadOp(self.tensor, place, element.element))
+            self.loaded[number] = code.cast(byte, index)
+        return self.loaded[number]
+
+
+def panel_count(plan: KeptPlan, size: Callable[[Dim], SSAValue], code: Code) -> SSAValue:
+    """The number of panels, in the host program."""
+    total = code.constant(plan.strips)
+    for name in plan.panel_loops:
+        total = code.scalar("mul", total, size(plan.dims[name]))
+    return total

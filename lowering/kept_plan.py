@@ -1,0 +1,135 @@
+"""How a product with what is kept of a tensor is cut up for a CPU.
+
+Enters: a statement. Leaves: a `KeptPlan`, if it is such a product and worth kernels of its own:
+lanes of a strip, and entries whose part of the panel fits the first cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from xdsl.dialects.builtin import VectorType
+from xdsl.ir import Attribute
+
+from hectorite.dialects.graph import StatementOp
+from hectorite.ir.element import element_of
+from hectorite.ir.space import Dim, TensorType
+from hectorite.lowering.machine import Machine
+from hectorite.lowering.match_kept import EIGHT, KeptProduct, match_kept
+
+PANEL_BYTES = 24 << 10
+"""The part of a panel that a block of steps reads: together with rows of results and of values it
+fits the first cache."""
+
+LEAST_ENTRIES = 16
+"""Entries of a row that a block of steps has at least, so that taking up the row's sums and putting
+them down is little beside them."""
+
+LANES = 128
+"""The most lanes of a strip, for elements of four bytes: as many sums as hide the time of one."""
+
+TASK_ROWS = 128
+"""The most rows of a task; their sums stay in the second cache."""
+
+
+@dataclass(frozen=True)
+class KeptPlan:
+    """Sizes of one product. `width` lanes make a strip, `steps` chunks of entries a block."""
+
+    product: KeptProduct
+    statement: StatementOp
+    width: int
+    steps: int
+
+    @staticmethod
+    def of(product: KeptProduct, statement: StatementOp) -> KeptPlan:
+        extent = dict(statement.variables.data)[product.lanes]
+        assert isinstance(extent, int)
+        item = element_of(statement.value.type).storage.itemsize
+        most = LANES * 4 // item
+        width = most if extent >= most else max(16, 1 << (extent - 1).bit_length())
+        row = width * item * product.format.group * product.chunk // product.format.keep
+        least = -(-LEAST_ENTRIES // product.chunk)
+        return KeptPlan(product, statement, width, max(least, PANEL_BYTES // row))
+
+    @property
+    def dims(self) -> dict[str, Dim]:
+        return dict(self.statement.variables.data)
+
+    @property
+    def type(self) -> Attribute:
+        """The type that is accumulated in."""
+        return self.statement.value.type
+
+    @property
+    def lanes(self) -> VectorType[Attribute]:
+        return VectorType(self.type, [self.width])
+
+    @property
+    def extent(self) -> int:
+        """Lanes of the result."""
+        extent = self.dims[self.product.lanes]
+        assert isinstance(extent, int)
+        return extent
+
+    @property
+    def strips(self) -> int:
+        return -(-self.extent // self.width)
+
+    @property
+    def groups(self) -> int:
+        extent = self.product.values.type.dims[-2]
+        assert isinstance(extent, int)
+        return extent
+
+    @property
+    def chunk_groups(self) -> int:
+        """Groups that a chunk of entries is of."""
+        return self.product.chunk // self.product.format.keep
+
+    @property
+    def chunks(self) -> int:
+        """Whole chunks of a row."""
+        return self.groups // self.chunk_groups
+
+    @property
+    def depth(self) -> int:
+        """Steps k."""
+        extent = self.product.dense.type.dims[self.product.inner_axis]
+        assert isinstance(extent, int)
+        return extent
+
+    @property
+    def panel_loops(self) -> tuple[str, ...]:
+        """Loops that the panels depend on."""
+        used = {name for e in self.product.dense.access.data for name in e.variables}
+        return tuple(name for name in self.product.loops if name in used)
+
+    @property
+    def panels(self) -> TensorType:
+        dims = [self.dims[name] for name in self.panel_loops]
+        return TensorType.of(self.type, (*dims, self.strips, self.depth, self.width))
+
+    @property
+    def flags(self) -> TensorType:
+        """For each panel 0, or NaN if it holds what is not finite."""
+        return TensorType.of(self.type, self.panels.dims[:-2])
+
+    @property
+    def is_float(self) -> bool:
+        return element_of(self.type).is_float
+
+
+def kept_plan(statement: StatementOp, machine: Machine) -> KeptPlan | None:
+    """The plan of a statement, None if it is done as any other."""
+    if machine.is_gpu:
+        return None
+    product = match_kept(statement)
+    if product is None:
+        return None
+    plan = KeptPlan.of(product, statement)
+    rows = plan.dims[product.rows]
+    fixed = [dim for dim in plan.panels.dims if isinstance(dim, int)]
+    few = isinstance(rows, int) and rows < EIGHT
+    return None if few or plan.extent < EIGHT or not prod(fixed) else plan
