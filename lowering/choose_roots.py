@@ -11,19 +11,21 @@ Enters: a function at the graph level without softmax. Leaves: a `Root` for each
     W[e.t, i, o] += x * g       rows: the target set of t, the elements of a row together
     c[y + 1, k]  = ...          rows: all left variables, since `=` writes each point once
     t[2*i]      += x[i, j]      one row: the whole statement
+    V[p.at]     += A[p.x] * ..  p of a join: a walk through its sets, see join_walk.py
 
 Statements over the elements of a set take the visit of the statement that consumes them, so that
 what is computed for an edge is used while it is at hand.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
-from hectorite.lowering.kept_plan import kept_plan
+from hectorite.lowering.kept_plan import kept_product
+from hectorite.lowering.join_walk import JoinWalk, join_walk
 from hectorite.lowering.kernel_plan import Product, Root, Segment, Visit
 from hectorite.lowering.lane_choice import left_lanes, reduced_lanes
 from hectorite.lowering.machine import Machine
@@ -46,6 +48,8 @@ class Roots:
     segments: dict[StatementOp, Segment]
     kept: frozenset[StatementOp] = frozenset()
     """Products with what is kept of a tensor, which have kernels of their own."""
+    walks: Mapping[StatementOp, JoinWalk] = field(default_factory=dict[StatementOp, JoinWalk])
+    """Statements that walk through the sets of a join, which have, too."""
 
 
 def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
@@ -54,7 +58,11 @@ def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
     roots: dict[StatementOp, Root] = {}
     products: dict[StatementOp, Product] = {}
     segments: dict[StatementOp, Segment] = {}
+    walks: dict[StatementOp, JoinWalk] = {}
     for statement in statements:
+        if (walk := join_walk(statement, schema, machine)) is not None:
+            roots[statement], walks[statement] = Root((), ()), walk
+            continue
         product = product_of(statement, machine) or scattered_product(statement, schema, machine)
         if product is not None and (product[1].direct or not machine.is_gpu):
             roots[statement], products[statement] = product
@@ -68,8 +76,8 @@ def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
     for statement in statements:
         _gather_by_row(statement, roots, free, schema)
         _adopt(statement, roots, free, _producers(statement))
-    kept = frozenset(s for s in statements if kept_plan(s, machine) is not None)
-    return Roots(roots, products, segments, kept)
+    kept = frozenset(s for s in statements if kept_product(s, machine) is not None)
+    return Roots(roots, products, segments, kept, walks)
 
 
 def product_of(statement: StatementOp, machine: Machine) -> tuple[Root, Product] | None:

@@ -23,26 +23,10 @@ from xdsl.ir import Attribute, SSAValue
 from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim, TensorType
+from hectorite.lowering.kept_codes import EntryCodes, split_point
 from hectorite.lowering.kept_plan import TASK_ROWS, KeptPlan
 from hectorite.lowering.kernel_builder import KernelBuilder
-from hectorite.lowering.match_kept import EIGHT
-from hectorite.lowering.tile_code import Code, index
-
-
-def _split(
-    code: Code,
-    builder: KernelBuilder,
-    number: SSAValue,
-    names: Sequence[str],
-    dims: Mapping[str, Dim],
-) -> dict[str, SSAValue]:
-    """The values of loop variables from the number of a point, the last one fastest."""
-    found: dict[str, SSAValue] = {}
-    for name in reversed(names):
-        extent = builder.size(dims[name])
-        found[name] = code.scalar("mod", number, extent)
-        number = code.scalar("floordiv", number, extent)
-    return found
+from hectorite.lowering.tile_code import Code
 
 
 def emit_panels(
@@ -54,7 +38,7 @@ def emit_panels(
     given, packed, marks = (builder.parameter(value) for value in (source, panels, flags))
     strip = code.scalar("mod", builder.task, code.constant(plan.strips))
     rest = code.scalar("floordiv", builder.task, code.constant(plan.strips))
-    at = _split(code, builder, rest, plan.panel_loops, plan.dims)
+    at = split_point(code, builder, rest, plan.panel_loops, plan.dims)
     start = code.scalar("mul", strip, code.constant(plan.width))
     left = code.scalar("sub", code.constant(plan.extent), start)
     valid = code.scalar("min", left, code.constant(plan.width))
@@ -194,7 +178,7 @@ class KeptEmitter:
         first = code.scalar("mul", code.scalar("mod", rest, blocks), code.constant(TASK_ROWS))
         last = code.scalar("min", code.plus(first, TASK_ROWS), rows)
         rest = code.scalar("floordiv", rest, blocks)
-        self.at = _split(code, builder, rest, plan.product.loops, plan.dims)
+        self.at = split_point(code, builder, rest, plan.product.loops, plan.dims)
         self.strip, self.first, self.last = strip, first, last
         self.panel = [*(self.at[name] for name in plan.panel_loops), strip]
         self.sums = builder.local(TensorType.of(plan.type, (TASK_ROWS, plan.width)))
@@ -328,7 +312,7 @@ class KeptEmitter:
         plan, product = self.plan, self.plan.product
         keep, group = product.format.keep, product.format.group
         outer = [self._index(code, e, row) for e in product.outer]
-        codes = _Codes(self, code, outer, chunk)
+        codes = EntryCodes(plan.product, self.tensors.codes, code, outer, chunk)
         first = code.scalar("mul", chunk, code.constant(plan.chunk_groups))
         base = code.scalar("mul", first, code.constant(group))
         zeros = code.constant(0, plan.lanes)
@@ -351,40 +335,6 @@ class KeptEmitter:
     def _index(self, code: Code, expression: IndexExpr, row: SSAValue) -> SSAValue:
         name = str(expression.variable)
         return row if name == self.plan.product.rows else self.at[name]
-
-
-class _Codes:
-    """The codes of one chunk; each byte is loaded once."""
-
-    def __init__(self, emitter: KeptEmitter, code: Code, outer: list[SSAValue], chunk: SSAValue):
-        format = emitter.plan.product.format
-        bytes = emitter.plan.product.chunk // EIGHT * format.bits
-        self.bits, self.cursor, self.outer = format.bits, code, outer
-        self.tensor = emitter.tensors.codes
-        self.first = code.scalar("mul", chunk, code.constant(bytes))
-        self.loaded: dict[int, SSAValue] = {}
-
-    def code(self, entry: int) -> SSAValue:
-        """The code of an entry, as an index."""
-        code = self.cursor
-        byte, shift = divmod(entry * self.bits, 8)
-        word = self._byte(byte)
-        if shift + self.bits > 8:
-            high = code.scalar("mul", self._byte(byte + 1), code.constant(256))
-            word = code.scalar("add", word, high)
-        down = code.scalar("floordiv", word, code.constant(1 << shift)) if shift else word
-        if shift + self.bits == 8:
-            return down
-        return code.scalar("mod", down, code.constant(1 << self.bits))
-
-    def _byte(self, number: int) -> SSAValue:
-        if number not in self.loaded:
-            code = self.cursor
-            place = [*self.outer, code.plus(self.first, number)]
-            element: TensorType = self.tensor.type  # pyright: ignore
-            byte = code.add(LoadOp(self.tensor, place, element.element))
-            self.loaded[number] = code.cast(byte, index)
-        return self.loaded[number]
 
 
 def panel_count(plan: KeptPlan, size: Callable[[Dim], SSAValue], code: Code) -> SSAValue:

@@ -32,6 +32,8 @@ from hectorite.dialects.tile_program import AllocateOp, LaunchOp, ProgramOp, Ret
 from hectorite.ir.ptx_origin import Origin
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import TensorType
+from hectorite.lowering.emit_join import JoinEmitter, resolved_statement, table_type, walk_cuts
+from hectorite.lowering.emit_kept_dots import DotEmitter, dot_tasks
 from hectorite.lowering.emit_kept_product import (
     KeptEmitter,
     KeptTensors,
@@ -43,10 +45,12 @@ from hectorite.lowering.emit_kernel import KernelEmitter
 from hectorite.lowering.emit_total import emit_parts, emit_total, is_total
 from hectorite.lowering.explicit_starts import make_starts_explicit
 from hectorite.lowering.host_program import HostProgram
-from hectorite.lowering.kept_plan import KeptPlan, kept_plan
-from hectorite.lowering.kernel_builder import KernelBuilder, Layout
+from hectorite.lowering.join_walk import JoinWalk, join_walk
+from hectorite.lowering.kept_plan import KeptPlan, kept_product
+from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage
 from hectorite.lowering.kernel_plan import Kernel
 from hectorite.lowering.machine import Machine
+from hectorite.lowering.match_kept import KeptProduct
 from hectorite.lowering.materialise_operands import materialise_operands
 from hectorite.lowering.notation import Notation
 from hectorite.lowering.pack_weights import Panels, emit_pack
@@ -116,8 +120,12 @@ class _ProgramWriter:
             if private.get(statement.result) not in ("local", "lanes"):
                 self._buffer(statement, overwritten(plan, statement, private))
         builder = KernelBuilder(name, self.machine, lines=self.lines)
-        if (kept := kept_plan(plan.statements[0], self.machine)) is not None:
-            self._kept(kept, builder)
+        if (kept := kept_product(plan.statements[0], self.machine)) is not None:
+            self._kept(kept, plan.statements[0], builder)
+            return
+        walk = join_walk(plan.statements[0], self.schema, self.machine)
+        if walk is not None:
+            self._walk(walk, plan.statements[0], builder)
             return
         panels = self._pack(plan, name)
         if is_total(plan):
@@ -146,23 +154,48 @@ class _ProgramWriter:
         emit_total(plan, whole, replace(placement), parts)
         self._launch(whole, self.code.constant(1))
 
-    def _kept(self, kept: KeptPlan, builder: KernelBuilder) -> None:
-        """Launch the kernel that packs the dense tensor of a product with what is kept of another,
-        and the product's."""
-        product, statement = kept.product, kept.statement
+    def _kept(self, product: KeptProduct, statement: StatementOp, builder: KernelBuilder) -> None:
+        """Launch the kernel of a product with what is kept of a tensor, and before it the one that
+        packs the dense tensor if that has lanes."""
+        read = [product.values.tensor, product.codes, statement.result]
+        start = None
+        if product.lanes is None:
+            read.insert(2, product.dense.tensor)
+            tensors = [builder.parameter(self.values[tensor]) for tensor in read]
+            if statement.init is not None:
+                start = builder.parameter(self.values[statement.init])
+            DotEmitter(product, statement, builder, *tensors, start).emit()
+            self._launch(builder, dot_tasks(product, statement, self.host.size, self.code))
+            return
+        kept = KeptPlan.of(product, statement)
         panels, flags = (self.code.add(AllocateOp(t)) for t in (kept.panels, kept.flags))
         panels.name_hint, flags.name_hint = "panels", "flags"
         pack = KernelBuilder(f"{builder.name}_pack", self.machine)
         emit_panels(pack, kept, self.values[product.dense.tensor], panels, flags)
         self._launch(pack, panel_count(kept, self.host.size, self.code))
-        read = [product.values.tensor, product.codes, statement.result]
         values, codes, target = (builder.parameter(self.values[tensor]) for tensor in read)
-        start = None
         if statement.init is not None:
             start = builder.parameter(self.values[statement.init])
         packed = builder.parameter(panels), builder.parameter(flags)
         KeptEmitter(kept, builder, KeptTensors(values, codes, *packed, target, start)).emit()
         self._launch(builder, kept_tasks(kept, self.host.size, self.code))
+
+    def _walk(self, walk: JoinWalk, statement: StatementOp, builder: KernelBuilder) -> None:
+        """Launch the kernel of a statement that walks through the sets of a join."""
+        target = Storage("global", builder.parameter(self.values[statement.result]))
+        start, table = None, None
+        if statement.init is not None:
+            start = Storage("global", builder.parameter(self.values[statement.init]))
+        if walk.finder is not None:
+            place = self.schema.follow(walk.finder.set, walk.finder.key)
+            table = self.code.add(AllocateOp(table_type(place)))
+            table.name_hint = "table"
+            table = builder.parameter(table)
+        over = resolved_statement(walk, statement)
+        JoinEmitter(walk, over, builder, self.values, table, target, start).emit()
+        over.erase()
+        cuts = self.host.length(walk_cuts(walk))
+        self._launch(builder, self.code.plus(cuts, -1))
 
     def _launch(self, builder: KernelBuilder, tasks: SSAValue) -> None:
         self.kernels.append(builder.finish())

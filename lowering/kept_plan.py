@@ -1,13 +1,12 @@
 """How a product with what is kept of a tensor is cut up for a CPU.
 
-Enters: a statement. Leaves: a `KeptPlan`, if it is such a product and worth kernels of its own:
-lanes of a strip, and entries whose part of the panel fits the first cache.
+Enters: a `KeptProduct` with lanes. Leaves: a `KeptPlan`: lanes of a strip, and how many entries
+make a block, whose part of a panel fits the first cache.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 from xdsl.dialects.builtin import VectorType
 from xdsl.ir import Attribute
@@ -16,7 +15,7 @@ from hectorite.dialects.graph import StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.space import Dim, TensorType
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match_kept import EIGHT, KeptProduct, match_kept
+from hectorite.lowering.match_kept import KeptProduct, match_kept
 
 PANEL_BYTES = 24 << 10
 """The part of a panel that a block of steps reads: together with rows of results and of values it
@@ -44,7 +43,7 @@ class KeptPlan:
 
     @staticmethod
     def of(product: KeptProduct, statement: StatementOp) -> KeptPlan:
-        extent = dict(statement.variables.data)[product.lanes]
+        extent = dict(statement.variables.data)[str(product.lanes)]
         assert isinstance(extent, int)
         item = element_of(statement.value.type).storage.itemsize
         most = LANES * 4 // item
@@ -69,7 +68,7 @@ class KeptPlan:
     @property
     def extent(self) -> int:
         """Lanes of the result."""
-        extent = self.dims[self.product.lanes]
+        extent = self.dims[str(self.product.lanes)]
         assert isinstance(extent, int)
         return extent
 
@@ -121,15 +120,7 @@ class KeptPlan:
         return element_of(self.type).is_float
 
 
-def kept_plan(statement: StatementOp, machine: Machine) -> KeptPlan | None:
-    """The plan of a statement, None if it is done as any other."""
-    if machine.is_gpu:
-        return None
-    product = match_kept(statement)
-    if product is None:
-        return None
-    plan = KeptPlan.of(product, statement)
-    rows = plan.dims[product.rows]
-    fixed = [dim for dim in plan.panels.dims if isinstance(dim, int)]
-    few = isinstance(rows, int) and rows < EIGHT
-    return None if few or plan.extent < EIGHT or not prod(fixed) else plan
+def kept_product(statement: StatementOp, machine: Machine) -> KeptProduct | None:
+    """A statement as a product with what is kept of a tensor that has kernels of its own; None if
+    it is done as any other."""
+    return None if machine.is_gpu else match_kept(statement)

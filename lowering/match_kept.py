@@ -28,6 +28,9 @@ from hectorite.lowering.statement_body import Body, operations_of
 EIGHT = 8
 """Codes whose bits fill whole bytes, whatever the format."""
 
+LEAST_LANES = 8
+"""Fewer points of a variable are no lanes."""
+
 MOST_ENTRIES = 40
 """The most entries that are written out."""
 
@@ -37,8 +40,9 @@ class KeptProduct:
     """result[loops, row, lane] += values[.., row, g, s] * dense[.., M * g + code, .., lane].
 
     `values` and `dense` are the reads, `codes` the tensor with the codes. `rows` is a variable of
-    the values and `lanes` one of the dense tensor, which they do not share; `loops` are the other
-    variables of the result. `inner_axis` is the dimension of the dense tensor that is picked from.
+    the values and `lanes` one of the dense tensor, which they do not share, or None if there is
+    none with enough points; `loops` are the other variables of the result. `inner_axis` is the
+    dimension of the dense tensor that is picked from.
     """
 
     format: Nm
@@ -46,7 +50,7 @@ class KeptProduct:
     codes: SSAValue
     dense: ReadOp
     rows: str
-    lanes: str
+    lanes: str | None
     loops: tuple[str, ...]
     inner_axis: int
 
@@ -85,10 +89,11 @@ def match_kept(statement: StatementOp) -> KeptProduct | None:
     if None in others or None in own or not {*others, *own} <= set(left):
         return None
     rows = [str(name) for name in own if name not in others]
-    lanes = [str(name) for name in others if name not in own and isinstance(dims[str(name)], int)]
-    if not rows or not lanes or set(left) != {*others, *own} or len(set(others)) < len(others):
+    if not rows or set(left) != {*others, *own} or len(set(others)) < len(others):
         return None
-    lane = max(lanes, key=lambda name: dims[name])
+    lanes = {str(name): dims[str(name)] for name in others if name not in own}
+    fixed = {n: d for n, d in lanes.items() if isinstance(d, int) and d >= LEAST_LANES}
+    lane = max(fixed, key=lambda name: fixed[name], default=None)
     loops = tuple(str(name) for name in left if name not in (rows[-1], lane))
     return KeptProduct(format, values, codes, dense, rows[-1], lane, loops, axis)
 
