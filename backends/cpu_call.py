@@ -10,22 +10,31 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from hectorite.backends.binding import Binding
 from hectorite.backends.llvm_module import frame_size
-from hectorite.backends.memory import ALIGNMENT, POOL
+from hectorite.backends.memory import ALIGNMENT, POOL, address_of
 from hectorite.backends.plan import Parameter, Plan
 from hectorite.backends.plan_values import Allocation, Array, PlanValues, Value, pack
+from hectorite.backends.recycled import Recycled
 from hectorite.ir.element import ELEMENTS, ElementType
 from hectorite.ir.rounding import stored
 
+OWN_TEMPORARIES = 1 << 20
+"""Bytes of temporaries that a frame keeps between calls; more come from the pool, which shares its
+memory among all programs."""
+
 
 class Call:
-    """A program ready to be called. May be used from several threads at once."""
+    """A program ready to be called. May be used from several threads at once.
+
+    `shapes` are those of the results; None for one that is a copy of something else.
+    """
 
     def __init__(
         self, plan: Plan, binding: Binding, sizes: Mapping[str, int], entry: Callable[[int], None]
@@ -37,13 +46,19 @@ class Call:
         self._template = frame.words
         self._layouts = frame.layouts  # the frame has their addresses
         given = [p for p in plan.parameters if id(p) in frame.slots]
-        self._tensors = [(p.name, frame.slots[id(p)]) for p in given if p.dims is not None]
+        self._tensors = [
+            (p.name, slot) for p in given if p.dims is not None for slot in frame.slots[id(p)]
+        ]
         self._numbers = [
             (p.name, frame.slots[id(p)], _bits(ELEMENTS[p.element]))
             for p in given
             if p.dims is None
         ]
-        self._outputs = [(t.shape, t.dtype, frame.slots[id(t)]) for t in values.outputs]
+        self._outputs = [
+            (Recycled(t.shape, t.dtype), frame.slots[id(t)], _place(t, values.results))
+            for t in values.outputs
+        ]
+        self.shapes = [v.shape if isinstance(v, Allocation) else None for v in values.results]
         self._results = [_result(value, values.outputs) for value in values.results]
         self._block = pack(values.temporaries, ALIGNMENT)
         self._temporaries = [
@@ -51,38 +66,53 @@ class Call:
             for tensor in values.temporaries
             for slot in frame.slots[id(tensor)]
         ]
-        self._idle: list[tuple[Any, int]] = []
+        self._idle: list[tuple[Any, int, Array | None]] = []
 
-    def __call__(self, arguments: Mapping[str, Any]) -> tuple[Array, ...]:
+    def __call__(
+        self, arguments: Mapping[str, Any], out: Sequence[Array] | None = None
+    ) -> tuple[Array, ...]:
         """The results for arguments by name: C-contiguous arrays of the declared types and shapes
-        (not checked again here), and numbers."""
+        (not checked again here), and numbers. `out` are such arrays for the results, in memory of
+        their own; then these are returned."""
         try:
-            frame, address = self._idle.pop()
+            frame, address, temporaries = self._idle.pop()
         except IndexError:
-            frame = self._frame_type(*self._template)
-            address = ctypes.addressof(frame)
-        for name, slots in self._tensors:
-            data = arguments[name].__array_interface__["data"][0]
-            for slot in slots:
-                frame[slot] = data
+            frame, address, temporaries = self._new_frame()
+        for name, slot in self._tensors:
+            frame[slot] = address_of(arguments[name])
         for name, slots, bits in self._numbers:
             for slot in slots:
                 frame[slot] = bits(arguments[name])
-        if self._block:
-            temporary = POOL.empty(self._block, np.uint8)
-            base = temporary.__array_interface__["data"][0]
-            for slot, offset in self._temporaries:
-                frame[slot] = base + offset
+        borrowed = self._borrow(frame) if self._block and temporaries is None else None
         outputs: list[Array] = []
-        for shape, dtype, slots in self._outputs:
-            output = POOL.empty(shape, dtype)
-            data = output.__array_interface__["data"][0]
+        for recycled, slots, place in self._outputs:
+            if out is None:
+                output, data = recycled.take()
+            else:
+                output = out[place]
+                data = address_of(output)
             for slot in slots:
                 frame[slot] = data
             outputs.append(output)
         self._entry(address)
-        self._idle.append((frame, address))
-        return tuple(get(outputs, arguments) for get in self._results)
+        del borrowed  # it is free for the next call
+        self._idle.append((frame, address, temporaries))
+        results = tuple([get(outputs, arguments) for get in self._results])
+        return results if out is None else _delivered(results, out)
+
+    def _new_frame(self) -> tuple[Any, int, Array | None]:
+        """A frame, its address, and temporaries that belong to it unless they are many."""
+        frame = self._frame_type(*self._template)
+        small = 0 < self._block <= OWN_TEMPORARIES
+        return frame, ctypes.addressof(frame), self._borrow(frame) if small else None
+
+    def _borrow(self, frame: Any) -> Array:
+        """A block for the temporaries, told to a frame. It is free when nobody refers to it."""
+        block = POOL.empty(self._block, np.uint8)
+        base = address_of(block)
+        for slot, offset in self._temporaries:
+            frame[slot] = base + offset
+        return block
 
 
 class _Frame:
@@ -123,13 +153,30 @@ def _result(
     return lambda outputs, arguments: outputs[place]
 
 
+def _place(tensor: Allocation, results: Sequence[Value]) -> int:
+    """The first result that a tensor is."""
+    return next(i for i, value in enumerate(results) if value is tensor)
+
+
+def _delivered(results: tuple[Array, ...], out: Sequence[Array]) -> tuple[Array, ...]:
+    """The arrays of the caller, with the results that are not in them yet."""
+    for place, result in zip(out, results, strict=True):
+        if place is not result:
+            np.copyto(place, result)
+    return tuple(out)
+
+
 def _bits(element: ElementType) -> Callable[[Any], int]:
     """How a number lies in its slot; short floats are passed as f32."""
     if not element.is_float:
         return int
     form = "<d" if element.bits == 64 else "<f4x"
+    rounds_itself = element.name in ("f32", "f64")
 
     def bits(number: Any) -> int:
+        if rounds_itself:
+            with suppress(OverflowError):  # which becomes infinity below
+                return struct.unpack("<q", struct.pack(form, number))[0]
         rounded = float(stored(number, element))
         return struct.unpack("<q", struct.pack(form, rounded))[0]
 

@@ -21,6 +21,7 @@ from hectorite.backends.binding import Binding
 from hectorite.backends.cardinalities import cardinalities
 from hectorite.backends.formats.operands import Operand, is_stored, stored_as
 from hectorite.frontend.range_checks import Check, run_checks
+from hectorite.frontend.recent_calls import MOST, RecentCall, to_torch
 from hectorite.frontend.signature import Parameter, Signature
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Report, did_you_mean, fail
 from hectorite.ir.element import ElementType
@@ -163,51 +164,6 @@ class Program:
         return "\n".join([f"<program {self.name}", *lines]) + ">"
 
 
-@dataclass(frozen=True)
-class _Last:
-    """The last call of a function, so that one just like it need not be checked again: the same
-    binding, and NumPy arrays of the same names, types, shapes and strides."""
-
-    binding: weakref.ref[Binding]
-    arrays: tuple[tuple[str, np.dtype[Any], tuple[int, ...], tuple[int, ...]], ...]
-    executable: Executable
-    sizes: Sizes
-
-    @staticmethod
-    def of(
-        signature: Signature,
-        binding: Binding | None,
-        arguments: Mapping[str, Any],
-        executable: Executable,
-        sizes: Sizes,
-    ) -> _Last | None:
-        """The call, or None if its arguments have to be looked at or converted each time."""
-        if binding is None:
-            return None
-        for parameter in signature.parameters:
-            given = arguments[parameter.name]
-            checked_by_value = parameter.element.bits < 8 and parameter.element.kind != "bool"
-            converted = is_stored(parameter.format)
-            if type(given) is not np.ndarray or checked_by_value or converted:
-                return None
-            if given.dtype is not parameter.element.storage or not given.flags.carray:
-                return None
-        arrays = tuple((n, a.dtype, a.shape, a.strides) for n, a in arguments.items())
-        return _Last(weakref.ref(binding), arrays, executable, sizes)
-
-    def is_like(self, binding: Binding | None, arguments: Mapping[str, Any]) -> bool:
-        """Whether a call is like this one."""
-        if binding is None or self.binding() is not binding or len(arguments) != len(self.arrays):
-            return False
-        for name, dtype, shape, strides in self.arrays:
-            given = arguments.get(name)
-            if type(given) is not np.ndarray or given.dtype is not dtype:
-                return False
-            if given.shape != shape or given.strides != strides or not given.flags.aligned:
-                return False
-        return True
-
-
 @dataclass
 class Function:
     """One function of a program; calling it runs it. `sizes` are those given when compiling."""
@@ -226,7 +182,9 @@ class Function:
         default_factory=weakref.WeakKeyDictionary[Binding, set[tuple[int, ...]]], repr=False
     )
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _last: _Last | None = field(default=None, repr=False)
+    _recent: tuple[RecentCall, ...] = field(default=(), repr=False)
+    _nothing: Binding | None = field(default=None, repr=False)
+    """What a program without sets is bound to."""
 
     def __call__(self, binding: Binding | None = None, /, **arguments: Any) -> Any:
         """Run the function.
@@ -239,26 +197,32 @@ class Function:
         if an argument was one, and arrays on the device if one was there. Raises `HectoriteError`
         naming every argument that is missing, unknown or wrong, before anything runs.
         """
-        last = self._last
-        if last is not None and last.is_like(binding, arguments):
-            assert binding is not None
-            results = last.executable(binding, arguments, last.sizes, None)
-            return results[0] if len(results) == 1 else results
+        binding = self._nothing if binding is None else binding
         given_out = None if "out" in self.signature.names else arguments.pop("out", None)
+        for recent in self._recent:
+            results = recent.repeat(binding, arguments, given_out)
+            if results is not None:
+                return results
         stream = None if "stream" in self.signature.names else arguments.pop("stream", None)
         executable, bound, values, sizes = self._ready(binding, arguments)
         out = None if given_out is None else self._outputs(given_out, bound, values, sizes)
         if stream is not None:
             executable = self._gpu_only(executable, "streams").on(stream)
         results = executable(bound, values, sizes, out)
+        if stream is None:
+            self._remember(RecentCall.of(self.signature, bound, arguments, executable, sizes))
         if given_out is not None:
             return given_out
-        if stream is None:
-            self._last = _Last.of(self.signature, binding, arguments, executable, sizes)
         torch = sys.modules.get("torch")
         if torch is not None and any(isinstance(v, torch.Tensor) for v in arguments.values()):
-            results = tuple(_to_torch(torch, result) for result in results)
+            results = to_torch(results)
         return results[0] if len(results) == 1 else results
+
+    def _remember(self, call: RecentCall | None) -> None:
+        """Let later calls like this one be made without checks."""
+        if call is not None:
+            others = [known for known in self._recent if known.binding is not None]
+            self._recent = (call, *others[: MOST - 1])
 
     def graph(self, binding: Binding | None = None, /, **arguments: Any) -> CudaGraph:
         """Run the function once and record it as a CUDA graph; target "cuda" only.
@@ -405,7 +369,8 @@ class Function:
                     expected="the binding as the first argument",
                     hint=f"G = program.bind({sets}), then program.{self.signature.name}(G, ...)",
                 )
-            return Binding(schema, {})
+            self._nothing = self._nothing or Binding(schema, {})
+            return self._nothing
         if not isinstance(binding, Binding):
             raise fail(
                 f"the first argument of `{self.signature.name}` is a {type(binding).__name__}",
@@ -457,6 +422,9 @@ class Function:
             arrays = [self.intake.output(out) for out in outs]
         except TypeError as error:
             raise fail(f"`out` {error}", expected="arrays to write to") from error
+        for place, array in enumerate(arrays):
+            if any(self.intake.overlap(array, other) for other in arrays[:place]):
+                raise fail("the arrays of `out` overlap", expected="memory of its own for each")
         return [
             self._output(array, parameter, binding, values, sizes)
             for array, parameter in zip(arrays, results, strict=True)
@@ -485,12 +453,3 @@ class Function:
             if not isinstance(value, Operand) and self.intake.overlap(array, value):
                 raise fail(f"`out` overlaps the argument `{name}`", expected="memory of its own")
         return array
-
-
-def _to_torch(torch: Any, array: Any) -> Any:
-    """A torch tensor that shares the memory of an array; what is no NumPy array stays."""
-    if not isinstance(array, np.ndarray):
-        return array
-    if array.dtype.kind != "V":
-        return torch.from_numpy(array)
-    return torch.from_numpy(array.view(np.int16)).view(getattr(torch, array.dtype.name))

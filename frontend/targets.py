@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
     from hectorite.backends.cpu import CpuExecutable
+    from hectorite.backends.cpu_call import Call
     from hectorite.ir.device import Device
 
 Array = np.ndarray[Any, Any]
@@ -258,7 +259,13 @@ class CpuFunction(Unprepared):
         sizes: Mapping[str, int],
         out: Sequence[Array] | None,
     ) -> tuple[Array, ...]:
-        return delivered(self.code.run(binding, arguments, sizes), out)
+        if out is not None and not all(place.flags.aligned for place in out):
+            return delivered(self.code.run(binding, arguments, sizes), out)
+        return self.code.prepare(binding, sizes)(arguments, out)
+
+    def ready(self, binding: Binding, sizes: Mapping[str, int]) -> Call:
+        """What calls on this binding go through. It lives as long as the binding."""
+        return self.code.prepare(binding, sizes)
 
 
 def bound_sets(binding: Binding) -> tuple[dict[str, int], dict[tuple[str, str], Array]]:
