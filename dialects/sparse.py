@@ -1,33 +1,87 @@
 """The `sparse` dialect: storage formats as sets of positions.
 
-    set ::= "sparse.set" @name "{" (field ":" target)* "}" "=" part "of" @set "as" format
-            ("gives" "{" ((set ".")? field ":" target)* "}")?
+    set     ::= "sparse.set" position
+    permute ::= "sparse.permute" position
+    position ::= @name ("{" (field ":" target)* "}")? "=" part "of" @set "as" format
+                 ("gives" "{" ((set ".")? field ":" target)* "}")?
 
+    graph.set @row
+    graph.set @col
+    graph.set @nz {row: row, col: col}
     sparse.set @nz_window = "window" of @nz as "sgt(row, col, 16, 8)"
-    sparse.set @nz_column {window: nz_window, col: node} = "column" of @nz
-        as "sgt(row, col, 16, 8)" gives {column: nz_column, lane: 16}
+    sparse.set @nz_column {window: nz_window, col: col} = "column" of @nz as "sgt(row, col, 16, 8)" gives {column: nz_column, lane: 16}
+    sparse.permute @nz_rows {elem: row} = "rows" of @nz as "permute(row).by(degree)" gives {row.place: nz_rows}
 
 A position set is one part of a set in a format: a set with maps like any other, which binding
 builds from the data (`backends/formats/`). A target is a set, or a number that values stay below.
 What it `gives` are maps that other sets gain, the set itself unless another is named: the position
-of each element. `ir/set_format.py` lists the parts of each format and their maps.
-"""
+of each element. `ir/set_format.py` lists the parts of each format and their maps. Those of a
+permutation are of an operation of their own, that a format of its part `element` may follow.
+
+    encoding ::= "#sparse.encoding" "<" "levels" "[" level* "]"
+                 ("," "window" "[" rows "," columns "]")? "," "payload" payload ">"
+
+    #sparse.encoding<levels [dense, condensed], window [16, 8], payload byte>
+
+An encoding is how a structure lies in memory, which depends on the data; `ir/encoding.py` says what
+levels and payloads store and how many bytes that is, `backends/formats/storage.py` what stored
+arrays mean.
+"""  # noqa: E501
 
 from __future__ import annotations
 
 from typing import cast
 
 from xdsl.dialects.builtin import DictionaryAttr, StringAttr
-from xdsl.ir import Attribute, Dialect
-from xdsl.irdl import irdl_op_definition, prop_def
-from xdsl.parser import Parser
+from xdsl.ir import Attribute, Data, Dialect
+from xdsl.irdl import irdl_attr_definition, irdl_op_definition, prop_def
+from xdsl.parser import AttrParser, Parser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
 from hectorite.dialects.graph_sets import SetDeclarationOp, schema_of
+from hectorite.ir.encoding import Encoding
 from hectorite.ir.schema import Encoded, Schema, SetDecl
 from hectorite.ir.set_format import FormatFault, position_sets
 from hectorite.ir.space import parse_dim
+
+
+@irdl_attr_definition
+class EncodingAttr(Data[Encoding]):
+    """How a sparse structure lies in memory."""
+
+    name = "sparse.encoding"
+
+    def verify(self) -> None:
+        fault = self.data.fault()
+        if fault is not None:
+            raise VerifyException(fault)
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> Encoding:
+        with parser.in_angle_brackets():
+            parser.parse_keyword("levels")
+            square = parser.Delimiter.SQUARE
+            levels = parser.parse_comma_separated_list(
+                square, lambda: parser.parse_identifier("a level")
+            )
+            parser.parse_punctuation(",")
+            window = None
+            if parser.parse_optional_keyword("window") is not None:
+                numbers = parser.parse_comma_separated_list(square, parser.parse_integer)
+                if len(numbers) != 2:
+                    parser.raise_error("a window has rows and columns")
+                window = (numbers[0], numbers[1])
+                parser.parse_punctuation(",")
+            parser.parse_keyword("payload")
+            return Encoding(tuple(levels), window, parser.parse_identifier("a payload"))
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(str(self.data))
+
+    def __str__(self) -> str:
+        return f"#{self.name}<{self.data}>"
 
 
 def _parse_maps(parser: Parser) -> dict[str, Attribute]:
@@ -45,11 +99,8 @@ def _maps_text(maps: DictionaryAttr) -> str:
     return f"{{{', '.join(pairs)}}}"
 
 
-@irdl_op_definition
-class SetOp(SetDeclarationOp):
+class PositionSetOp(SetDeclarationOp):
     """One part of a set in a storage format: positions, with maps that binding builds."""
-
-    name = "sparse.set"
 
     fields_ = prop_def(DictionaryAttr, prop_name="fields")
     part = prop_def(StringAttr)
@@ -89,13 +140,18 @@ class SetOp(SetDeclarationOp):
 
     def verify_(self) -> None:
         self.verify_declared_once()
+        permutes = self.format.data.startswith("permute(")
+        if permutes != isinstance(self, PermuteOp):
+            raise VerifyException(
+                f"`{self.format.data}` is declared by sparse.{'permute' if permutes else 'set'}"
+            )
         module = self.parent_op()
         if module is None:
             return
         verify_position_set(self.decl, schema_of(module))  # pyright: ignore
 
     @classmethod
-    def parse(cls, parser: Parser) -> SetOp:
+    def parse(cls, parser: Parser) -> PositionSetOp:
         name = parser.parse_symbol_name()
         fields = _parse_maps(parser)
         parser.parse_punctuation("=")
@@ -128,6 +184,26 @@ class SetOp(SetDeclarationOp):
         printer.print_string_literal(self.format.data)
         if self.gives.data:
             printer.print_string(f" gives {_maps_text(self.gives)}")
+
+
+@irdl_op_definition
+class SetOp(PositionSetOp):
+    """A part of a set in a format."""
+
+    name = "sparse.set"
+
+
+@irdl_op_definition
+class PermuteOp(PositionSetOp):
+    """A set, or the rows that its elements have, in another order."""
+
+    name = "sparse.permute"
+
+
+def position_set_op(decl: SetDecl) -> PositionSetOp:
+    """The operation that declares a position set."""
+    permutes = decl.encoded is not None and decl.encoded.format.startswith("permute(")
+    return PermuteOp(decl) if permutes else SetOp(decl)
 
 
 def verify_position_set(decl: SetDecl, schema: Schema) -> None:
@@ -184,4 +260,4 @@ def _verify_targets(
             raise VerifyException(f"a map of `{name}` leads to `{target}`, expected `{expected}`")
 
 
-Sparse = Dialect("sparse", [SetOp], [])
+Sparse = Dialect("sparse", [SetOp, PermuteOp], [EncodingAttr])

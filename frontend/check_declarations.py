@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from hectorite.frontend import syntax
 from hectorite.frontend.check_index import IndexReader, extent_dim
-from hectorite.frontend.check_types import set_format, tensor_spec
+from hectorite.frontend.check_types import check_orders, set_format, tensor_spec
 from hectorite.frontend.function_state import count
 from hectorite.frontend.intrinsics import COMPARISONS, is_builtin_call
 from hectorite.frontend.scope import MAX_SIZE, UNKNOWN, Place, Scope, Signature
@@ -37,6 +37,9 @@ def declare(programs: Sequence[syntax.Program], report: Report) -> Scope:
         scope.schema.sets[node.name.text] = _declare_set(node, scope, Place(source, report))
     for source, node in sets:
         _derive_set(node, scope, Place(source, report))
+    for source, node in sets:
+        if node.formats:
+            check_orders(node.formats[0], node.name.text, scope.schema, Place(source, report))
     _order_derivations(sets, scope)
     for source, node in _each(programs, syntax.ScalarFunction):
         scope.scalar_functions[node.name.text] = (node, source)

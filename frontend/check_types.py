@@ -14,7 +14,8 @@ from hectorite.frontend.scope import MAX_SIZE, UNKNOWN, Place, Scope
 from hectorite.frontend.typed import Dim, TensorSpec
 from hectorite.ir.diagnostics import did_you_mean
 from hectorite.ir.element import ELEMENTS, ElementType
-from hectorite.ir.set_format import KINDS, Argument, FormatFault, Word, resolve
+from hectorite.ir.schema import Schema
+from hectorite.ir.set_format import KINDS, Argument, FormatFault, Word, position_sets, resolve
 from hectorite.ir.tensor_format import MOST_GROUP
 
 BLOCK_SCALED = ("dfp16", "ternary", "q4")
@@ -104,10 +105,24 @@ def set_format(format: syntax.Format, fields: Sequence[str], place: Place) -> st
     try:
         return str(resolve(fields, [_word(word) for word in format.words]))
     except FormatFault as fault:
-        word = format.words[fault.word]
-        span = word.span if fault.argument is None else word.arguments[fault.argument].span
-        place.error(fault.message, span, fault.expected, fault.hint)
+        _tell(fault, format, place)
         return None
+
+
+def check_orders(format: syntax.Format, name: str, schema: Schema, place: Place) -> None:
+    """Errors for what a format needs of other sets: orders of permutations."""
+    text = schema.sets[name].format
+    try:
+        if text is not None:
+            position_sets(schema, name, text)
+    except FormatFault as fault:
+        _tell(fault, format, place)
+
+
+def _tell(fault: FormatFault, format: syntax.Format, place: Place) -> None:
+    word = format.words[fault.word]
+    span = word.span if fault.argument is None else word.arguments[fault.argument].span
+    place.error(fault.message, span, fault.expected, fault.hint)
 
 
 def _word(word: syntax.Word) -> Word:

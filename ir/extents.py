@@ -112,7 +112,8 @@ class Extents:
     def _encoded(self, decl: SetDecl, encoded: Encoded) -> float:
         """Positions: as many as elements, where the format does not condense them."""
         if decl.fields:
-            return self.of(encoded.of)
+            rows = encoded.part == "rows"
+            return self.of(decl.fields[0][1] if rows else encoded.of)
         numbers = canonical(self.schema, encoded.of, encoded.format).numbers
         rows = max(self.of(target) for _, target in self.schema.sets[encoded.of].fields)
         return rows / numbers[0] if numbers else rows

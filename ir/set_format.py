@@ -19,17 +19,23 @@ the declarations of its position sets: sets with maps that binding builds from t
 | bitmask(i, o, k, t, s) | slot {..., elem, full}: t rows with like offsets at a time, s groups; |
 |                        | `place`                                                               |
 | coded_csr(i, o, k)     | slot {..., elem}: by k; read and write {i or o, slot}; `place`        |
+| permute(f).by(order)   | rows {elem}: the target of f, which gains `place`, in another order;  |
+|                        | element {..., elem}: by the place of their row; `place`               |
 
 `elem` leads back to the set. `full` is 1 where a position holds an element and 0 where it is
 padding, whose other maps repeat an element. Fields of a declaration are found by their order, so
 names are free; here they avoid those of the set.
+
+The orders of `permute` are `degree` (rows with the most elements first), `similar` (rows with the
+same frequent columns together), and a map of the rows into themselves that says where each goes. A
+format may follow, `permute(row).by(similar).sgt(16, 8)`: it is that of the part `element`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hectorite.ir.diagnostics import did_you_mean
 from hectorite.ir.schema import Encoded, Schema, SetDecl
@@ -92,6 +98,9 @@ KINDS: dict[str, Kind] = {
         "bitmask(128, 3) or bitmask(in, out, k, 128, 3): rows of a tile, groups of offsets",
     ),
     "coded_csr": Kind(("in", "out", "offset"), (), "coded_csr(in, out, k)"),
+    "permute": Kind(
+        ("row",), (), "permute(row).by(degree), or .by(similar), or .by(a map of rows)"
+    ),
 }
 """Every format of sets, by its name."""
 
@@ -132,18 +141,21 @@ class FormatFault(Exception):
 class SetFormat:
     """A format in canonical form: every field by role and every number is there.
 
-    `by` is the field of `.by(...)`, by which elements of one row are sorted.
+    `by` is the field of `.by(...)`, by which elements of one row are sorted, or the order of a
+    permutation; `then` is the format that follows that.
     """
 
     kind: str
     fields: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
     by: str | None = None
+    then: SetFormat | None = None
 
     def __str__(self) -> str:
         arguments = ", ".join(map(str, (*self.fields, *self.numbers)))
         head = f"{self.kind}({arguments})" if arguments else self.kind
-        return head if self.by is None else f"{head}.by({self.by})"
+        head = head if self.by is None else f"{head}.by({self.by})"
+        return head if self.then is None else f"{head}.{self.then}"
 
 
 def parse_words(text: str) -> tuple[Word, ...]:
@@ -190,20 +202,43 @@ def resolve(fields: Sequence[str], format: str | Sequence[Word]) -> SetFormat:
             f"one of auto, {', '.join(KINDS)}",
             did_you_mean(head.name, [*KINDS, "auto"]),
         )
-    by = _by_field(fields, words)
     if kind.roles and not fields:
         raise FormatFault(f"`{head.name}` is for sets with maps, and this set has none")
+    then = None
+    if head.name == "permute":
+        by, words, then = _permuted(fields, words)
+    else:
+        by = _by_field(fields, words)
     given = list(_assigned(head, kind, fields))
     numbers = _numbers(head, kind, [(at, a) for at, a in given if not isinstance(a.value, str)])
     roles = _roles(head, kind, fields, [(at, a) for at, a in given if isinstance(a.value, str)])
-    if by in roles:
+    if by in roles and head.name != "permute":
         raise FormatFault(f"elements are sorted by `{by}` already", word=1, argument=0)
     if head.name == "sgt" and numbers[0] * numbers[1] > MOST_IDS:
         raise FormatFault(
             f"a block of {numbers[0]} by {numbers[1]} has more places than a byte can number",
             f"at most {MOST_IDS} places, such as sgt(16, 16)",
         )
-    return SetFormat(head.name, roles, numbers, by)
+    return SetFormat(head.name, roles, numbers, by, then)
+
+
+def _permuted(
+    fields: Sequence[str], words: Sequence[Word]
+) -> tuple[str, Sequence[Word], SetFormat | None]:
+    """The order of a permutation, its own words, and the format that follows it."""
+    by, own = "degree", 1
+    if len(words) > 1 and words[1].name == "by":
+        own = 2
+        if len(words[1].arguments) != 1 or not isinstance(words[1].arguments[0].value, str):
+            raise FormatFault("`by` takes one order", KINDS["permute"].example, word=1)
+        by = words[1].arguments[0].value
+    if len(words) == own:
+        return by, words, None
+    try:
+        return by, words[:own], resolve(fields, words[own:])
+    except FormatFault as fault:
+        fault.word += own
+        raise
 
 
 def _by_field(fields: Sequence[str], words: Sequence[Word]) -> str | None:
@@ -338,11 +373,12 @@ def canonical(schema: Schema, over: str, text: str) -> SetFormat:
 def position_sets(
     schema: Schema, over: str, text: str, taken: Collection[str] = ()
 ) -> tuple[SetDecl, ...]:
-    """The position sets of the set `over` in the format `text`, each after those it names.
+    """The position sets of the set `over` in the format `text`, each after those it names; where a
+    format follows a permutation, those of the permutation.
 
     Names avoid those of the schema and `taken`. Raises `FormatFault`.
     """
-    format = canonical(schema, over, text)
+    format = replace(canonical(schema, over, text), then=None)
     return tuple(_Declarer(schema, over, format, {*schema.sets, *schema.sizes, *taken}).parts())
 
 
@@ -376,6 +412,8 @@ class _Declarer:
             yield from self.deduplicated()
         elif kind == "coded_csr":
             yield from self.coded()
+        elif kind == "permute":
+            yield from self.permuted()
 
     def declare(
         self, part: str, fields: Targets, gives: Sequence[tuple[str, str, str | int]] = ()
@@ -433,6 +471,25 @@ class _Declarer:
         for part, field in (("read", source), ("write", out)):
             fields = {field: self.fields[field]}
             yield self.declare(part, fields | {fresh("slot", fields): slot.name})
+
+    def permuted(self) -> Iterator[SetDecl]:
+        (row,) = self.format.fields
+        target, order = self.fields[row], str(self.format.by)
+        known = self.schema.fields_of(target) if target in self.schema.sets else {}
+        orders = ["degree", "similar", *(name for name, to in known.items() if to == target)]
+        if order not in orders:
+            raise FormatFault(
+                f"there is no order `{order}` of `{target}`",
+                f"one of {', '.join(orders)}",
+                did_you_mean(order, orders),
+                1,
+                0,
+            )
+        rows = self.declare("rows", {"elem": target}, [(target, "place", "")])
+        yield rows
+        fields = {name: rows.name if name == row else to for name, to in self.fields.items()}
+        elem = self.unused({"elem": self.over})
+        yield self.declare("element", fields | elem, [(self.over, "place", "")])
 
 
 def fresh(name: str, taken: Collection[str]) -> str:

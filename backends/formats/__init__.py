@@ -19,6 +19,7 @@ from hectorite.backends.formats.kernel_maps import (
     build_segmented,
 )
 from hectorite.backends.formats.parts import Bound, Part, Source
+from hectorite.backends.formats.permute import build_permute
 from hectorite.backends.formats.sgt import build_sgt
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.set_format import FormatFault, canonical
@@ -36,6 +37,7 @@ BUILDERS: dict[str, Callable[[Bound], dict[str, Part]]] = {
     "segmented": build_segmented,
     "bitmask": build_bitmask,
     "coded_csr": build_coded_csr,
+    "permute": build_permute,
 }
 
 

@@ -25,6 +25,10 @@ def restore(format: SetFormat, fields: Sequence[str], parts: Mapping[str, Part])
         return _from_blocks(format, parts)
     if format.kind == "dedup":
         return _from_unique(format, fields, parts)
+    if format.kind == "permute":
+        back = _from_copies(fields, [parts["element"]])
+        (row,) = format.fields
+        return back | {row: parts["rows"].fields[0][back[row]]}
     kept = [part for name, part in parts.items() if name.startswith(("slot", "element"))]
     return _from_copies(fields, kept)
 

@@ -47,7 +47,7 @@ def statistics(bound: Bound, parts: Parts) -> Facts:
     """`bytes`, `padding` and `atomics` of a set in its format, and what else applies."""
     stored = encodings(bound, parts)
     facts: Facts = {"bytes": sum(each.bytes for each in stored) + _more_bytes(bound, parts)}
-    facts["encoding"] = str(stored[0].encoding)
+    facts["encoding"] = f"#sparse.encoding<{stored[0].encoding}>"
     return facts | _FACTS[bound.format.kind](bound, parts) | {"atomics": 0}
 
 
@@ -64,6 +64,10 @@ def encodings(bound: Bound, parts: Parts) -> list[Stored]:
         counts = (unique, *(kept,) * (rank - 1))
         rows = bound.extent(bound.format.fields[0])
         return [Stored(Encoding(levels), counts, kept, rows)]
+    if kind == "permute":
+        rows = parts["rows"].size
+        levels = ("mapped", "compressed", *("singleton",) * (rank - 2))
+        return [Stored(Encoding(levels), (rows, *(size,) * (rank - 1)), size, rows)]
     if kind == "hyb":
         levels = ("singleton", *("padded",) * (rank - 1))
         widths = ((part.size, int(name.rpartition("_")[2])) for name, part in parts.items())
@@ -176,7 +180,6 @@ def _sgt(bound: Bound, parts: Parts) -> Facts:
         "blocks_before": before,
         "padding": 1 - _share(bound.size, blocks * height * width) if blocks else 0.0,
         "mma": instructions(height, width, blocks),
-        "mma_before": instructions(height, width, before),
     }
     if height > 8:
         swapped, _ = condensed_blocks(rows, columns, extents, 8, width)
@@ -234,4 +237,5 @@ _FACTS: dict[str, Callable[[Bound, Parts], Facts]] = {
     "segmented": _pairs,
     "bitmask": _pairs,
     "coded_csr": _pairs,
+    "permute": _plain,
 }

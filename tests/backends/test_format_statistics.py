@@ -136,7 +136,7 @@ def test_payload_is_the_smaller():
     assert smaller_payload((16, 8), 10, 161) == "bitmap"
     assert smaller_payload((32, 32), 10, 1) == "bitmap"
     full = matrix(np.repeat(np.arange(16), 8), np.tile(np.arange(8), 16), (16, 8))
-    assert facts(full, "nz", "sgt(16, 8)")["encoding"].endswith("payload bitmap")
+    assert facts(full, "nz", "sgt(16, 8)")["encoding"].endswith("payload bitmap>")
     assert facts(full, "nz", "sgt(16, 8)")["padding"] == 0
 
 

@@ -36,6 +36,8 @@ FORMATS = (
     "bitmask(row, col, k, 2, 3)",
     "bitmask(col, row, k, 4, 1)",
     "coded_csr(row, col, k)",
+    "permute(row).by(degree)",
+    "permute(col).by(similar)",
 )
 
 
@@ -94,7 +96,7 @@ def test_position_sets_are_sets(format: str, bound: Binding):
         for owner, field, target in decl.encoded.gives:
             if field == "place":
                 elem = bound.path(target, ("elem",))[bound.map(owner, field)]
-                assert elem.tolist() == list(range(bound.size("z")))
+                assert elem.tolist() == list(range(bound.size(owner)))
 
 
 @given(bound=bindings())
@@ -129,6 +131,35 @@ def test_jagged_wants_order():
     data = {"r": 3, "c": 1, "o": 1, "z": {k: np.array(v, np.int32) for k, v in maps.items()}}
     with pytest.raises(HectoriteError, match=r"z\.row\[2\] is 1, after 2"):
         Binding(schema("jagged(row)"), data)
+
+
+def test_permutation_that_is_given():
+    sets = dict(schema().sets) | {"r": SetDecl("r", (("rank", "r"),))}
+    maps = {"row": [0, 1, 2, 0], "col": [0, 1, 2, 3], "k": [0] * 4}
+    data = {"c": 4, "o": 1, "z": {k: np.array(v, np.int32) for k, v in maps.items()}}
+    rank = np.array([2, 0, 1], np.int32)
+    bound = Binding(Schema(sets), {**data, "r": {"rank": rank}})
+    parts = build_parts(bound, "z", "permute(row).by(rank)")
+    assert parts["rows"].fields[0].tolist() == [1, 2, 0]
+    assert parts["element"].fields[3].tolist() == [1, 2, 0, 3]
+    bound = Binding(Schema(sets), {**data, "r": {"rank": rank // 2}})
+    with pytest.raises(HectoriteError, match=r"r\.rank\[1\] and r\.rank\[2\] are both 0"):
+        build_parts(bound, "z", "permute(row).by(rank)")
+
+
+def test_a_format_of_a_permuted_set():
+    maps = {"row": [0, 3, 3, 1], "col": [0, 1, 2, 0], "k": [0] * 4}
+    data = {"r": 4, "c": 3, "o": 1, "z": {k: np.array(v, np.int32) for k, v in maps.items()}}
+    bound = Binding(schema(), data)
+    text = "permute(row).by(similar).sgt(row, col, 2, 2)"
+    assert str(canonical(bound.schema, "z", text)) == text
+    rows, element = position_sets(bound.schema, "z", text)
+    bound.extend(Schema({decl.name: decl for decl in (rows, element)}))
+    window, column = position_sets(bound.schema, element.name, "sgt(row, col, 2, 2)")
+    bound.extend(Schema({decl.name: decl for decl in (window, column)}))
+    assert bound.map(rows.name, "elem").tolist() == [0, 1, 3, 2]
+    assert bound.map(column.name, "window").tolist() == [0, 0, 1, 1]
+    assert bound.map(column.name, "col").tolist() == [0, 0, 1, 2]
 
 
 def test_dedup_without_hashes():

@@ -69,6 +69,19 @@ graph.func @f(%x: !hec.tensor<f32[node, D]>, %u: !hec.tensor<ui3[4], pad 0>,
 }
 """
 
+SPARSE = """
+graph.set @row
+graph.set @col
+graph.set @nz {row: row, col: col} as "sgt(16, 8)"
+sparse.set @nz_window = "window" of @nz as "sgt(row, col, 16, 8)"
+sparse.set @columns {w: nz_window, c: col} = "column" of @nz as "sgt(16, 8)" gives {column: columns, lane: 16}
+sparse.set @nz_slot {row: row, col: col, elem: nz, full: 2} = "slot" of @nz as "ell(row)" gives {place: nz_slot}
+sparse.set @nz_unique = "unique" of @nz as "dedup(row)" gives {row.unique: nz_unique}
+sparse.permute @nz_rows {elem: row} = "rows" of @nz as "permute(row).by(similar)" gives {row.place: nz_rows}
+sparse.permute @nz_element {row: nz_rows, col: col, elem: nz} = "element" of @nz as "permute(row).by(similar)" gives {at: nz_element}
+sparse.set @sorted {row: nz_rows, col: col, elem: nz, elem_2: nz_element} = "element" of @nz_element as "csr(row)" gives {place: sorted}
+"""  # noqa: E501
+
 TILE = """
 graph.set @node
 graph.set @edge {dst: node, type: node}
@@ -84,6 +97,11 @@ tile.program @g(%x: !hec.tensor<f32[node, 8]>) -> (!hec.tensor<f32[node, 8]>) {
   %f = tile.layout run_key of edge by [e.type] path [e.type] limit 64 : !hec.tensor<i32[size]>
   %g = tile.layout run_groups of edge by [e.type] limit 64 : !hec.tensor<i32[size]>
   %h = tile.layout cuts of edge by [e.dst] limit 8 : !hec.tensor<i32[9]>
+  %ba = tile.layout block_rows of edge by [e.dst, e.type] limit 8 : !hec.tensor<i32[size]>
+  %bb = tile.layout block_order of edge by [e.dst, e.type] limit 8 : !hec.tensor<i32[edge]>
+  %bc = tile.layout block_along of edge by [e.dst, e.type] path [e.dst] limit 8 : !hec.tensor<i32[edge]>
+  %bd = tile.layout block_runs of edge by [e.dst, e.type] limit 8 : !hec.tensor<i32[size]>
+  %be = tile.layout block_groups of edge by [e.dst, e.type] limit 8 : !hec.tensor<i32[size]>
   %l = tile.length %e : !hec.tensor<i32[size]>
   tile.launch @k(%x, %y) tasks %l : (!hec.tensor<f32[node, 8]>, !hec.tensor<f32[node, 8]>)
   tile.return %y : !hec.tensor<f32[node, 8]>
@@ -127,5 +145,5 @@ tile.kernel @k(%t: index, %x: !hec.tensor<f32[node, 8]>, %y: !hec.tensor<f32[nod
 
 @pytest.fixture(scope="session")
 def everything() -> dict[str, str]:
-    """Modules that have every operation of `graph` and `tile` in every form."""
-    return {"graph": GRAPH, "tile": TILE}
+    """Modules that have every operation of `graph`, `sparse` and `tile` in every form."""
+    return {"graph": GRAPH, "sparse": SPARSE, "tile": TILE}

@@ -10,11 +10,13 @@ from xdsl.parser import Parser
 
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph import Graph
+from hectorite.dialects.sparse import Sparse
 from hectorite.dialects.tile import Tile
 
 FILES = {
     "hectorite.dialects.graph": "graph",
     "hectorite.dialects.graph_sets": "graph",
+    "hectorite.dialects.sparse": "sparse",
     "hectorite.dialects.tile": "tile",
     "hectorite.dialects.tile_async": "tile",
     "hectorite.dialects.tile_bulk": "tile",
@@ -53,7 +55,7 @@ def test_attributes_in_the_head_parse():
     ]
 
 
-@pytest.mark.parametrize("dialect", [Graph, Tile], ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("dialect", [Graph, Sparse, Tile], ids=lambda dialect: dialect.name)
 def test_every_operation_is_in_a_head(dialect):
     heads = [head_of(name) for name, owner in FILES.items() if owner == dialect.name]
     for operation in dialect.operations:

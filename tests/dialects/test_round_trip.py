@@ -11,6 +11,7 @@ from xdsl.printer import Printer
 
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph import Graph
+from hectorite.dialects.sparse import Sparse
 from hectorite.dialects.tile import Tile
 from hectorite.dialects.tile_program import LAYOUTS, LayoutOp
 from hectorite.ir.element import ELEMENTS, INDEX
@@ -44,7 +45,7 @@ def modules(everything: dict[str, str]) -> dict[str, str]:
     return everything | {"scalar": "\n".join(scalar_examples())}
 
 
-@pytest.mark.parametrize("name", ["graph", "tile", "scalar"])
+@pytest.mark.parametrize("name", ["graph", "sparse", "tile", "scalar"])
 def test_round_trip(name: str, modules: dict[str, str], ir: Parse, generic: Generic):
     module = ir(modules[name])
     pretty, full = str(module), generic(module)
@@ -54,7 +55,7 @@ def test_round_trip(name: str, modules: dict[str, str], ir: Parse, generic: Gene
     assert generic(ir(full)) == full
 
 
-@pytest.mark.parametrize("dialect", [Graph, Tile, Scalar], ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("dialect", [Graph, Sparse, Tile, Scalar], ids=lambda dialect: dialect.name)
 def test_every_operation_is_there(dialect, modules: dict[str, str], ir: Parse):
     used = {op.name for op in ir(modules[dialect.name]).walk()}
     assert {operation.name for operation in dialect.operations} <= used
@@ -84,6 +85,8 @@ def test_every_layout_is_there(everything: dict[str, str], ir: Parse):
         "#hec.vars<(e: edge, o: 64)>",
         "#hec.conditions<[x.col eq y.row, x.row lt 2*y.col + 1]>",
         "#hec.shape<[node, 64]>",
+        "#sparse.encoding<levels [dense, compressed], payload index>",
+        "#sparse.encoding<levels [dense, condensed], window [16, 8], payload bitmap>",
     ],
 )
 def test_attributes(text: str):
