@@ -3,7 +3,7 @@
 Enters: the text after `as` in a tensor's type. Leaves: the numbers of the format, and how large its
 parts are.
 
-    W: f16[M, K] as nm(2, 4)      W.values: f16[M, K / 4, 2]      W.codes: u8[M, K / 8]
+    W: f16[M, K] as nm(2, 4)      W.values: f16[M, K / 2]      W.codes: u8[M, K / 8]
 
 `nm(N, M)` keeps at most N of each M elements along the last axis. The values of a group stand in
 order; a group with fewer than N of them is filled up with 0, and what is 0 contributes nothing. Of
@@ -55,12 +55,16 @@ class Nm:
         """Groups of a row of so many elements, the last of them perhaps shorter."""
         return -(-extent // self.group)
 
+    def entries(self, extent: int) -> int:
+        """Values of a row."""
+        return self.groups(extent) * self.keep
+
     def row_bytes(self, extent: int) -> int:
         """Bytes of the codes of a row: a whole number of eights of codes, and one byte more where
         codes lie in two, so that the last has a second."""
-        eights = -(-self.groups(extent) * self.keep // 8)
+        eights = -(-self.entries(extent) // 8)
         return eights * self.bits + self.straddles
 
     def bytes(self, rows: int, extent: int, width: int) -> int:
         """Bytes of `rows` rows whose values take `width` bytes each."""
-        return rows * (self.groups(extent) * self.keep * width + self.row_bytes(extent))
+        return rows * (self.entries(extent) * width + self.row_bytes(extent))

@@ -24,8 +24,8 @@ from math import prod
 from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
-from hectorite.lowering.kept_plan import kept_product
 from hectorite.lowering.join_walk import JoinWalk, join_walk
+from hectorite.lowering.kept_plan import kept_product
 from hectorite.lowering.kernel_plan import Product, Root, Segment, Visit
 from hectorite.lowering.lane_choice import left_lanes, reduced_lanes
 from hectorite.lowering.machine import Machine

@@ -79,8 +79,7 @@ class DotEmitter:
 
     def _row(self, code: Code, row: SSAValue) -> None:
         product, type = self.product, self.statement.value.type
-        groups = product.values.type.dims[-2]
-        assert isinstance(groups, int)
+        groups = product.groups
         each = product.chunk // product.format.keep
         known = {**self.at, product.rows: row}
         sums: Sequence[SSAValue] = [code.constant(0, type)] * SUMS
@@ -116,11 +115,11 @@ class DotEmitter:
         keep, group = product.format.keep, product.format.group
         outer = [known[str(e.variable)] for e in product.outer]
         codes = EntryCodes(product, self.codes, code, outer, chunk)
-        first = code.scalar("mul", chunk, code.constant(product.chunk // keep))
-        base = code.scalar("mul", first, code.constant(group))
+        first = code.scalar("mul", chunk, code.constant(product.chunk))
+        base = code.scalar("mul", chunk, code.constant(product.chunk // keep * group))
         zero, new = code.constant(0, type), list(sums)
         for entry in range(groups * keep):
-            place = [*outer, code.plus(first, entry // keep), code.constant(entry % keep)]
+            place = [*outer, code.plus(first, entry)]
             value = code.add(LoadOp(self.values, place, product.values.type.element))
             value = code.cast(value, type)
             k = code.scalar("add", code.plus(base, entry // keep * group), codes.code(entry))

@@ -313,13 +313,12 @@ class KeptEmitter:
         keep, group = product.format.keep, product.format.group
         outer = [self._index(code, e, row) for e in product.outer]
         codes = EntryCodes(plan.product, self.tensors.codes, code, outer, chunk)
-        first = code.scalar("mul", chunk, code.constant(plan.chunk_groups))
-        base = code.scalar("mul", first, code.constant(group))
+        first = code.scalar("mul", chunk, code.constant(product.chunk))
+        base = code.scalar("mul", chunk, code.constant(plan.chunk_groups * group))
         zeros = code.constant(0, plan.lanes)
         for entry in range(groups * keep):
-            place = code.plus(first, entry // keep)
-            slot = code.constant(entry % keep)
-            stored = LoadOp(self.tensors.values, [*outer, place, slot], product.values.type.element)
+            place = [*outer, code.plus(first, entry)]
+            stored = LoadOp(self.tensors.values, place, product.values.type.element)
             value = code.cast(code.add(stored), plan.type)
             k = code.scalar("add", code.plus(base, entry // keep * group), codes.code(entry))
             at = [*self.panel, k, code.constant(0)]

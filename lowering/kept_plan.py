@@ -78,9 +78,7 @@ class KeptPlan:
 
     @property
     def groups(self) -> int:
-        extent = self.product.values.type.dims[-2]
-        assert isinstance(extent, int)
-        return extent
+        return self.product.groups
 
     @property
     def chunk_groups(self) -> int:

@@ -2,8 +2,8 @@
 
 Enters: a statement as `apply-tensor-formats` leaves it. Leaves: its `KeptProduct`, or None.
 
-    C[m, n] += where(V[m, g, s] != 0, V[m, g, s] * X[4*g + place, n], 0)    rows m, lanes n
-    C[n, m] += V[m, g, s] * X[b, n, 4*g + place]                            loops b, if on the left
+    C[m, n] += where(V[m, N*g + s] != 0, V[m, N*g + s] * X[4*g + place, n], 0)    rows m, lanes n
+    C[b, n, m] += V[m, N*g + s] * X[b, n, 4*g + place]                         loops b
 
 with `place` the code of entry (g, s) of row m. Nothing is matched by name: the code is compared
 with what the format says it is.
@@ -37,7 +37,7 @@ MOST_ENTRIES = 40
 
 @dataclass(frozen=True)
 class KeptProduct:
-    """result[loops, row, lane] += values[.., row, g, s] * dense[.., M * g + code, .., lane].
+    """result[loops, row, lane] += values[.., row, N * g + s] * dense[.., M * g + code, .., lane].
 
     `values` and `dense` are the reads, `codes` the tensor with the codes. `rows` is a variable of
     the values and `lanes` one of the dense tensor, which they do not share, or None if there is
@@ -60,9 +60,16 @@ class KeptProduct:
         return lcm(EIGHT, self.format.keep)
 
     @property
+    def groups(self) -> int:
+        """Groups of a row."""
+        extent = self.values.type.dims[-1]
+        assert isinstance(extent, int)
+        return extent // self.format.keep
+
+    @property
     def outer(self) -> tuple[IndexExpr, ...]:
         """Where a row stands among the values, and among the codes."""
-        return self.values.access.data[:-2]
+        return self.values.access.data[:-1]
 
 
 def match_kept(statement: StatementOp) -> KeptProduct | None:
@@ -81,11 +88,12 @@ def match_kept(statement: StatementOp) -> KeptProduct | None:
     if values.pick is not None or dense.pick is None or dense.type.pad_value is not None:
         return None
     format, axis = _format(values, dense, dims)
-    codes = None if format is None else _codes(values, dense.pick, format)
+    entry = _entry(values, dims)
+    codes = None if format is None or not entry else _codes(values, dense.pick, format, entry)
     if format is None or codes is None or lcm(EIGHT, format.keep) > MOST_ENTRIES:
         return None
     others = [e.variable for i, e in enumerate(dense.access.data) if i != axis]
-    own = [index.variable for index in values.access.data[:-2]]
+    own = [index.variable for index in values.access.data[:-1]]
     if None in others or None in own or not {*others, *own} <= set(left):
         return None
     rows = [str(name) for name in own if name not in others]
@@ -115,13 +123,13 @@ def _uncast(value: SSAValue) -> SSAValue:
 def _format(values: ReadOp, dense: ReadOp, dims: dict[str, int | str]) -> tuple[Nm | None, int]:
     """The format, by the extents that entries have and by how far groups are apart, with the axis
     of the dense tensor that is picked from."""
+    entry = _entry(values, dims)
     picked = None if dense.picked is None else dense.picked.data
     places = [i for i, e in enumerate(dense.access.data) if picked in e.variables]
-    entry = [index.variable for index in values.access.data[-2:]]
-    if len(places) != 1 or len(entry) != 2 or None in entry:
+    if entry is None or len(places) != 1:
         return None, 0
-    group, slot = (str(name) for name in entry)
-    keep, index = dims[slot], dense.access.data[places[0]]
+    (group, slot), index = entry, dense.access.data[places[0]]
+    keep = dims[slot]
     steps = [term.coefficient for term in index.terms if term.path == Path(group)]
     if len(steps) != 1 or not isinstance(keep, int):
         return None, 0
@@ -129,16 +137,28 @@ def _format(values: ReadOp, dense: ReadOp, dims: dict[str, int | str]) -> tuple[
     return (Nm(keep, steps[0]) if index == whole else None), places[0]
 
 
-def _codes(values: ReadOp, pick: SSAValue, format: Nm) -> SSAValue | None:
+def _entry(values: ReadOp, dims: dict[str, int | str]) -> tuple[str, str] | None:
+    """The variables of groups and of the entries in one, if the values lie by them."""
+    if not values.access.data or len(names := values.access.data[-1].variables) != 2:
+        return None
+    for group, slot in (names, names[::-1]):
+        keep, groups = dims[slot], dims[group]
+        if isinstance(keep, int) and isinstance(groups, int):
+            entry = IndexExpr.make((Term(keep, Path(group)), Term(1, Path(slot))))
+            if values.access.data[-1] == entry and values.type.dims[-1] == keep * groups:
+                return group, slot
+    return None
+
+
+def _codes(values: ReadOp, pick: SSAValue, format: Nm, entry: tuple[str, str]) -> SSAValue | None:
     """The tensor that the code of the entry is read from, if it is that code."""
-    *outer, group, slot = values.access.data
     tensors = {op.tensor for op in operations_of(pick) if isinstance(op, ReadOp)}
     if len(tensors) != 1:
         return None
     codes = tensors.pop()
     if element_of(codes.type.element).name != "u8":  # pyright: ignore
         return None
-    wanted = decode(Body(), codes, outer, str(group), str(slot), format)
+    wanted = decode(Body(), codes, values.access.data[:-1], *entry, format)
     return codes if _alike(pick, wanted) else None
 
 

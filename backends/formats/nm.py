@@ -19,7 +19,7 @@ from hectorite.ir.tensor_format import CODES, MOST_GROUP, VALUES, Nm
 
 
 class NmOperand:
-    """A tensor in the format `nm(N, M)`: `values` [..., groups, N] and `codes` u8[..., bytes].
+    """A tensor in the format `nm(N, M)`: `values` [..., groups * N] and `codes` u8[..., bytes].
 
     It stands for an array of `shape` and `dtype`, which NumPy makes of it when asked.
     """
@@ -51,7 +51,7 @@ class NmOperand:
         """The array, C-contiguous, with 0 where nothing is kept."""
         *outer, extent = self.shape
         groups, group = self.format.groups(extent), self.format.group
-        kept = self.values.shape[-1]
+        kept = self.format.keep
         codes = unpack(self.codes, self.format.bits, groups * kept)
         whole = np.zeros((*outer, groups * group), self.dtype)
         if not whole.size:
@@ -103,7 +103,7 @@ def encode(dense: Array, format: Nm, name: str) -> NmOperand:
     counts = np.bincount(places // group, minlength=flat.size // group) if flat.size else flat[:0]
     if flat.size and counts.max(initial=0) > keep:
         raise _broken(dense, format, name, int(np.argmax(counts > keep)))
-    values = np.zeros((*outer, groups, keep), dense.dtype)
+    values = np.zeros((*outer, groups * keep), dense.dtype)
     codes = np.zeros((*outer, groups * keep), np.uint8)
     if places.size:
         slots = _slots(places, counts, keep, group)

@@ -7,8 +7,8 @@ Leaves: the same function over the parts of these, `ir/tensor_format.py` says wh
 
 becomes
 
-    C[m, n] += where(W.values[m, k_group, k_kept] != 0,
-                     W.values[m, k_group, k_kept] * X[4*k_group + k_place, n], 0)
+    C[m, n] += where(W.values[m, k_group + k_kept] != 0,
+                     W.values[m, k_group + k_kept] * X[4*k_group + k_place, n], 0)
 
 where `k_place` is the code of the entry, taken from its bits in `W.codes`. Where a group keeps
 fewer than N elements, the others are 0 and add nothing, whatever they would be multiplied with. A
@@ -66,7 +66,7 @@ def _parameter(function: FuncOp, argument: SSAValue, format: Nm, lines: Notation
     if element_of(type.element).kind == "sign":
         raise fail(f"`{name}` cannot be stored as {format}: i1 has no 0", hint="use i2")
     shapes = {
-        VALUES: TensorType.of(type.element, (*outer, format.groups(extent), format.keep)),
+        VALUES: TensorType.of(type.element, (*outer, format.entries(extent))),
         CODES: TensorType.of(BYTE, (*outer, format.row_bytes(extent))),
     }
     block, position = function.body.block, argument.index  # pyright: ignore
@@ -128,8 +128,8 @@ class _Rewriting:
                 variables += [(group, groups), (slot, kept.format.keep)]
             else:
                 variables.append((name, dim))
-        names = IndexExpr.of(group), IndexExpr.of(slot)
-        value = self.body.read(kept.values, (*access, *names))
+        entry = IndexExpr.make((Term(kept.format.keep, Path(group)), Term(1, Path(slot))))
+        value = self.body.read(kept.values, (*access, entry))
         place = decode(self.body, kept.codes, access, group, slot, kept.format)
         self._copy(inner, group, value, place)
         total = self.body.copied[old.value]
