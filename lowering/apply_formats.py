@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import FileLineColLoc, ModuleOp, StringAttr
+from xdsl.dialects.builtin import FileLineColLoc, ModuleOp
 from xdsl.passes import ModulePass
 
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.dialects.graph_sets import DeclarationOp, SetOp, schema_of
-from hectorite.dialects.sparse import SetOp as PositionSetOp
+from hectorite.dialects.sparse import PositionSetOp, position_set_op
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, did_you_mean, fail
 from hectorite.ir.schema import Schema
 from hectorite.ir.set_format import FormatFault, canonical, position_sets
@@ -34,6 +34,7 @@ from hectorite.lowering.formats.blocks import serve_blocks
 from hectorite.lowering.formats.copies import serve_copies
 from hectorite.lowering.formats.dedup import serve_dedup
 from hectorite.lowering.formats.format_use import FormatUse, Outcome, over_set
+from hectorite.lowering.formats.permuted import serve_permuted
 from hectorite.lowering.notation import Notation
 
 Serve = Callable[[FuncOp, FormatUse], Outcome]
@@ -42,6 +43,7 @@ _FAMILIES: dict[str, Serve] = {
     "sgt": serve_blocks,
     "bsr": serve_blocks,
     "dedup": serve_dedup,
+    "permute": serve_permuted,
     **dict.fromkeys(
         ("csr", "csc", "jagged", "ell", "hyb", "segmented", "bitmask", "coded_csr"), serve_copies
     ),
@@ -66,8 +68,7 @@ class ApplyFormats(ModulePass):
     """Whether the target multiplies short numbers in blocks."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        override(op, self.formats)
-        for name, text in formats_of(op).items():
+        for name, text in chosen_formats(op, self.formats).items():
             self._serve(op, name, text)
 
     def _serve(self, module: ModuleOp, over: str, text: str) -> None:
@@ -95,43 +96,33 @@ class ApplyFormats(ModulePass):
                 raise _refused(*outcome.refused[0], written, over, str(format))
             served += outcome.served
         if served:
-            _declare(module, over, [PositionSetOp(decl) for decl in parts])
+            _declare(module, over, [position_set_op(decl) for decl in parts])
+            if format.then is not None:
+                self._serve(module, parts[-1].name, str(format.then))
 
 
-def override(module: ModuleOp, formats: Sequence[str]) -> None:
-    """Give sets other formats, each as `SET=FORMAT`; `auto` leaves it to the compiler.
+def chosen_formats(module: ModuleOp, given: Sequence[str] = ()) -> dict[str, str]:
+    """The format of each set that has one: that which is given for it as `SET=FORMAT`, else that
+    which it is declared with. With `auto` it has none.
 
     Raises `HectoriteError` for what is no set, or no format of it.
     """
     sets = {op.declared.data: op for op in module.ops if isinstance(op, SetOp)}
-    for given in formats:
-        name, equals, text = (part.strip() for part in given.partition("="))
-        if not equals or not text:
-            raise fail(
-                f"`{given}` does not say which format", expected="SET=FORMAT, as nz=csr(row)"
-            )
+    chosen = {name: op.format.data for name, op in sets.items() if op.format is not None}
+    for text in given:
+        name, equals, format = (part.strip() for part in text.partition("="))
+        if not equals or not format:
+            raise fail(f"`{text}` does not say which format", expected="SET=FORMAT, as nz=csr(row)")
         if name not in sets:
-            hint = did_you_mean(name, sets)
-            raise fail(f"there is no set `{name}` that data gives", None, None, None, hint)
-        if text == "auto":
-            del sets[name].properties["format"]
-            continue
+            raise fail(f"there is no set `{name}` that data gives", hint=did_you_mean(name, sets))
         try:
-            format = canonical(schema_of(module), name, text)
+            chosen[name] = (
+                "auto" if format == "auto" else str(canonical(schema_of(module), name, format))
+            )
         except FormatFault as fault:
-            raise fail(
-                f"`{name}` as `{text}`: {fault.message}", expected=fault.expected, hint=fault.hint
-            ) from fault
-        sets[name].properties["format"] = StringAttr(str(format))
-
-
-def formats_of(module: ModuleOp) -> dict[str, str]:
-    """The sets that are declared with a format, in order."""
-    return {
-        op.declared.data: op.format.data
-        for op in module.ops
-        if isinstance(op, SetOp) and op.format is not None
-    }
+            said = f"`{name}` as `{format}`: {fault.message}"
+            raise fail(said, expected=fault.expected, hint=fault.hint) from fault
+    return {name: format for name, format in chosen.items() if format != "auto"}
 
 
 def _declare(module: ModuleOp, over: str, parts: Sequence[PositionSetOp]) -> None:

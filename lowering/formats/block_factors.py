@@ -21,8 +21,7 @@ from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.scalar import OPERATIONS, CastOp
 from hectorite.lowering.notation import Notation
-from hectorite.lowering.statement_body import inner_op, paths_of, variables_of
-
+from hectorite.lowering.statement_body import inner_op, paths_of, plain_left, variables_of
 
 Factor = tuple[str, SSAValue]
 """`mul` or `div`, and the operand."""
@@ -87,7 +86,7 @@ def match_sampled(op: StatementOp, variable: str, fields: Sequence[str]) -> Samp
         raise NotServed("it makes each element by itself")
     if op.kind.data != "add":
         raise NotServed(f"products of blocks are added up, and `{_SIGN[op.kind.data]}` is no sum")
-    if any(index.variable is None for index in op.access.data):
+    if not plain_left(op):
         raise NotServed("it writes elements in places that are no plain variables")
     factors = _factors(op)
     own = tuple(factor for factor in factors if not variables_of(factor[1]) & reduced)

@@ -58,6 +58,8 @@ _TF32 = ELEMENTS["tf32"].xdsl
 _F32 = ELEMENTS["f32"].xdsl
 
 Pairs = list[tuple[str, Dim]]
+Place = Callable[[str, Sequence[str]], IndexExpr]
+"""From the variable of blocks and those of a block to an index."""
 
 
 def serve_blocks(func: FuncOp, use: FormatUse) -> Outcome:
@@ -88,9 +90,9 @@ class _Grid:
     cell: tuple[str, ...]
     within: tuple[int, ...]
     """Extents of a block."""
-    at: dict[str, Callable[[str, Sequence[str]], IndexExpr]]
-    """For each field of the matrix where a place of a block stands, from the variable of blocks
-    and those of a block; that may be past the end, unless it is a path."""
+    at: dict[str, Place]
+    """For each field of the matrix where a place of a block stands; that may be past the end,
+    unless it is a path."""
     own_places: bool
     """Whether no two elements share a place."""
 
@@ -102,13 +104,18 @@ def _grid_of(use: FormatUse) -> _Grid:
     (band, _), (column, _) = decl.fields
     down = _scaled(height, band, 0)
     if use.format.kind == "sgt":
-        places = {row: down, col: lambda k, _: IndexExpr.of(k, column)}
+        places = {row: down, col: _column(column)}
         return _Grid(decl.name, gives(decl), (height,), places, True)
     places = {row: down, col: _scaled(width, column, 1)}
     return _Grid(decl.name, gives(decl), (height, width), places, False)
 
 
-def _scaled(by: int, field: str, number: int) -> Callable[[str, Sequence[str]], IndexExpr]:
+def _column(field: str) -> Place:
+    """`k.field`, whatever the place in the block."""
+    return lambda k, within: IndexExpr.of(k, field)
+
+
+def _scaled(by: int, field: str, number: int) -> Place:
     """`by*k.field + r`, r being a variable of the block."""
     return lambda k, within: IndexExpr.make(
         [Term(by, Path(k, (field,))), Term(1, Path(within[number]))]
@@ -135,7 +142,7 @@ class _Writer:
         ]
         places = [IndexExpr.of(name) for name in (block, *within, *(n for n, _ in shared))]
         extents = list(zip(within, self.grid.within, strict=True))
-        left = [self._follow(variable, block, within)(index) for index in op.access.data]
+        left = [self.follow(variable, block, within)(index) for index in op.access.data]
         inside = self.grid.at[found.scattered](block, within).path is not None
         type = op.type if inside or op.type.pad_value is not None else _padded(op.type)
         cells = self._cells(op, variable, found, shared)
@@ -213,7 +220,7 @@ class _Writer:
             taken.add(names[-1])
         return names[0], tuple(names[1:])
 
-    def _follow(
+    def follow(
         self, variable: str, block: str, within: Sequence[str]
     ) -> Callable[[IndexExpr], IndexExpr]:
         """Index expressions over elements, as they are over places of blocks."""
@@ -305,7 +312,7 @@ class _BlockBody(Body):
     def __init__(
         self, writer: _Writer, op: StatementOp, variable: str, block: str, within: Sequence[str]
     ):
-        super().__init__(writer._follow(variable, block, within))
+        super().__init__(writer.follow(variable, block, within))
         self.writer, self.variable = writer, variable
 
     def _copied(self, op: Operation) -> Operation:
@@ -316,7 +323,7 @@ class _BlockBody(Body):
                 for old, index in zip(op.access.data, new.access.data, strict=True)
             ]
             if any(moved):
-                return ReadOp(self.writer.padded_of(new.tensor), new.access.data)
+                new.operands[0] = self.writer.padded_of(new.tensor)
         return new
 
 

@@ -29,7 +29,7 @@ from xdsl.ir import Operation, SSAValue
 from hectorite.dialects.graph import FuncOp, IndexOp, ReadOp, StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr, Path
-from hectorite.ir.space import TensorType
+from hectorite.ir.space import AccessAttr, TensorType
 from hectorite.lowering.emit_nest import identity
 from hectorite.lowering.formats.format_use import (
     FormatUse,
@@ -39,7 +39,14 @@ from hectorite.lowering.formats.format_use import (
     place_of,
     readers,
 )
-from hectorite.lowering.statement_body import Body, hint, replace_statement, statements, temporary
+from hectorite.lowering.statement_body import (
+    Body,
+    hint,
+    plain_left,
+    replace_statement,
+    statements,
+    temporary,
+)
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ class _Writer:
                 )
             )
             own.append(made[-1].results[0])
-        made += self._back(op, variable, place, own)
+        made += self._back(op, place, own)
         result = made[-1].results[0]
         replace_statement(op, *made)
         self.versions[result] = place, own
@@ -186,29 +193,30 @@ class _Writer:
         made[-1].results[0].name_hint = hint(init, "start")
         return made[-1].results[0]
 
-    def _back(
-        self, op: StatementOp, variable: str, place: int, own: Sequence[SSAValue]
-    ) -> list[StatementOp]:
+    def _back(self, op: StatementOp, place: int, own: Sequence[SSAValue]) -> list[StatementOp]:
         """The tensor in its own order: gathered if there is a map to positions, else scattered."""
-        kept = [(name, dim) for name, dim in op.variables.data if name not in op.reduced]
+        names = [f"d{i}" for i in range(len(op.type.dims))]
+        if plain_left(op):
+            names = [str(index.variable) for index in op.access.data]
+        access = [IndexExpr.of(name) for name in names]
         positions = gives(self.use.schema.sets[self.copies[0].name])
         if positions:
             body = Body()
-            access = list(op.access.data)
-            access[place] = IndexExpr.of(variable, positions[0])
-            value = body.read(own[0], access)
-            return [body.statement("assign", op.access.data, kept, op.type, value)]
+            source = list(access)
+            source[place] = IndexExpr.of(names[place], positions[0])
+            value = body.read(own[0], source)
+            pairs = list(zip(names, op.type.dims, strict=True))
+            return [body.statement("assign", access, pairs, op.type, value)]
         made: list[StatementOp] = []
         init: SSAValue | None = None
         kind = "max" if element_of(op.type.element).kind in ("bool", "sign") else "add"
         for copy, source in zip(self.copies, own, strict=True):
             body = Body()
-            value = body.read(source, op.access.data)
-            value = _masked(body, value, copy, variable, kind)
-            left = tuple(map(_along(copy, variable), op.access.data))
-            variables = [(n, copy.name if n == variable else dim) for n, dim in kept]
-            name = hint(op.result, f"from_{copy.name}")
-            made.append(body.statement(kind, left, variables, op.type, value, init, name=name))
+            value = _masked(body, body.read(source, access), copy, names[place], kind)
+            left = tuple(map(_along(copy, names[place]), access))
+            pairs = list(zip(names, _of_positions(op.type, place, copy).dims, strict=True))
+            name = hint(op.result, "placed")
+            made.append(body.statement(kind, left, pairs, op.type, value, init, name=name))
             init = made[-1].result
         made[-1].result.name_hint = None
         return made
@@ -237,9 +245,10 @@ class _PositionBody(Body):
         self.version = version
 
     def _copied(self, op: Operation) -> Operation:
+        new = super()._copied(op)
         tensor = self.version(op) if isinstance(op, ReadOp) else None
         if tensor is None or not isinstance(op, ReadOp):
-            return super()._copied(op)
+            return new
         at = tensor.type
         assert isinstance(at, TensorType)
         # The index that is the element itself now is the position.
@@ -247,7 +256,9 @@ class _PositionBody(Body):
             index if dim != old and index.variable is not None else self.change(index)
             for index, dim, old in zip(op.access.data, at.dims, op.type.dims, strict=True)
         ]
-        return ReadOp(tensor, access)
+        new.operands[0] = tensor
+        new.properties["access"] = AccessAttr(tuple(access))
+        return new
 
 
 def _along(copy: Copy, variable: str) -> Callable[[IndexExpr], IndexExpr]:

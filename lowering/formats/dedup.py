@@ -73,7 +73,6 @@ def _refusal(op: StatementOp, variable: str, use: FormatUse) -> str | None:
 
 
 def _serve(op: StatementOp, variable: str, use: FormatUse) -> None:
-    (row,) = use.format.fields
     unique, element = use.parts[0], use.parts[-1]
     place = next(i for i, index in enumerate(op.access.data) if variable in index.variables)
     left, dims = list(op.access.data), list(op.type.dims)
