@@ -59,7 +59,7 @@ class Binding:
         self._known: dict[Hashable, Any] = {}
         self._lock = threading.RLock()
         for decl in schema.sets.values():
-            if not decl.given:
+            if may_be_refused(decl, schema):
                 self.size(decl.name)
             if decl.format is not None:
                 check_data(self, decl.name, decl.format)
@@ -317,6 +317,19 @@ class Binding:
                     made = build()
                     self._known[key] = _frozen(made) if isinstance(made, np.ndarray) else made
         return self._known[key]
+
+
+def may_be_refused(decl: SetDecl, schema: Schema) -> bool:
+    """Whether data may be no good for a set that is built from it, so that it has to be built to
+    know. Others are built when they are asked for."""
+    if decl.derivation is None:
+        return not decl.given
+    sets = dict(decl.derivation.binders)
+    for (_, target), key in zip(decl.fields, decl.derivation.keys, strict=True):
+        path = key.path
+        if path is None or schema.follow(sets[path.variable], path.fields) != target:
+            return True
+    return False
 
 
 def _normal(keys: Keys) -> tuple[IndexExpr, ...]:

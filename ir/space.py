@@ -12,6 +12,7 @@ Inside operations with custom syntax the wrapping `#hec...<>` is left out.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import FloatAttr, IntegerAttr, NoneAttr, StringAttr
@@ -108,6 +109,7 @@ def parse_access(parser: AttrParser) -> tuple[IndexExpr, ...]:
     )
 
 
+@lru_cache(maxsize=1024)
 def index_from_text(text: str) -> IndexExpr:
     """An index expression from its text, as `str()` of it prints."""
     return parse_index(Parser(Context(), text))

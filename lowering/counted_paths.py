@@ -13,6 +13,8 @@ from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import AccessAttr
 from hectorite.lowering.derived_sets import Fields, independent
+from hectorite.lowering.join_walk import walked_joins
+from hectorite.lowering.statement_body import statements
 
 Counted = tuple[tuple[str, tuple[Fields, ...]], ...]
 """Sets, and tuples of paths out of them."""
@@ -34,6 +36,9 @@ def counted_paths(func: FuncOp, schema: Schema) -> Counted:
                 dim = over[path.variable]
                 if path.fields and isinstance(dim, str) and dim in schema.sets:
                     found.setdefault(dim, {})[path.fields] = None
+    # To count elements of a join that is only walked through would be to build it.
+    for join in walked_joins(statements(func), schema):
+        found.pop(join, None)
     wanted = set[tuple[str, tuple[Fields, ...]]]()
     for owner, paths in found.items():
         few = sorted(paths, key=lambda fields: (len(fields), fields))[:MOST_PATHS]

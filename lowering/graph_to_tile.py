@@ -192,7 +192,7 @@ class _ProgramWriter:
             table.name_hint = "table"
             table = builder.parameter(table)
         over = resolved_statement(walk, statement)
-        JoinEmitter(walk, over, builder, self.values, table, target, start).emit()
+        JoinEmitter(walk, over, self.schema, builder, self.values, table, target, start).emit()
         over.erase()
         cuts = self.host.length(walk_cuts(walk))
         self._launch(builder, self.code.plus(cuts, -1))

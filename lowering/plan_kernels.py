@@ -74,7 +74,8 @@ def _join(
 ) -> bool:
     """Add a statement to a kernel, if that is possible."""
     root = choice.roots[statement]
-    if kernel.phases and (statement in choice.kept or kernel.statements[0] in choice.kept):
+    alone = choice.kept | choice.walks.keys()
+    if kernel.phases and (statement in alone or kernel.statements[0] in alone):
         return False
     if statement in choice.products and root.visit is not None:
         return _join_scattered(kernel, statement, choice, feeder)
