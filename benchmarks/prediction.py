@@ -25,12 +25,12 @@ from rich.table import Table
 from benchmarks.cases import SUITES, Case, build, load_graph
 from benchmarks.peers.ours import EXAMPLES, PROGRAMS, SIZES, sets
 
-VARIANTS = {
-    "as written": (),
-    "factored": ("split", "hoist", "factor"),
-    "all": ("split_sum", "split", "hoist", "reassociate", "factor"),
+VARIANTS: dict[str, tuple[str, ...] | None] = {
+    "as written": None,
+    "factored": ("split", "aggregate-first"),
+    "all": (),
 }
-"""Rewrites of a layer that are on."""
+"""Rewrites of a layer that are off; None for all of them."""
 
 
 @dataclass(frozen=True)
@@ -230,40 +230,12 @@ def _chains(quick: bool) -> Iterator[Problem]:
 
 def rewrite_as(variant: str) -> Any:
     """What rewrites a module in the way of a variant."""
-    from xdsl.context import Context
+    from hectorite.lowering.options import Options
+    from hectorite.lowering.pipelines import rewrite
 
-    from hectorite.lowering.canonicalize_graph import CanonicalizeGraph
-    from hectorite.lowering.compose_gathers import ComposeGathers
-    from hectorite.lowering.drop_dead_statements import DropDeadStatements
-    from hectorite.lowering.expand_softmax import ExpandSoftmax
-    from hectorite.lowering.factor_through_maps import FactorThroughMaps
-    from hectorite.lowering.hoist_factors import HoistFactors
-    from hectorite.lowering.merge_statements import MergeStatements
-    from hectorite.lowering.reassociate_products import ReassociateProducts
-    from hectorite.lowering.simplify_access import SimplifyAccess
-    from hectorite.lowering.split_contraction import SplitContraction
-    from hectorite.lowering.split_sum import SplitSum
-
-    chosen = VARIANTS[variant]
-    passes = {
-        "split_sum": SplitSum(True, ()),
-        "split": SplitContraction(True, ()),
-        "hoist": HoistFactors(True),
-        "reassociate": ReassociateProducts(True, ()),
-        "factor": FactorThroughMaps(()),
-    }
-    clean = (CanonicalizeGraph(), SimplifyAccess(), ComposeGathers(), MergeStatements())
-
-    def rewrite(module: Any) -> None:
-        ExpandSoftmax().apply(Context(), module)
-        before = ""
-        while str(module) != before:
-            before = str(module)
-            for each in (*clean, *(passes[name] for name in chosen), *clean[1:3]):
-                each.apply(Context(), module)
-            DropDeadStatements().apply(Context(), module)
-
-    return rewrite
+    off = VARIANTS[variant]
+    options = Options(search=off is not None, forbid=off or ())
+    return lambda module: rewrite(module, options, lambda name, module: None)
 
 
 def predict(

@@ -43,7 +43,8 @@ def compile(
     cache: bool = True,
     reassociate: bool = True,
     fixed: Mapping[str, Any] | None = None,
-    search: bool = False,
+    search: bool = True,
+    formats: Mapping[str, str] | None = None,
 ) -> Program:
     """Compile a program of the language, or IR of any level as `emit` prints it.
 
@@ -60,8 +61,10 @@ def compile(
       infinite or a rounding decides something.
     - `fixed`: arrays for parameters that are the same in every call, such as weights. The functions
       then take the other parameters, and what depends on these alone is computed once.
-    - `search`: choose the structural rewrites by what they cost on the data that is bound, instead
-      of by rules.
+    - `search`: choose structural rewrites by what they cost on the data that is bound; without it
+      every statement is computed as it is written.
+    - `formats`: storage formats for sets, `{"nz": "csr(row)"}`, in the place of those that they are
+      declared with; "auto" for none. They never change results.
 
     Raises `HectoriteError` listing what is wrong in the program or in these arguments.
     """
@@ -74,11 +77,12 @@ def compile(
     if function is not None:
         facts = _restricted(facts, function, text.name)
 
+    chosen = _formats(text, formats)
     variants = Variants(target)
 
     def build_function(name: str, values: Sizes, of_data: tuple[str, ...]) -> Any:
         request = Request(text, facts, name, values, reassociate, store, known=of_data)
-        return variants.build(replace(request, search=search))
+        return variants.build(replace(request, search=search, formats=chosen))
 
     program = Program(text.name, facts, build_function, known, intake_of(target))
     for message in program.warnings:
@@ -153,11 +157,13 @@ def verify(
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
     target: str | None = None,
+    formats: Mapping[str, str] | None = None,
 ) -> Verification:
     """Run a program at every level and compare with the reference.
 
     `data` names a file or `ast:PACKAGE` as on the command line; without it, sets of several shapes
-    are generated. `target` names the GPU of the level ptx, `sm_80` by default. The result is true
+    are generated. `target` names the GPU of the level ptx, `sm_80` by default; `formats` are those
+    of `compile`. The result is true
     if every level agrees; its `rows` give error and bound.
     """
     from hectorite.frontend.gpu_targets import executed
@@ -168,13 +174,15 @@ def verify(
         raise fail(f"`data` is a {type(data).__name__}", expected=expected)
     if not isinstance(seed, int):
         raise fail(f"`seed` is a {type(seed).__name__}", expected="an integer")
+    text = read_program(path_or_source, sizes)
     return verify_program(
-        read_program(path_or_source, sizes),
+        text,
         data,
         function,
         dict(sizes or {}),
         seed,
         gpu=executed(target),
+        formats=_formats(text, formats),
     )
 
 
@@ -185,6 +193,22 @@ def grad(*_arguments: Any, **_options: Any) -> Any:
         expected="one of compile, emit, parse, bind, verify",
         hint="write the backward program as a function of its own",
     )
+
+
+def _formats(text: ProgramText, formats: Mapping[str, str] | None) -> tuple[str, ...]:
+    """Storage formats as `Options` takes them, checked against the sets of the program."""
+    if not formats:
+        return ()
+    if not isinstance(formats, Mapping):
+        expected = 'a mapping from sets to formats, {"nz": "csr(row)"}'
+        raise fail(f"`formats` is {formats!r}", expected=expected)
+    if text.form not in ("source", "graph"):
+        raise fail(f"{text.name} is of the level {text.form}, past the choice of formats")
+    from hectorite.lowering.apply_formats import chosen_formats
+
+    given = tuple(f"{name}={format}" for name, format in formats.items())
+    chosen_formats(text.module, given)
+    return given
 
 
 def facts_of(text: ProgramText, cache: Cache | None) -> Facts:

@@ -72,7 +72,7 @@ def _text(text: ProgramText, level: str, chosen: Namespace) -> str:
     function = chosen.fn and pick_function(facts, chosen.fn, text.name)
     if level != "graph":
         function = pick_function(facts, chosen.fn, text.name)
-    if level not in ("graph", "graph-opt"):
+    if level not in ("graph", "graph-opt", "sparse"):
         assert function is not None
         for name in facts.signatures[function].sizes:
             if name not in sizes:

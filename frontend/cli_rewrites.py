@@ -19,7 +19,8 @@ from hectorite.lowering.options import Options
 
 def chosen_options(chosen: argparse.Namespace, known: tuple[str, ...] = ()) -> Options:
     """What the arguments say."""
-    return Options(True, known, chosen.search, tuple(chosen.forbid), tuple(chosen.force))
+    pinned = tuple(chosen.forbid), tuple(chosen.force)
+    return Options(True, known, not chosen.no_search, *pinned, formats=tuple(chosen.formats))
 
 
 def known_of_data(

@@ -11,24 +11,37 @@ import argparse
 def rewrite_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to a command."""
     parser.add_argument(
-        "--search", action="store_true", help="choose rewrites by what they cost on the data"
+        "--no-search", action="store_true", help="compute every statement as it is written"
     )
+    add_formats(parser)
     add_choices(parser)
 
 
+def add_formats(parser: argparse.ArgumentParser) -> None:
+    """Add the storage formats of sets."""
+    parser.add_argument(
+        "--as",
+        dest="formats",
+        metavar="SET=FORMAT",
+        action="append",
+        default=[],
+        help="store a set so, as nz=csr(row), instead of as it is declared; auto for no format",
+    )
+
+
 def add_choices(parser: argparse.ArgumentParser) -> None:
-    """Add those that pin single choices, which imply the search."""
+    """Add those that pin single choices."""
     parser.add_argument(
         "--forbid",
         metavar="RULE",
         action="append",
         default=[],
-        help="search without a rule or a family of them",
+        help="choose without a rule or a family of them",
     )
     parser.add_argument(
         "--force",
         metavar="STATEMENT:DETAIL",
         action="append",
         default=[],
-        help="search with a statement rewritten like this, or with `stay` as it is",
+        help="have a statement rewritten like this, or with `stay` as it is",
     )

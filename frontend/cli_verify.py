@@ -26,7 +26,14 @@ def run(chosen: Namespace) -> int:
     gpu = executed(chosen.target)
     with working(f"verifying {text.name}") as progress:
         report = verify_program(
-            text, chosen.data, chosen.fn, dict(chosen.size), chosen.seed, progress, gpu
+            text,
+            chosen.data,
+            chosen.fn,
+            dict(chosen.size),
+            chosen.seed,
+            progress,
+            gpu,
+            tuple(chosen.formats),
         )
     if chosen.json:
         print(json.dumps(_facts(report), indent=1))

@@ -3,8 +3,8 @@
 Enters: a program of the language, or IR of some level. Leaves: its text at the same or a later
 level, which is a program again.
 
-    source -> graph -> graph-opt -> tile -> llvm -> asm
-                                    tile -> ptx-ir -> ptx -> cubin, sass
+    source -> graph -> graph-opt -> sparse -> tile -> llvm -> asm
+                                              tile -> ptx-ir -> ptx -> cubin, sass
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 LEVELS_OF = {
     "source": LEVELS,
     "graph": LEVELS,
-    "tile": LEVELS[2:],
+    "tile": LEVELS[3:],
     "llvm": ("llvm", "asm"),
     "asm": ("asm",),
     "ptx": GPU_LEVELS,
@@ -84,8 +84,8 @@ def level_text(
     if text.form == "llvm":
         return _assembly_of(text)
     listing = Listing(generic) if between_passes else None
-    if level in ("graph", "graph-opt"):
-        module = _graph(text, facts, level, sizes, function, options, listing)
+    if level in ("graph", "graph-opt", "sparse"):
+        module = _graph(text, facts, level, sizes, function, options, listing, gpu is not None)
         return _joined(listing, module_text(module, generic))
     name = function or list(facts.signatures)[-1]
     known = complete_sizes(facts, facts.signatures[name], sizes, level)
@@ -133,10 +133,10 @@ def _gpu(level: str, target: str | None) -> str | None:
     """The name of the GPU that a level is for, None for a CPU or where it makes no difference."""
     if target is not None:
         target_named(target)
-        if level not in ("tile", *GPU_LEVELS):
+        if level not in ("sparse", "tile", *GPU_LEVELS):
             raise fail(
                 f"the level {level} is not for a GPU, so it has no target",
-                expected=f"one of {', '.join(('tile', *GPU_LEVELS))}, or no target",
+                expected=f"one of {', '.join(('sparse', 'tile', *GPU_LEVELS))}, or no target",
             )
         return target
     return DEFAULT_TARGET if level in GPU_LEVELS else None
@@ -180,13 +180,17 @@ def _graph(
     function: str | None,
     options: Options,
     observe: Callable[[str, ModuleOp], None] | None,
+    tensor_cores: bool,
 ) -> ModuleOp:
     module = text.module if function is None else only(text.module, function)
     if level == "graph":
         return module
-    from hectorite.lowering.pipelines import optimise
+    from hectorite.lowering.pipelines import apply_formats, optimise
 
-    return optimise(module, sizes, options, observe)
+    module = optimise(module, sizes, options, observe)
+    if level == "graph-opt":
+        return module
+    return apply_formats(module, options, tensor_cores, observe)
 
 
 def _code_of(module: ModuleOp, checks: Sequence[Check], name: str, level: str) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from hectorite.frontend.onnx_data import Given
 
-LEVELS = ("graph", "graph-opt", "tile", "llvm", "asm", "ptx-ir", "ptx", "cubin", "sass")
+LEVELS = ("graph", "graph-opt", "sparse", "tile", "llvm", "asm", "ptx-ir", "ptx", "cubin", "sass")
 """The levels that can be printed, in the order of compilation: after tile come those of a CPU, then
 those of a GPU."""
 

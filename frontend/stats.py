@@ -8,7 +8,7 @@ place of their own. Leaves: a list of facts, an object for each set and tensor t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from hectorite.frontend.targets import Request, tile_module
 from hectorite.ir.diagnostics import HectoriteError, did_you_mean, fail
 from hectorite.ir.encoding import INDEX
 from hectorite.ir.schema import Schema
+from hectorite.ir.set_format import SetFormat, position_sets
 from hectorite.ir.tensor_format import Nm
 from hectorite.lowering.options import Options
 
@@ -88,8 +89,20 @@ def _sets(subject: Subject) -> Iterator[tuple[str, str, Fact]]:
     for name in binding.schema.sets:
         if name in formats:
             bound = bound_format(binding, name, formats[name])
-            text = str(bound.format)
-            yield name, text, statistics(bound, binding.parts(name, text))
+            yield name, str(bound.format), _of_set(binding, name, bound.format)
+
+
+def _of_set(binding: Binding, name: str, format: SetFormat) -> Fact:
+    """Facts of a set; of one that is permuted, those of what follows, and what its order takes."""
+    own = str(replace(format, then=None))
+    facts = statistics(bound_format(binding, name, own), binding.parts(name, own))
+    if format.then is None:
+        return facts
+    permuted = Binding(binding.schema, binding.given)
+    parts = position_sets(permuted.schema, name, own)
+    permuted.extend(Schema({decl.name: decl for decl in parts}))
+    inner = _of_set(permuted, parts[-1].name, format.then)
+    return inner | {"bytes": inner["bytes"] + INDEX * permuted.size(parts[0].name)}
 
 
 def temporaries(subject: Subject) -> int | None:

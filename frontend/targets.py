@@ -52,9 +52,10 @@ class Request:
     gpu: str | None = None
     known: tuple[str, ...] = ()
     """What is known of the data (`Options.cardinalities`)."""
-    search: bool = False
+    search: bool = True
     forbid: tuple[str, ...] = ()
     force: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
 
     @staticmethod
     def of(
@@ -67,14 +68,15 @@ class Request:
     ) -> Request:
         """A request with all options, of which nothing is kept on disk."""
         chosen = (options.cardinalities, options.search, options.forbid, options.force)
+        chosen = (*chosen, options.formats)
         return Request(text, facts, function, sizes, options.reassociate, None, gpu, *chosen)
 
     @property
     def options(self) -> Options:
         """What the rewrites go by."""
         chosen = (self.search, self.forbid, self.force)
-        options = Options(self.reassociate, self.known, *chosen)
-        return replace(options, device=self._device()) if options.searches else options
+        options = Options(self.reassociate, self.known, *chosen, formats=self.formats)
+        return replace(options, device=self._device()) if options.search else options
 
     def _device(self) -> Device | None:
         """The device whose costs decide about rewrites: the GPU, or this computer."""
@@ -170,12 +172,13 @@ def tile_module(
     """The tile module of a function: lowered, or the program itself if that is its level."""
     from hectorite.ir.target import target as target_named
     from hectorite.lowering.machine import Machine
-    from hectorite.lowering.pipelines import optimise, to_tile
+    from hectorite.lowering.pipelines import apply_formats, optimise, to_tile
 
     if request.text.form == "tile":
         return request.text.module
     module = only(request.text.module, request.function)
     module = optimise(module, request.sizes, request.options, observe)
+    module = apply_formats(module, request.options, request.gpu is not None, observe)
     if request.gpu is None:
         return to_tile(module, request.function)
     return to_tile(module, request.function, Machine.gpu(target_named(request.gpu)))

@@ -110,8 +110,10 @@ def verify_program(
     seed: int,
     progress: Progress | None = None,
     gpu: str = EXECUTED,
+    formats: tuple[str, ...] = (),
 ) -> Verification:
-    """Compare all levels of one function; `gpu` names the GPU for the level ptx. Raises
+    """Compare all levels of one function; `gpu` names the GPU for the level ptx, `formats` storage
+    formats as `Options` has them. Raises
     `HectoriteError` for a fault in the program or in the data, as running it would."""
     facts = facts_of(text, None)
     name = pick_function(facts, function, text.name)
@@ -127,7 +129,7 @@ def verify_program(
         cases = _given(text, facts, name, loaded, set_sizes, plain, seed, report)
     done = 0
     for known, group in cases:
-        levels = levels_of(text, facts, name, known, gpu)
+        levels = levels_of(text, facts, name, known, gpu, formats)
         built = [_made(level) for level in levels]
         for case in group:
             expected = _expected(text, name, case, built)

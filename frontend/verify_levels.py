@@ -21,6 +21,7 @@ from hectorite.frontend.program import Facts, Sizes
 from hectorite.frontend.program_text import ProgramText, parse_ir
 from hectorite.frontend.targets import Request, bound_sets, build, only
 from hectorite.ir.diagnostics import fail
+from hectorite.lowering.options import Options
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -42,11 +43,16 @@ class Level:
 
 
 def levels_of(
-    text: ProgramText, facts: Facts, function: str, sizes: Sizes, gpu: str = EXECUTED
+    text: ProgramText,
+    facts: Facts,
+    function: str,
+    sizes: Sizes,
+    gpu: str = EXECUTED,
+    formats: tuple[str, ...] = (),
 ) -> list[Level]:
     """The levels from that of the text on, in order; with a level for each pass that changed the
-    graph. `gpu` names the GPU whose code the executor runs."""
-    ladder = _Ladder(text, facts, function, sizes, gpu)
+    graph. `gpu` names the GPU whose code the executor runs, `formats` are those of `Options`."""
+    ladder = _Ladder(text, facts, function, sizes, gpu, formats)
     levels: list[Level] = []
     if text.form in ("source", "graph"):
         graph = str(only(text.module, function))
@@ -54,6 +60,8 @@ def levels_of(
         for name, shown in ladder.passes:
             levels.append(Level(f"after {name}", _made(shown, function), True, True))
         levels.append(Level("graph-opt", lambda: ladder.run_text("graph-opt", "reference"), True))
+        if ladder.has_formats:
+            levels.append(Level("sparse", lambda: ladder.run_text("sparse", "reference"), True))
     if text.form in ("source", "graph", "tile"):
         levels.append(Level("tile", lambda: ladder.run_text("tile", "tile"), True))
     if text.form in ("source", "graph", "tile", "llvm"):
@@ -79,6 +87,14 @@ class _Ladder:
     function: str
     sizes: Sizes
     gpu: str
+    formats: tuple[str, ...] = ()
+
+    @property
+    def has_formats(self) -> bool:
+        """Whether a set has a storage format."""
+        from hectorite.lowering.apply_formats import chosen_formats
+
+        return bool(chosen_formats(self.text.module, self.formats))
 
     @cached_property
     def passes(self) -> list[tuple[str, str]]:
@@ -108,12 +124,14 @@ class _Ladder:
     def ptx(self) -> ProgramText:
         if self.text.form == "ptx":
             return self.text
-        shown = level_text(self.text, self.facts, "ptx", self.sizes, self.function, target=self.gpu)
+        options, gpu = Options(formats=self.formats), self.gpu
+        own = self.text, self.facts, "ptx", self.sizes, self.function
+        shown = level_text(*own, target=gpu, options=options)
         return ProgramText("<ptx>", shown, "ptx")
 
     def run_text(self, level: str, target: str) -> Run:
         """What the text of a level does on a target."""
-        if level == "graph-opt" or self.text.form == level:
+        if level in ("graph-opt", "sparse") or self.text.form == level:
             again = self._printed(self.text, level, self.sizes)
         elif level == "asm":
             above = self.text if self.text.form == "llvm" else self.llvm
@@ -122,7 +140,7 @@ class _Ladder:
             again = self.ptx
         else:
             again = self.tile if level == "tile" else self.llvm
-        if level in ("graph-opt", "tile"):
+        if level in ("graph-opt", "sparse", "tile"):
             _parsed_again(again.text, level)
         code = build(target, Request(again, self.facts, self.function, {}))
         return lambda binding, arguments, known: code(binding, arguments, known, None)
@@ -136,8 +154,10 @@ class _Ladder:
 
     def _printed(self, text: ProgramText, level: str, sizes: Sizes) -> ProgramText:
         facts = self.facts if text is self.text else _without_sizes(self.facts, self.sizes)
-        shown = level_text(text, facts, level, sizes, self.function)
-        return ProgramText(f"<{level}>", shown, "graph" if level == "graph-opt" else level)
+        options = Options(formats=self.formats)
+        shown = level_text(text, facts, level, sizes, self.function, options=options)
+        is_graph = level in ("graph-opt", "sparse")
+        return ProgramText(f"<{level}>", shown, "graph" if is_graph else level)
 
 
 def _without_sizes(facts: Facts, sizes: Sizes) -> Facts:

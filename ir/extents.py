@@ -6,7 +6,8 @@ every dimension, estimated where nothing is known:
     a size                        64
     a set without maps            1000 elements
     a set with maps               8 elements for each of its largest target
-    distinct images of k maps     n balls in as many bins as there are tuples: m * (1 - exp(-n / m))
+    distinct images of k maps     n balls in as many bins as there are tuples: m * (1 - exp(-n / m)),
+                                  but no more than half of a set whose other maps tell it apart
     the busiest image             4 times the mean
 
 A range (low, high) counts as its geometric mean.
@@ -33,6 +34,7 @@ USUAL_SIZE = 64.0
 USUAL_SET = 1000.0
 USUAL_DEGREE = 8.0
 USUAL_SKEW = 4.0
+USUAL_REPEATS = 2.0
 
 
 @dataclass
@@ -143,7 +145,15 @@ class Extents:
         elements, images = self.of(owner), 1.0
         for path in paths:
             images *= self.of(self.schema.follow(owner, path))
-        return images * -expm1(-elements / images)
+        found = images * -expm1(-elements / images)
+        if owner in self.sizes or self._tells_apart(owner, paths):
+            return found
+        return min(found, elements / USUAL_REPEATS)
+
+    def _tells_apart(self, owner: str, paths: frozenset[Fields]) -> bool:
+        """Whether the paths lead through every map that a set was declared with."""
+        first = {path[0] for path in paths}
+        return first.issuperset(name for name, _ in self.schema.sets[owner].fields)
 
     def _position_size(self, owner: str, paths: frozenset[Fields]) -> float | None:
         """The elements of a derived set that the paths are the keys of, or that one leads to."""

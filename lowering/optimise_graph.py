@@ -7,11 +7,12 @@ and their order are those of `pipelines.py`; sizes stay as they are.
     s[e] += z[e, o] * a[o]
     y[e.dst] += exp(s[e])
 
-becomes, in several rounds, since what one makes plain the next can use,
+becomes
 
-    s_weights[i] += W[i, o] * a[o]
-    s_src[u] += h[u, i] * s_weights[i]
-    y[e.dst] += exp(s_src[e.src])
+    s_W_a[i] += W[i, o] * a[o]
+    s_src[u] += s_W_a[i] * h[u, i]
+    y_exp_src[u] = exp(s_src[u])
+    y[e.dst] += y_exp_src[e.src]
 """
 
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ class OptimiseGraph(ModulePass):
     """Allow floats to be added in another order."""
     cardinalities: tuple[str, ...] = ()
     """Known numbers of elements and of distinct tuples: `edge=1000`, `edge(src,type)=300`."""
-    search: bool = False
-    """Choose rewrites by cost."""
+    search: bool = True
+    """Choose structural rewrites by cost; none otherwise."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         options = Options(self.reassociate, self.cardinalities, self.search)

@@ -15,28 +15,25 @@ if TYPE_CHECKING:
 class Options:
     """`reassociate` allows floats to be added in another order; `cardinalities` are known numbers
     of elements (`lowering/cardinalities.py` says how they are written), which decide where work is
-    done. With `search` the structural rewrites are those that the cost model finds cheapest;
-    `forbid` names rules and families that it may not use, `force` choices for single statements,
-    as `STATEMENT:DETAIL`, and both imply it; `device` is the one that costs are those of, a usual
-    CPU by default."""
+    done. The structural rewrites are those that the cost model finds cheapest, none without
+    `search`; `forbid` names rules and families that it may not use, `force` choices for single
+    statements, as `STATEMENT:DETAIL`, which are made in any case; `device` is the one that costs
+    are those of, a usual CPU by default. `formats` are storage formats in the place of those that
+    sets are declared with, as `SET=FORMAT`."""
 
     reassociate: bool = True
     cardinalities: tuple[str, ...] = ()
-    search: bool = False
+    search: bool = True
     forbid: tuple[str, ...] = ()
     force: tuple[str, ...] = ()
     device: Device | None = None
-
-    @property
-    def searches(self) -> bool:
-        """Whether rewrites are chosen by cost."""
-        return self.search or bool(self.forbid) or bool(self.force)
+    formats: tuple[str, ...] = ()
 
     @property
     def identity(self) -> tuple[str, ...]:
         """What compiled code depends on, for the cache."""
-        plain = (f"reassociate {self.reassociate}", repr(self.cardinalities))
-        if not self.searches:
-            return plain
+        plain = (f"reassociate {self.reassociate}", repr(self.cardinalities), repr(self.formats))
+        if not self.search:
+            return (*plain, repr(self.force))
         device = blake2b(repr(self.device).encode(), digest_size=8).hexdigest()
         return (*plain, repr((self.forbid, self.force)), device)

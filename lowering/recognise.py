@@ -26,8 +26,7 @@ from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.scalar import CastOp, ScalarOp
 from hectorite.ir.schema import Schema
 from hectorite.lowering.merge_statements import value_spelling
-from hectorite.lowering.split_contraction import product_of
-from hectorite.lowering.statement_body import statements, variables_of
+from hectorite.lowering.statement_body import product_of, statements, variables_of
 
 Names = tuple[str, ...]
 

@@ -59,11 +59,14 @@ class SearchRewrites(ModulePass):
     """Rules or families that may not be used."""
     force: tuple[str, ...] = ()
     """Choices that are made before the search, as `STATEMENT:DETAIL`."""
+    budget: int = BUDGET
+    """Matches that may be tried for one function; with none only forced choices are made."""
 
     @staticmethod
     def of(options: Options) -> "SearchRewrites":
         """The pass that does what a user chose."""
-        chosen = (options.cardinalities, options.forbid, options.force)
+        budget = BUDGET if options.search else 0
+        chosen = (options.cardinalities, options.forbid, options.force, budget)
         if options.device is None:
             return SearchRewrites(options.reassociate, *chosen)
         return _OnDevice(options.reassociate, *chosen, options.device)
@@ -73,7 +76,7 @@ class SearchRewrites(ModulePass):
         for func in list(op.ops):
             if isinstance(func, FuncOp):
                 chosen = (self.reassociate, self.forbid, self.force)
-                search(op, func, known, *chosen, self.costs)
+                search(op, func, known, *chosen, self.costs, budget=self.budget)
 
     @property
     def costs(self) -> Device:
@@ -109,17 +112,18 @@ def search(
     force: Sequence[str] = (),
     device: Device = CPU,
     fixed: Collection[str] = (),
+    budget: int = BUDGET,
 ) -> Searched:
-    """Rewrite one function of a module in place. `fixed` names arguments that are the same in every
-    call."""
+    """Rewrite one function of a module in place, trying at most `budget` matches. `fixed` names
+    arguments that are the same in every call."""
     flow = lift(func, schema_of(module), reassociate, fixed)
     extents = known.extents(flow.schema)
     model = CostModel(device, extents)
     chosen = forced(flow, structural_rules(extents, None), force) if force else frozenset[str]()
     rules = allowed(structural_rules(extents), forbid)
     before = flow.copy()
-    workspace = Workspace(flow, pinned(rules, chosen), model, Budget(BUDGET))
-    workspace = _cheapest(workspace)
+    workspace = Workspace(flow, pinned(rules, chosen), model, Budget(budget))
+    workspace = _cheapest(workspace) if budget else workspace
     if workspace.moves or force:
         lower(workspace.flow, module, func.sym_name.data)
     return Searched(before, workspace.flow, workspace.moves, model)

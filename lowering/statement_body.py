@@ -5,6 +5,7 @@ they depend on, and copies of them in other bodies with their index expressions 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from xdsl.dialects.builtin import UnknownLoc
@@ -12,7 +13,7 @@ from xdsl.ir import Attribute, Block, Operation, OpResult, SSAValue
 
 from hectorite.dialects.graph import FuncOp, IndexOp, ReadOp, StatementOp, YieldOp
 from hectorite.ir.index import IndexExpr, Path
-from hectorite.ir.scalar import OPERATIONS, CastOp, ConstantOp
+from hectorite.ir.scalar import OPERATIONS, CastOp, ConstantOp, ScalarOp
 from hectorite.ir.schedule import ATTRIBUTE
 from hectorite.ir.space import AccessAttr, Dim, TensorType
 
@@ -178,3 +179,32 @@ def replace_statement(old: Operation, *new: Operation) -> None:
 def hint(value: SSAValue, suffix: str) -> str | None:
     """A name for something made from `value`."""
     return None if value.name_hint is None else f"{value.name_hint}_{suffix}"
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product as it stands in a body: its sign, what is multiplied and what it is divided by."""
+
+    negative: bool
+    factors: tuple[SSAValue, ...]
+    divisors: tuple[SSAValue, ...] = ()
+
+
+def product_of(value: SSAValue) -> Product:
+    """The factors of a value, which itself is the only one if it is no product."""
+    op = inner_op(value)
+    name = op.FUNCTION.name if isinstance(op, ScalarOp) else ""
+    if name not in ("mul", "neg", "div"):
+        return Product(False, (value,))
+    assert op is not None
+    first = product_of(op.operands[0])
+    if name == "neg":
+        return Product(not first.negative, first.factors, first.divisors)
+    if name == "div":
+        return Product(first.negative, first.factors, (*first.divisors, op.operands[1]))
+    second = product_of(op.operands[1])
+    return Product(
+        first.negative != second.negative,
+        (*first.factors, *second.factors),
+        (*first.divisors, *second.divisors),
+    )

@@ -52,7 +52,7 @@ class SplitSum:
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """At most one match."""
         statement = opened(flow, number)
-        if statement is None or statement.kind != "add":
+        if statement is None or statement.kind != "add" or not statement.reduced:
             return
         terms = sum_of(flow, statement)
         if terms is None or len(terms) < 2:

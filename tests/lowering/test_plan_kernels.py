@@ -53,8 +53,7 @@ def test_rgat_is_one_kernel_after_its_products():
     source = (EXAMPLES / "rgat.hec").read_text()
     assert shape(planned(source, I=8, O=8)) == [
         "edge_type_src | product zs_type_src | s_part1_type_src",
-        "etype | s_part2_weights_type",
-        "node | edge_type_dst by dst: s_part2_type_dst",
+        "etype | s_part2_W_ar_type | edge_type_dst by type: s_part2_type_dst",
         "node | edge by dst: argument a_max | edge by dst: a_exp a_sum | edge by dst: a y",
     ]
 
@@ -122,7 +121,6 @@ def test_what_one_kernel_alone_reads_stays_inside():
     assert buffers == {
         "zs_type_src",
         "s_part1_type_src",
-        "s_part2_weights_type",
         "s_part2_type_dst",
         "argument",
         "y",

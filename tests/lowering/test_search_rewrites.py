@@ -30,7 +30,7 @@ FEW = ("edge=4000", "node=100000", "kind=4", "edge(src,type)=3950", "edge(src)=3
 
 def text_of(cardinalities=MANY, program=PROGRAM, **options):
     module = read_program(program).module
-    chosen = Options(cardinalities=cardinalities, search=True, **options)
+    chosen = Options(cardinalities=cardinalities, **options)
     module = optimise(module, {"I": 64, "O": 64}, chosen)
     func = next(op for op in module.ops if isinstance(op, FuncOp))
     return "\n".join(function_lines(func))
@@ -108,7 +108,7 @@ def test_estimates_do_not_pile_up_sets():
     text = (EXAMPLES / "hgt.hec").read_text()
     known = ("edge=185364", "node=40000", "etype=22", "ntype=1", "edge(src,type)=78000")
     module = optimise(
-        read_program(text).module, {"I": 64, "O": 64}, Options(cardinalities=known, search=True)
+        read_program(text).module, {"I": 64, "O": 64}, Options(cardinalities=known)
     )
     derived = [line for line in str(module).splitlines() if "graph.derive" in line]
     assert len(derived) <= 3 and max(map(len, derived)) < 200
