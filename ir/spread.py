@@ -119,7 +119,9 @@ def _most_gathered(
 def _leading(
     names: list[str], dims: dict[str, Dim], schema: Schema, extent: Callable[[Dim], float]
 ) -> list[str]:
-    """The first variable, and the next until there are rows enough; the last is for lanes."""
+    """The first variable, and the next until there are rows enough; the last is for lanes. Where
+    there are others, those with one value are no rows."""
+    names = [name for name in names if dims[name] != 1] or names
     chosen, rows = list[str](), 1.0
     for position, name in enumerate(names):
         last = position == len(names) - 1
@@ -147,10 +149,14 @@ def block_of(form: Form, schema: Schema, extent: Callable[[Dim], float]) -> Bloc
     if form.kind != "add" or form.body is None or None in left or len(set(left)) != len(left):
         return None
     parts = _factors(form.body)
-    for row in left:
+    rows = {
+        name: PACKED_ROWS if dim in schema.sets else min(extent(dim), PACKED_ROWS)
+        for name, dim in form.dims
+    }
+    for row in sorted((name for name in left if name is not None), key=lambda name: -rows[name]):
         for part in parts:
             read = part.argument if isinstance(part, Cast) else part
-            if not isinstance(read, Read) or not read.access or row is None:
+            if not isinstance(read, Read) or not read.access:
                 continue
             others = [other for other in parts if other is not part]
             found = _block(form, read, others, row, schema, extent)

@@ -29,7 +29,7 @@ from hectorite.lowering.kept_plan import kept_product
 from hectorite.lowering.kernel_plan import Product, Root, Segment, Visit
 from hectorite.lowering.lane_choice import left_lanes, reduced_lanes
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match_product import match_product
+from hectorite.lowering.match_product import PACKED_ROWS, match_product
 from hectorite.lowering.match_scattered import scattered_product
 from hectorite.lowering.match_segment import match_segment
 from hectorite.lowering.place_tensors import adds_in_lanes, adds_to_memory
@@ -82,14 +82,18 @@ def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
 
 def product_of(statement: StatementOp, machine: Machine) -> tuple[Root, Product] | None:
     """A statement as a block product, with its root; the rows are the first left variable that
-    serves."""
+    serves and has enough rows for blocks, else the one with most."""
     dims = dict(statement.variables.data)
-    for index in statement.access.data:
-        row = index.variable
-        product = None if row is None else match_product(statement, row, machine)
-        if row is not None and product is not None:
+    names = [index.variable for index in statement.access.data if index.variable is not None]
+    for row in sorted(names, key=lambda name: -_block_rows(dims[name])):
+        product = match_product(statement, row, machine)
+        if product is not None:
             return Root((dims[row],), (row,)), product
     return None
+
+
+def _block_rows(extent: Dim) -> int:
+    return min(extent, PACKED_ROWS) if isinstance(extent, int) else PACKED_ROWS
 
 
 def segment_of(
@@ -168,7 +172,9 @@ def _spread(
 
 def _leading(variables: list[str], dims: dict[str, Dim], machine: Machine) -> tuple[str, ...]:
     """The first variable, and as many of the next as it takes to have enough rows. The last one
-    is left for the lanes of a vector, unless it is the only one and not small."""
+    is left for the lanes of a vector, unless it is the only one and not small. Where there are
+    others, those with one value are no rows."""
+    variables = [name for name in variables if dims[name] != 1] or variables
     chosen: list[str] = []
     rows = 1
     for position, name in enumerate(variables):
