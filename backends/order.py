@@ -11,6 +11,7 @@ permutation (the low bits) and the sorted keys (the high bits). A million elemen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -148,8 +149,11 @@ def cuts(work: int | Array, parts: int) -> Array:
     return bounds.astype(np.int32)
 
 
-LEAST_BLOCKS = 16
-"""Blocks of rows that targets are cut into at least, so that cores share them out well."""
+FEW_BLOCKS, MANY_BLOCKS = 8, 64
+"""Blocks that rows are cut into at least, where runs become short, and where they do not."""
+
+LONG_RUN = 32
+"""Elements of a run that are worth what is fetched for it."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ def blocks(columns: Sequence[Array], extents: Sequence[int], height: int) -> Blo
     """The blocks of the first column's values, about `height` of them or fewer each, with like
     numbers of values and elements; `columns` and `extents` are as for `sort`."""
     rows, others = extents[0], list(columns[1:])
-    parts = max(min(LEAST_BLOCKS, rows), -(-rows // max(1, height)))
+    parts = _block_count(rows, len(columns[0]), extents[1:], height)
     bounds = cuts(segments(columns[0], rows), parts)
     of_row = np.repeat(np.arange(parts, dtype=np.int32), np.diff(bounds))
     block = of_row[columns[0]]
@@ -187,6 +191,13 @@ def blocks(columns: Sequence[Array], extents: Sequence[int], height: int) -> Blo
     pointers = segments(in_order[0][start], parts)
     ends = np.append(start, len(block)).astype(np.int32)
     return Blocks(_frozen(bounds), sorting.permutation, _frozen(ends), _frozen(pointers))
+
+
+def _block_count(rows: int, elements: int, others: Sequence[int], height: int) -> int:
+    """Enough blocks for many cores, unless each would have few elements of a kind."""
+    kinds = max(1, math.prod(others))
+    parts = min(max(elements // (kinds * LONG_RUN), FEW_BLOCKS), MANY_BLOCKS)
+    return max(min(parts, rows), -(-rows // max(1, height)))
 
 
 def _frozen(array: Array) -> Array:

@@ -34,8 +34,7 @@ from hectorite.lowering.place_tensors import Placement
 from hectorite.lowering.row_order import Place, RowOrder
 from hectorite.lowering.tile_code import Code
 
-
-TARGET_BYTES = 1 << 18
+TARGET_BYTES = 1 << 19
 """Bytes of the rows that one task sums into, so that they stay in its cache."""
 
 
