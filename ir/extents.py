@@ -60,6 +60,7 @@ class Extents:
         if isinstance(dim, int):
             return float(max(dim, 1))
         if dim not in self._known:
+            self._known[dim] = USUAL_SET  # what maps in a circle come back to
             self._known[dim] = max(1.0, self._extent(dim))
         return self._known[dim]
 

@@ -60,6 +60,12 @@ def test_many_balls_fill_all_bins_and_few_fall_apart():
         assert low <= extents.of("pairs") <= high
 
 
+def test_maps_in_a_circle():
+    sets = {"a": SetDecl("a", (("next", "b"),)), "b": SetDecl("b", (("up", "a"),))}
+    assert Extents(Schema(sets)).of("a") > 0
+    assert Extents(Schema({"c": SetDecl("c", (("up", "c"),))})).of("c") > 0
+
+
 def test_ranges_count_as_their_mean():
     assert Extents(SCHEMA, {"node": (10, 1000)}).of("node") == pytest.approx(100)
 

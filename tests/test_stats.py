@@ -1,0 +1,95 @@
+"""`hectorite stats`: an object for each set and tensor that has a format."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+PROGRAM = """
+set row
+set col
+set nz { row: row, col: col } as sgt(16, 8)
+
+def product(A: f32[nz], B: f32[col, J], W: f32[J, 8] as nm(2, 4)) -> f32[row, J] {
+  C[z.row, j] += A[z] * B[z.col, j] * W[j, 0]
+  return C
+}
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    program, data = tmp_path / "product.hec", tmp_path / "data.npz"
+    program.write_text(PROGRAM)
+    generator = np.random.default_rng(0)
+    maps = {"nz.row": generator.integers(0, 37, 90), "nz.col": generator.integers(0, 50, 90)}
+    np.savez(data, **{"row": 37, "col": 50, **{k: v.astype(np.int32) for k, v in maps.items()}})
+    return program, data
+
+
+def test_json(files: tuple[Path, Path], hectorite: Any):
+    program, data = files
+    status, out, err = hectorite("stats", program, "--data", data, "--json")
+    assert status == 0, err
+    matrix, weights = json.loads(out)
+    assert (matrix["name"], matrix["format"]) == ("nz", "sgt(row, col, 16, 8)")
+    assert matrix["blocks"] <= matrix["blocks_before"]
+    assert matrix["mma"] == 16 * matrix["blocks"]
+    assert matrix["atomics"] == 0
+    assert (weights["name"], weights["format"]) == ("W", "nm(2, 4)")
+    assert weights["conflict_degree"] == 1
+    assert weights["bytes"] < 64 * 8 * 4
+
+
+def test_other_formats(files: tuple[Path, Path], hectorite: Any):
+    program, data = files
+    status, out, _ = hectorite("stats", program, "--data", data, "--json", "--as", "nz=ell")
+    assert status == 0
+    facts = json.loads(out)[0]
+    assert facts["format"] == "ell(row)"
+    assert 0 < facts["padding"] < 1
+    status, out, _ = hectorite("stats", program, "--data", data, "--as", "nz=auto")
+    assert status == 0
+    assert "nz" not in out
+
+
+def test_a_permuted_set(files: tuple[Path, Path], hectorite: Any):
+    program, data = files
+    plain, better = (
+        json.loads(hectorite("stats", program, "--data", data, "--json", "--as", f"nz={text}")[1])[
+            0
+        ]
+        for text in ("sgt(16, 8)", "permute(row).by(similar).sgt(16, 8)")
+    )
+    assert better["format"] == "permute(row).by(similar).sgt(row, col, 16, 8)"
+    assert better["blocks"] <= plain["blocks"]
+    columns = 4 * (8 * (plain["blocks"] - better["blocks"]) + plain["blocks"] - better["blocks"])
+    assert better["bytes"] == plain["bytes"] - columns + 4 * 37
+
+
+def test_table(files: tuple[Path, Path], hectorite: Any):
+    program, data = files
+    status, out, err = hectorite("stats", program, "--data", data)
+    assert status == 0
+    assert out.splitlines()[0].split() == ["fact", "nz", "W"]
+    assert "J = 64" in err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("nz", "does not say which format"),
+        ("mz=ell", "there is no set `mz`"),
+        ("nz=el", "`el` is not a format of sets"),
+        ("nz=jagged", "out of order"),
+        ("row=csr", "this set has none"),
+    ],
+)
+def test_faults(files: tuple[Path, Path], hectorite: Any, given: str, message: str):
+    program, data = files
+    status, _, err = hectorite("stats", program, "--data", data, "--as", given)
+    assert status == 1
+    assert message in err
+    assert "Traceback" not in err
