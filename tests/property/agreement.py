@@ -35,7 +35,7 @@ from hectorite.frontend.verify_levels import Level, levels_of
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.target import target as target_named
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.pipelines import Options, optimise, to_tile
+from hectorite.lowering.pipelines import Options, apply_formats, optimise, to_tile
 from hectorite.lowering.promote_locals import PromoteLocals
 
 Array = np.ndarray[Any, Any]
@@ -139,6 +139,44 @@ def _chosen(compiled: Compiled) -> Any:
     request = Request(compiled.text, compiled.facts, program.function, program.sizes)
     code = build(default_target(), request)
     return lambda binding, arguments, sizes: code(binding, arguments, sizes, None)
+
+
+def check_formats(
+    program: Program, dataset: Dataset, formats: tuple[str, ...], compiled_too: bool
+) -> int | None:
+    """The level `sparse`, and what follows from it where that is asked for, against the reference;
+    None if a format serves no statement."""
+    compiled, options = read(program), Options(formats=formats)
+    name = program.function
+    graph = optimise(compiled.module, program.sizes)
+    try:
+        sparse, cores = apply_formats(graph, options), apply_formats(graph, options, True)
+    except HectoriteError as error:
+        assert "cannot serve" in str(error), error
+        return None
+    runs: list[Any] = []
+    for number, module in enumerate((sparse, cores)):
+        module.verify()
+        shown = parse_ir(str(module), "<sparse>")
+        assert str(shown) == str(module)
+        runs.append((f"sparse {number}", True, _reference_of(shown, name)))
+    if compiled_too:
+        tile = to_tile(sparse, name)
+        tile.verify()
+        gpu = to_tile(cores, name, Machine.gpu(target_named("sm_80")))
+        gpu.verify()
+        runs.append(("tile", True, lambda *data: run_tile(tile, *data)))
+        runs.append(("tile sm_80", True, lambda *data: run_tile(gpu, *data)))
+        runs.append(("cpu", False, build_code(tile).run))
+    return _compare(compiled, dataset, runs)
+
+
+def _reference_of(module: Any, name: str) -> Any:
+    def run(binding, arguments, sizes):
+        extents, maps = bound_sets(binding)
+        return run_reference(module, name, extents | sizes, maps, arguments)
+
+    return run
 
 
 def check_gpu_tile(program: Program, dataset: Dataset, target: str = "sm_90") -> int:
