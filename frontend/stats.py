@@ -16,8 +16,8 @@ import numpy as np
 from hectorite.backends.binding import Binding
 from hectorite.backends.formats import bound_format
 from hectorite.backends.formats.conflicts import conflict_degree
+from hectorite.backends.formats.facts import COLUMNS, instructions, statistics
 from hectorite.backends.formats.nm import encode, unpack
-from hectorite.backends.formats.statistics import COLUMNS, instructions, statistics
 from hectorite.frontend.program import Facts
 from hectorite.frontend.program_text import ProgramText
 from hectorite.frontend.signature import Parameter

@@ -13,7 +13,7 @@ import pytest
 from hectorite.backends.binding import Binding
 from hectorite.backends.formats import bound_format
 from hectorite.backends.formats.conflicts import conflict_degree
-from hectorite.backends.formats.statistics import condensed_blocks, statistics
+from hectorite.backends.formats.facts import condensed_blocks, statistics
 from hectorite.backends.formats.storage import store
 from hectorite.ir.encoding import Encoding, smaller_payload
 from hectorite.ir.schema import Schema, SetDecl
