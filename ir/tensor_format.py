@@ -60,10 +60,9 @@ class Nm:
         return self.groups(extent) * self.keep
 
     def row_bytes(self, extent: int) -> int:
-        """Bytes of the codes of a row: a whole number of eights of codes, and one byte more where
-        codes lie in two, so that the last has a second."""
-        eights = -(-self.entries(extent) // 8)
-        return eights * self.bits + self.straddles
+        """Bytes of the codes of a row, and one more where codes lie in two bytes, so that the last
+        has a second."""
+        return -(-self.entries(extent) * self.bits // 8) + self.straddles
 
     def bytes(self, rows: int, extent: int, width: int) -> int:
         """Bytes of `rows` rows whose values take `width` bytes each."""

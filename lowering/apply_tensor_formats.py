@@ -8,8 +8,8 @@ format are taken in parts (`ir/tensor_format.py`), and statements over them are 
 
 becomes
 
-    C[m, n] += where(W.values[m, k_group + k_kept] != 0,
-                     W.values[m, k_group + k_kept] * X[4*k_group + k_place, n], 0)
+    C[m, n] += where(W.values[m, k_group + k_kept] != 0.0,
+                     W.values[m, k_group + k_kept] * X[4*k_group + k_place, n], 0.0)
 
 with k_place = (W.codes[m, (2*k_group + 2*k_kept) // 8] >> (2*k_group + 2*k_kept) % 8) % 4. A
 statement that has a use for elements that are not kept is an error that says why.

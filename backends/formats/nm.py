@@ -125,18 +125,19 @@ def pack(codes: Array, format: Nm) -> Array:
     """u8[..., codes] in the bits they need: u8[..., bytes]."""
     *outer, count = codes.shape
     bits, eights = format.bits, -(-count // 8)
-    packed = np.zeros((*outer, eights * bits + format.straddles), np.uint8)
     whole = np.zeros((*outer, eights * 8), np.uint8)
     whole[..., :count] = codes
     eight = whole.reshape(*outer, eights, 8)
-    target = packed[..., : eights * bits].reshape(*outer, eights, bits)
+    target = np.zeros((*outer, eights, bits), np.uint8)
     for number in range(8):
         byte, shift = divmod(number * bits, 8)
         wide = eight[..., number].astype(np.uint16) << shift
         target[..., byte] |= (wide & 0xFF).astype(np.uint8)
         if shift + bits > 8:
             target[..., byte + 1] |= (wide >> 8).astype(np.uint8)
-    packed[..., : eights * bits] = target.reshape(*outer, eights * bits)
+    used = -(-count * bits // 8)
+    packed = np.zeros((*outer, used + format.straddles), np.uint8)
+    packed[..., :used] = target.reshape(*outer, eights * bits)[..., :used]
     return packed
 
 
