@@ -2,7 +2,8 @@
 
 Enters: calls from generated code. Leaves: one symbol, `hec_parallel(ptr fn, ptr args, i64 tasks)`,
 which runs `fn(ptr args, i64 task)` once for each task in [0, tasks) and returns when all are done.
-Tasks are handed out one by one from a counter, to the caller as well, so that uneven tasks balance.
+Every thread, the caller as well, does a share of them one by one, and then takes from those of the
+others, so that uneven tasks balance.
 
 - Workers start with the first call that needs them and stay. One that finds nothing to do spins
   for some microseconds, then sleeps in the kernel.
@@ -150,5 +151,5 @@ def _thread_symbols() -> dict[str, int]:
     process = ctypes.CDLL(None)
     names = ("create", "detach", "sigmask", "mutex_init", "mutex_lock", "mutex_unlock")
     names += ("cond_init", "cond_wait", "cond_broadcast")
-    wanted = [f"pthread_{name}" for name in names] + ["syscall"]
+    wanted = [f"pthread_{name}" for name in names] + ["syscall", "clock_gettime"]
     return {name: jit.address_of(getattr(process, name)) for name in wanted}

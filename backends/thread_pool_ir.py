@@ -10,7 +10,12 @@ How a call works: `@word` is a serial number (high half) and who is inside the c
 open bit, a waiting bit, and a count). The caller publishes the work and opens the call with itself
 inside; a worker enters by adding one to the very word it looked at, so it can enter no other call.
 When no task is left the caller closes the call and waits until the count is zero. A worker that
-comes late, or never, costs nothing. Who waits looks a bounded number of times, then sleeps.
+comes late, or never, costs nothing. Who waits looks a bounded number of times, then sleeps. A
+worker that was soon woken from its sleep looks longer the next time, so that calls which follow
+each other closely find it awake.
+
+Each thread has a share of the tasks, the same in every call with as many: what it wrote in the last
+call is still in its own cache. Whoever is done with its share takes from those of the others.
 """
 
 import platform
@@ -21,11 +26,17 @@ SPIN_ROUNDS = 1000
 """Looks at a word before sleeping on it; with the pauses between, some 30 microseconds: about as
 long as the caller's next call takes to come, and too short to hurt on a machine that is shared."""
 
+PATIENT_ROUNDS = 10 * SPIN_ROUNDS
+"""The same for a worker whose last sleep was short."""
+
+SHORT_SLEEP = 400_000
+"""Nanoseconds of a sleep that would have been better spent looking."""
+
 MAX_THREADS = 1024
 POOL = Template("""
 ; Each on cache lines of its own, as different threads write them.
-@work = internal global { ptr, ptr, i64, [104 x i8] } zeroinitializer, align 128
-@next = internal global [16 x i64] zeroinitializer, align 128
+@work = internal global { ptr, ptr, i64, i64, [96 x i8] } zeroinitializer, align 128
+@next = internal global [$max_threads x [16 x i64]] zeroinitializer, align 128 ; of each share
 @word = internal global [16 x i64] zeroinitializer, align 128
 @busy = internal global [32 x i32] zeroinitializer, align 128 ; 1 during a call
 @sleepers = internal global [32 x i32] zeroinitializer, align 128 ; workers in the kernel
@@ -37,6 +48,7 @@ POOL = Template("""
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_detach(i64)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
+declare i32 @clock_gettime(i32, ptr)
 $declarations
 
 ; At the start, and in a forked child: nobody is inside and no worker exists.
@@ -76,7 +88,20 @@ publish:
   store ptr %fn, ptr @work
   store ptr %args, ptr getelementptr (i8, ptr @work, i64 8)
   store i64 %tasks, ptr getelementptr (i8, ptr @work, i64 16)
-  store i64 0, ptr @next
+  %now.wanted = load atomic i32, ptr @wanted monotonic, align 4
+  %helpers = sext i32 %now.wanted to i64
+  %shares = add i64 %helpers, 1
+  store i64 %shares, ptr getelementptr (i8, ptr @work, i64 24)
+  br label %deal
+deal:
+  %share = phi i64 [ 0, %publish ], [ %share.next, %deal ]
+  %first = call i64 @first_of(i64 %share, i64 %tasks, i64 %shares)
+  %counter = getelementptr [16 x i64], ptr @next, i64 %share
+  store i64 %first, ptr %counter
+  %share.next = add i64 %share, 1
+  %dealt = icmp sge i64 %share.next, %shares
+  br i1 %dealt, label %open, label %deal
+open:
   %old = load atomic i64, ptr @word monotonic, align 8
   %following = add i64 %old, 4294967296
   %empty = and i64 %following, -4294967296
@@ -84,19 +109,19 @@ publish:
   store atomic i64 %opened, ptr @word seq_cst, align 8
   %sleeping = load atomic i32, ptr @sleepers seq_cst, align 4
   %asleep = icmp ne i32 %sleeping, 0
-  br i1 %asleep, label %rouse, label %share
+  br i1 %asleep, label %rouse, label %begin
 rouse:
   %others = sub i64 %tasks, 1
   %enough = icmp sgt i64 %others, $max_threads
   %count = select i1 %enough, i64 $max_threads, i64 %others
   call void @wake(ptr getelementptr (i8, ptr @word, i64 4), i64 %count)
-  br label %share
-share:
-  call void @run_tasks(ptr %fn, ptr %args, i64 %tasks)
+  br label %begin
+begin:
+  call void @run_tasks(ptr %fn, ptr %args, i64 %tasks, i64 %shares, i64 0)
   %closed = atomicrmw sub ptr @word, i64 $open_and_one seq_cst
   br label %wait
 wait:
-  %rounds = phi i32 [ 0, %share ], [ %more, %pause ], [ $spin, %sleep ]
+  %rounds = phi i32 [ 0, %begin ], [ %more, %pause ], [ $spin, %sleep ]
   %seen = load atomic i64, ptr @word acquire, align 8
   %inside = and i64 %seen, $count
   %done = icmp eq i64 %inside, 0
@@ -133,25 +158,54 @@ out:
   ret void
 }
 
-define internal void @run_tasks(ptr %fn, ptr %args, i64 %tasks) nounwind {
-  br label %take
+; Shares lie one after the other and differ in length by one at most.
+define internal i64 @first_of(i64 %share, i64 %tasks, i64 %shares) alwaysinline nounwind {
+  %product = mul i64 %share, %tasks
+  %first = sdiv i64 %product, %shares
+  ret i64 %first
+}
+
+; Runs the tasks of share `own`, then what is left of the others.
+define internal void @run_tasks(ptr %fn, ptr %args, i64 %tasks, i64 %shares, i64 %own) nounwind {
+  br label %visit
+visit:
+  %share = phi i64 [ %own, %0 ], [ %share.next, %leave ]
+  %visited = phi i64 [ 1, %0 ], [ %visited.next, %leave ]
+  %following = add i64 %share, 1
+  %end = call i64 @first_of(i64 %following, i64 %tasks, i64 %shares)
+  %counter = getelementptr [16 x i64], ptr @next, i64 %share
+  br label %look
+look:
+  %seen = load atomic i64, ptr %counter monotonic, align 8
+  %some = icmp slt i64 %seen, %end
+  br i1 %some, label %take, label %leave
 take:
-  %task = atomicrmw add ptr @next, i64 1 monotonic
-  %real = icmp slt i64 %task, %tasks
-  br i1 %real, label %run, label %out
+  %task = atomicrmw add ptr %counter, i64 1 monotonic
+  %real = icmp slt i64 %task, %end
+  br i1 %real, label %run, label %leave
 run:
   call void %fn(ptr %args, i64 %task)
-  br label %take
+  br label %look
+leave:
+  %is.last = icmp eq i64 %following, %shares
+  %share.next = select i1 %is.last, i64 0, i64 %following
+  %visited.next = add i64 %visited, 1
+  %further = icmp slt i64 %visited, %shares
+  br i1 %further, label %visit, label %out
 out:
   ret void
 }
 
 define internal ptr @worker(ptr %number) nounwind {
   %index = ptrtoint ptr %number to i64
+  %clock = alloca [2 x i64]
   br label %look
 look:
   %last = phi i64 [ 0, %0 ], [ %last, %idle ], [ %last, %doze ], [ %last, %enter ],
                   [ %call, %leave ], [ %call, %rouse ]
+  %limit.rounds = phi i32 [ $spin, %0 ], [ %limit.rounds, %idle ], [ %limit.next, %doze ],
+                          [ %limit.rounds, %enter ], [ %limit.rounds, %leave ],
+                          [ %limit.rounds, %rouse ]
   %rounds = phi i32 [ 0, %0 ], [ %more, %idle ], [ 0, %doze ], [ 0, %enter ], [ 0, %leave ],
                     [ 0, %rouse ]
   %seen = load atomic i64, ptr @word acquire, align 8
@@ -174,7 +228,11 @@ work:
   %fn = load ptr, ptr @work
   %args = load ptr, ptr getelementptr (i8, ptr @work, i64 8)
   %tasks = load i64, ptr getelementptr (i8, ptr @work, i64 16)
-  call void @run_tasks(ptr %fn, ptr %args, i64 %tasks)
+  %shares = load i64, ptr getelementptr (i8, ptr @work, i64 24)
+  %share = add i64 %index, 1
+  %has.share = icmp slt i64 %share, %shares
+  %own = select i1 %has.share, i64 %share, i64 0
+  call void @run_tasks(ptr %fn, ptr %args, i64 %tasks, i64 %shares, i64 %own)
   br label %leave
 leave:
   %before = atomicrmw sub ptr @word, i64 1 seq_cst
@@ -186,16 +244,31 @@ rouse:
   br label %look
 rest:
   %more = add i32 %rounds, 1
-  %patient = icmp ult i32 %rounds, $spin
+  %patient = icmp ult i32 %rounds, %limit.rounds
   br i1 %patient, label %idle, label %doze
 idle:
   $pause
   br label %look
 doze:
+  %fell.asleep = call i64 @nanoseconds(ptr %clock)
   %more.sleepers = atomicrmw add ptr @sleepers, i32 1 seq_cst
   call void @wait(ptr getelementptr (i8, ptr @word, i64 4), i64 %call)
   %fewer.sleepers = atomicrmw sub ptr @sleepers, i32 1 seq_cst
+  %woke = call i64 @nanoseconds(ptr %clock)
+  %slept = sub i64 %woke, %fell.asleep
+  %briefly = icmp ult i64 %slept, $short_sleep
+  %limit.next = select i1 %briefly, i32 $patient, i32 $spin
   br label %look
+}
+
+define internal i64 @nanoseconds(ptr %place) nounwind {
+  %failed = call i32 @clock_gettime(i32 $clock, ptr %place)
+  %seconds = load i64, ptr %place
+  %second = getelementptr i64, ptr %place, i64 1
+  %rest = load i64, ptr %second
+  %whole = mul i64 %seconds, 1000000000
+  %time = add i64 %whole, %rest
+  ret i64 %time
 }
 
 ; Signals are for the interpreter's threads: workers start with all of them blocked.
@@ -307,6 +380,9 @@ def pool_ir(use_futex: bool) -> str:
         open_and_one=OPEN + 1,
         waiting_and_one=WAITING + 1,
         spin=SPIN_ROUNDS,
+        patient=PATIENT_ROUNDS,
+        short_sleep=SHORT_SLEEP,
+        clock=1 if sys.platform == "linux" else 6,  # one that only goes forward
         max_threads=MAX_THREADS,
         set_mask=2 if sys.platform == "linux" else 3,
         all_signals=", ".join(["i64 -1"] * 16),
