@@ -150,12 +150,17 @@ def _rewrite(
     exact = reassociate or not found.whole.type.element_type.is_float
     if form == "cheapest":
         costs = _costs(found, extents)
-        allowed = ("stay", "each", "sums") if exact else ("stay", "each")
+        plain = found.source is None or len(list(factors(statement.value))) == 1
+        allowed = ("stay", "each", "sums") if exact else ("stay", "each") if plain else ("stay",)
         form = min((f for f in allowed if f in costs), key=lambda f: costs[f])
-    if form == "sums" and _are_shared(found, schema_of(module)):
+    if form == "sums" and not _are_shared(found, schema_of(module)):
+        form = "stay"
+    if form == "sums":
         _sum_first(module, statement, found)
     elif form == "each" and found.source is not None:
         replace_statement(statement, found.whole)
+    elif found.source is not None:
+        found.whole.erase()
     if form != "stay" and found.source is not None and not found.source.result.uses.get_length():
         found.source.detach()
         found.source.erase()
@@ -184,6 +189,7 @@ def _as_sum(func: FuncOp, statement: StatementOp, schema: Schema, extents: Exten
     whole = _joined(statement, source, read, schema)
     matched = scattered_product(whole, schema, machine)
     if matched is None:
+        whole.erase()
         return None
     made = extents.of(dict(source.variables.data)[row])
     return _Sum(whole, matched[1], target, source, made)
