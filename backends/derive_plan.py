@@ -148,9 +148,8 @@ def plan_join(
 ) -> JoinPlan | None:
     """The plan, or None if keys or conditions are not of the kind described above, codes are too
     wide, a key might lie outside of its target, or `work` assignments are likely not reached."""
-    extents = [maps.size(target) for target in targets]
     try:
-        return _Planner(maps, derivation, extents).plan(work)
+        return _Planner(maps, derivation, targets).plan(work)
     except _NotServed:
         return None
 
@@ -160,28 +159,29 @@ class _NotServed(Exception):
 
 
 class _Planner:
-    def __init__(self, maps: Maps, derivation: Derivation, extents: list[int]):
-        self.maps, self.derivation, self.extents = maps, derivation, extents
+    def __init__(self, maps: Maps, derivation: Derivation, targets: Sequence[str]):
+        self.maps, self.derivation = maps, derivation
+        self.extents = [maps.size(target) for target in targets]
         self.sets = dict(derivation.binders)
+        self.targets = targets
         self.keys = [self.parts(key) for key in derivation.keys]
         own = [c for c in derivation.conditions if len(_variables(c)) == 1]
         self.never = [c for c in derivation.conditions if not _variables(c)]
-        joint = [c for c in derivation.conditions if len(_variables(c)) > 1]
-        self.joint = [(c.operator, self.difference(c)) for c in joint]
-        self.plain = {
-            id(parts): {side.path.variable: side for side in (c.left, c.right) if side.path}
-            for c, (_, parts) in zip(joint, self.joint, strict=True)
-            if c.left.path is not None and c.right.path is not None
-        }
-        self.spreads: dict[int, int] = {}
+        self.joint = [c for c in derivation.conditions if len(_variables(c)) > 1]
+        self.differences: dict[Condition, Parts] = {}
         self.kept = {name: self.filtered(name, own) for name in self.sets}
 
     def plan(self, work: int) -> JoinPlan:
         if self.never or len(self.sets) > MOST_BINDERS:
             raise _NotServed
-        for parts, extent in zip(self.keys, self.extents, strict=True):
+        for key, parts, target in zip(
+            self.derivation.keys, self.keys, self.targets, strict=True
+        ):
+            path = key.path
+            if path and self.maps.target(self.sets[path.variable], path.fields) == target:
+                continue
             low, high = parts.bounds()
-            if high >= low and (low < 0 or high >= extent):
+            if high >= low and (low < 0 or high >= self.maps.size(target)):
                 raise _NotServed
         order, cost = self.best_order()
         if cost < work:
@@ -215,6 +215,11 @@ class _Planner:
 
     def difference(self, condition: Condition) -> Parts:
         """Left side minus right side."""
+        if condition not in self.differences:
+            self.differences[condition] = self.subtracted(condition)
+        return self.differences[condition]
+
+    def subtracted(self, condition: Condition) -> Parts:
         left, right = self.parts(condition.left), self.parts(condition.right)
         columns = {name: values.astype(np.int64) for name, values in left.columns.items()}
         for name, values in right.columns.items():
@@ -257,27 +262,24 @@ class _Planner:
         rows = total = self.count(order[0])
         for place, name in enumerate(order[1:], 1):
             count = self.count(name)
-            codes = prod(self.spread(parts.columns[name]) for parts in self.ties(order, place))
+            codes = prod(self.codes(tie, name) for tie in self.ties(order, place))
             rows = rows * count // max(1, min(count, codes)) if count else 0
             total += rows
         return total
 
-    def spread(self, values: Array) -> int:
-        """How many numbers lie between the least and the greatest of a column."""
-        if id(values) not in self.spreads:
-            some = int(values.max()) - int(values.min()) + 1 if len(values) else 1
-            self.spreads[id(values)] = some
-        return self.spreads[id(values)]
+    def codes(self, tie: Condition, name: str) -> int:
+        """How many values what a binder adds to an equality could have, roughly."""
+        paths = (*tie.left.paths, *tie.right.paths)
+        fields = next(path.fields for path in paths if path.variable == name)
+        return self.maps.size(self.maps.target(self.sets[name], fields))
 
-    def ties(self, order: Sequence[str], place: int) -> list[Parts]:
+    def ties(self, order: Sequence[str], place: int) -> list[Condition]:
         """Equalities that tie a binder to those before it."""
-        before = set(order[:place])
+        before = set(order[: place + 1])
         return [
-            parts
-            for sign, parts in self.joint
-            if sign == "=="
-            and order[place] in parts.columns
-            and parts.variables - {order[place]} <= before
+            c
+            for c in self.joint
+            if c.operator == "==" and order[place] in _variables(c) and _variables(c) <= before
         ]
 
     # The plan.
@@ -289,12 +291,12 @@ class _Planner:
         for place in range(1, len(order)):
             ties = self.ties(order, place)
             stages.append(self.stage(order, place, ties, sums))
-        for sign, parts in self.joint:
-            names = [name for name in order if name in parts.columns]
-            is_tie = any(parts is tie for tie in self.ties(order, order.index(names[-1])))
-            if not is_tie:
-                columns = {order.index(name): parts.columns[name] for name in names}
-                sums.append(Sum(sign, columns, parts.constant))
+        for condition in self.joint:
+            names = [name for name in order if name in _variables(condition)]
+            if condition not in self.ties(order, order.index(names[-1])):
+                parts = self.difference(condition)
+                columns = {order.index(name): parts.columns[name] for name in parts.columns}
+                sums.append(Sum(condition.operator, columns, parts.constant))
         trailing = [self.extents[k] for k in others]
         sums.append(self.key(order, others, trailing))
         for total in sums:
@@ -329,7 +331,7 @@ class _Planner:
         groups = np.append(first, count).astype(np.int64)
         return lead, groups, Stage("all", count, elements), others
 
-    def stage(self, order: Sequence[str], place: int, ties: list[Parts], sums: list[Sum]) -> Stage:
+    def stage(self, order: Sequence[str], place: int, ties: list[Condition], sums: list[Sum]) -> Stage:
         """How a binder is found, with the sum that is its code."""
         name, kept = order[place], self.kept[order[place]]
         count = self.count(name)
@@ -340,7 +342,7 @@ class _Planner:
             if stage is not None:
                 return stage
         code, before, constant, width = np.zeros(count, np.int64), dict[int, Array](), 0, 1
-        for parts in reversed(ties):
+        for parts in map(self.difference, reversed(ties)):
             old = Parts({n: v for n, v in parts.columns.items() if n != name}, parts.constant)
             mine = -_arranged(parts.columns[name], kept)
             low, high = old.bounds()
@@ -358,19 +360,20 @@ class _Planner:
         return self.found(code, width, kept)
 
     def adjacent(
-        self, order: Sequence[str], place: int, tie: Parts, sums: list[Sum]
+        self, order: Sequence[str], place: int, tie: Condition, sums: list[Sum]
     ) -> Stage | None:
         """A binder with a path that is one of an earlier binder: its set is adjacent to the set in
         which they end, in an order that kernels may ask for as well."""
-        name, sides = order[place], self.plain.get(id(tie), {})
+        name = order[place]
+        sides = {side.path.variable: side for side in (tie.left, tie.right) if side.path}
         other = next((n for n in sides if n != name), None)
-        if other is None or not isinstance(self.maps, Adjacency):
+        if other is None or name not in sides or not isinstance(self.maps, Adjacency):
+            return None
+        ends = [self.maps.target(self.sets[n], sides[n].paths[0].fields) for n in (name, other)]
+        if self.maps.size(ends[1]) > self.maps.size(ends[0]):
             return None
         keys, over = (sides[name],), self.sets[name]
-        begin = self.maps.segments(over, keys)
-        values = column(self.maps, self.sets[other], sides[other])
-        if len(values) and int(values.max()) >= len(begin) - 1:
-            return None
+        begin, values = self.maps.segments(over, keys), self.values(other, sides[other])
         sums.append(Sum("tie", {order.index(other): values}, 0, place))
         return Stage("direct", self.count(name), self.maps.order(over, keys), begin)
 

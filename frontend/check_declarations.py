@@ -114,8 +114,9 @@ def _derive_set(node: syntax.SetDeclaration, scope: Scope, place: Place) -> None
     sizes = [*scope.schema.sets, *scope.schema.sizes]
     reader = IndexReader(place, sizes, lambda name: False)
     binders = _binders(tree, scope, place)
-    keys = [reader.read(key) for key in tree.keys]
-    conditions = list(_conditions(tree.condition, reader, place)) if tree.condition else []
+    found: list[Condition] = []
+    keys = [_key(key, reader, binders, found, scope, place) for key in tree.keys]
+    conditions = found + list(_conditions(tree.condition, reader, place)) if tree.condition else []
     if not _bound(reader, binders, scope, place) or None in keys:
         return
     if len(keys) != len(node.fields):
@@ -131,6 +132,40 @@ def _derive_set(node: syntax.SetDeclaration, scope: Scope, place: Place) -> None
         _check_key(item, key, expr, binders, scope, place)
     derivation = Derivation(tuple(known), tuple(binders.items()), tuple(conditions))
     scope.schema.sets[decl.name] = SetDecl(decl.name, decl.fields, derivation, decl.format)
+
+
+def _key(
+    expr: syntax.Expr,
+    reader: IndexReader,
+    binders: dict[str, str],
+    found: list[Condition],
+    scope: Scope,
+    place: Place,
+) -> IndexExpr | None:
+    """A key. `c(i, j)` is the element of the set `c` whose fields are i and j: a binder of its own,
+    which is added to `binders`, with equalities, which are added to `found`."""
+    if not isinstance(expr, syntax.Call) or not scope.is_set(expr.callee.text):
+        return reader.read(expr)
+    decl = scope.schema.sets[expr.callee.text]
+    for keyword in expr.keywords:
+        place.error(f"fields of `{decl.name}` are given by position", keyword.span)
+    if len(expr.arguments) != len(decl.fields) or not decl.fields:
+        place.error(
+            f"`{decl.name}` has {count(len(decl.fields), 'field')}",
+            expr.span,
+            "an index for each field, in order" if decl.fields else "a set with fields",
+        )
+        return None
+    number, binder = 2, f"{decl.name}_found"
+    while binder in binders:
+        number, binder = number + 1, f"{decl.name}_found_{number}"
+    binders[binder] = decl.name
+    for (name, _), argument in zip(decl.fields, expr.arguments, strict=True):
+        index = reader.read(argument)
+        if index is None:
+            return None
+        found.append(Condition(IndexExpr.of(binder, name), "==", index))
+    return IndexExpr.of(binder)
 
 
 def _binders(tree: syntax.Derivation, scope: Scope, place: Place) -> dict[str, str]:

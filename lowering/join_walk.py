@@ -14,8 +14,8 @@
 Enters: a statement and the sets. Leaves: a `JoinWalk`, or None. An element of the join must stand
 for one assignment of its binders: each of these is a key. A binder is *visited* where a path of it
 equals the row or a path of a binder before it, or *found* in a table, where besides the row one
-more path is known and these two determine the element. Rows own what they write: the left side names the
-row, or elements that have it.
+more path is known and these two determine the element. Rows own what they write: the left side
+names the row, or elements that have it.
 """
 
 from __future__ import annotations
