@@ -16,6 +16,7 @@ DIALECTS = {
     "hec": ("hectorite.ir.space", "Hec"),
     "scalar": ("hectorite.ir.scalar", "Scalar"),
     "graph": ("hectorite.dialects.graph", "Graph"),
+    "sparse": ("hectorite.dialects.sparse", "Sparse"),
     "tile": ("hectorite.dialects.tile", "Tile"),
 }
 """Each dialect: the module that defines it, and its name there."""
