@@ -71,8 +71,10 @@ def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
         else:
             roots[statement] = _root(statement, schema, machine)
     free = {s for s in statements if s not in products and _over_elements(s, roots[s], schema)}
+    alone = set(segments) if machine.is_gpu else set[StatementOp]()
     for statement in reversed(statements):
-        _adopt(statement, roots, free, _consumers(statement))
+        users = [pair for pair in _consumers(statement) if pair[0] not in alone]
+        _adopt(statement, roots, free, users)
     for statement in statements:
         _gather_by_row(statement, roots, free, schema)
         _adopt(statement, roots, free, _producers(statement))
@@ -102,7 +104,7 @@ def segment_of(
     """A statement as a product over the elements of segments, with its root. A GPU's reads both
     sides from memory, which `materialise_operands` sees to."""
     found = match_segment(statement, schema, machine)
-    if machine.is_gpu or found is None:
+    if found is None or machine.is_gpu and None in (found[1].direct_left, found[1].direct_right):
         return None
     return found
 

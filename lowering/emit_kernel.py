@@ -23,6 +23,7 @@ from xdsl.ir import SSAValue
 from hectorite.lowering.emit_product import Block, ProductEmitter
 from hectorite.lowering.emit_row import RowEmitter
 from hectorite.lowering.emit_scattered_product import ScatteredEmitter
+from hectorite.lowering.emit_segment_blocks import SegmentBlocks
 from hectorite.lowering.emit_values import Frame, Scope
 from hectorite.lowering.kernel_builder import KernelBuilder
 from hectorite.lowering.kernel_plan import Kernel, Phase
@@ -42,6 +43,7 @@ class KernelEmitter:
         self.placement = placement
         self.frame = Frame(builder.code, builder, placement.values)
         self.row = RowEmitter(kernel, builder, placement)
+        self.segments = SegmentBlocks(kernel, builder, placement)
 
     def emit_all(
         self, share: Callable[[Code, SSAValue], Share], count: SSAValue, step: int
@@ -93,6 +95,9 @@ class KernelEmitter:
         """A task that is one row, or one block of a product."""
         phase = self.kernel.phases[0]
         product = phase.product
+        if phase.segment is not None:
+            self._segments(code, share, rows, phase)
+            return
         if rows_in_lanes(self.kernel):
             self.row.lanes.rows(replace(self.frame, code=code), rows)
             return
@@ -111,6 +116,21 @@ class KernelEmitter:
             scope = scope.with_loop(name, value)
         start = code.scalar("mul", share.strip, code.constant(product.shape.lanes))
         emitter.emit_strip(emitter.strip_at(scope, start), block)
+
+    def _segments(self, code: Code, share: Share, rows: RowOrder, phase: Phase) -> None:
+        """A task that does one block of a segment product, for one row or several."""
+        assert phase.segment is not None
+        self.builder.threads = phase.segment.shape.threads
+
+        def row(inner: Code, number: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            frame = replace(self.frame, code=inner, rows=(number,), window=share.window)
+            self.segments.emit(frame, phase, share.loops)
+            return ()
+
+        if share.window is None and work_of(self.kernel) != "window":
+            row(code, rows.lower, ())
+        else:
+            code.loop(rows.lower, rows.upper, 1, (), row)
 
     # Passes over rows ---------------------------------------------------------------------------
 

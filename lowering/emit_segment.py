@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from xdsl.dialects.builtin import VectorType
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.dialects.tile import LoadOp
@@ -41,11 +41,12 @@ from hectorite.lowering.tile_code import Code
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the product. With `memory`, its values are there for the elements at hand, a row
+    """One side of the product, over `variables` for each element, the last of which is r or j. With
+    `memory`, its values are there for the elements at hand, a row
     for each, the first of which is the element at the place `start`."""
 
     factors: tuple[SSAValue, ...]
-    variable: str
+    variables: tuple[str, ...]
     memory: SSAValue | None
     start: SSAValue
 
@@ -56,10 +57,11 @@ class Side:
         code, type = scope.code, self.memory.type.element  # pyright: ignore
         assert scope.frame.place is not None
         slot = code.scalar("sub", scope.frame.place, self.start)
-        at = [slot, scope.loops[self.variable]]
+        at = [slot, *(scope.loops[name] for name in self.variables)]
         if scope.lanes is None:
             return code.add(LoadOp(self.memory, at))
-        return code.add(LoadOp(self.memory, at, VectorType(type, [scope.lanes.count]), axis=1))
+        type = VectorType(type, [scope.lanes.count])
+        return code.add(LoadOp(self.memory, at, type, axis=len(self.variables)))
 
     def computed(self, scope: Scope) -> SSAValue:
         """The same, from its factors."""
@@ -138,11 +140,12 @@ class _Writer:
         segment, dims = self.segment, dict(self.statement.variables.data)
         direct = (segment.direct_left, segment.direct_right)[side]
         own, other = (segment.rows, segment.lanes)[:: 1 if side == 0 else -1]
+        extents = [int(dims[name]) for name in (*segment.inner, own)]
         blocks = int(dims[other]) > (segment.shape.lanes, segment.shape.rows)[side]
         plain = isinstance(direct, ReadOp) and direct.result.type == self.type
         if plain or not blocks or self.rounds_each_time:
             return None
-        return self.builder.local(TensorType.of(self.type, (segment.shape.depth, int(dims[own]))))
+        return self.builder.local(TensorType.of(self.type, (segment.shape.depth, *extents)))
 
     # Around the elements ------------------------------------------------------------------------
 
@@ -181,8 +184,9 @@ class _Writer:
         segment = self.segment
 
         def point(at: Scope) -> None:
-            left = Side(segment.left, segment.rows, self.memories[0], start)
-            right = Side(segment.right, segment.lanes, self.memories[1], start)
+            names = (*segment.inner, segment.rows), (*segment.inner, segment.lanes)
+            left = Side(segment.left, names[0], self.memories[0], start)
+            right = Side(segment.right, names[1], self.memories[1], start)
             for side in (left, right):
                 if side.memory is not None:
                     self._fill(at, side, side.memory, end)
@@ -201,9 +205,10 @@ class _Writer:
             def lanes(point: Scope) -> None:
                 value = side.computed(point)
                 there = replace(point, frame=replace(point.frame, slot=slot))
-                there.store(value, storage, (IndexExpr.of(side.variable),))
+                there.store(value, storage, [IndexExpr.of(name) for name in side.variables])
 
-            strips(_at_place(scope, code, place), side.variable, width, lanes)
+            *outer, last = side.variables
+            over(_at_place(scope, code, place), outer, lambda at: strips(at, last, width, lanes))
             return ()
 
         scope.code.loop(side.start, end, 1, (), element)
@@ -243,27 +248,31 @@ class _Writer:
         end: SSAValue,
     ) -> None:
         """One block of sums, in registers while the elements at hand pass by."""
-        row, lane = (scope.loops[name] for name in (left.variable, right.variable))
+        rows_of, lanes_of = left.variables[-1], right.variables[-1]
+        row, lane = scope.loops[rows_of], scope.loops[lanes_of]
 
         def rows(at: Scope) -> list[Scope]:
-            return [at.with_loop(left.variable, at.code.plus(row, i)) for i in range(height)]
+            return [at.with_loop(rows_of, at.code.plus(row, i)) for i in range(height)]
 
         def parts(at: Scope) -> list[Scope]:
             starts = [sum(widths[:i]) for i in range(len(widths))]
             return [
-                at.with_lanes(Lanes(right.variable, width), at.code.plus(lane, start))
+                at.with_lanes(Lanes(lanes_of, width), at.code.plus(lane, start))
                 for width, start in zip(widths, starts, strict=True)
             ]
 
         points = [point for at in rows(scope) for point in parts(at)]
         sums = [p.code.cast(p.load(self.total, self.access, self.pad), self.type) for p in points]
 
-        def element(code: Code, place: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            at = _at_place(scope, code, place)
+        def outer_product(at: Scope, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
             across = [right.value(part) for part in parts(at)]
             down = [left.value(each) for each in rows(at)]
-            terms = [code.scalar("mul", x, y) for x in down for y in across]
-            return [code.scalar("add", *pair) for pair in zip(sums, terms, strict=True)]
+            terms = [at.code.scalar("mul", x, y) for x in down for y in across]
+            return [at.code.scalar("add", *pair) for pair in zip(sums, terms, strict=True)]
+
+        def element(code: Code, place: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            at = _at_place(scope, code, place)
+            return _added_up(at, self.segment.inner, sums, outer_product)
 
         sums = scope.code.loop(left.start, end, 1, sums, element)
         for point, value in zip(points, sums, strict=True):
@@ -273,6 +282,24 @@ class _Writer:
 def _at_place(scope: Scope, code: Code, place: SSAValue) -> Scope:
     """The scope of another element, for which nothing is known yet."""
     return replace(scope, frame=replace(scope.frame, code=code, place=place), cache={})
+
+
+def _added_up(
+    scope: Scope,
+    variables: Sequence[str],
+    sums: Sequence[SSAValue],
+    body: Callable[[Scope, Sequence[SSAValue]], Sequence[SSAValue]],
+) -> Sequence[SSAValue]:
+    """Loops over variables that are reduced for each element, which carry the sums."""
+    if not variables:
+        return body(scope, sums)
+    name, rest = variables[0], variables[1:]
+
+    def one(code: Code, at: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        return _added_up(scope.inside(code).with_loop(name, at), rest, sums, body)
+
+    upper = scope.kernel.size(scope.dims[name])
+    return scope.code.loop(scope.code.constant(0), upper, 1, sums, one)
 
 
 def _blocks(

@@ -22,6 +22,7 @@ from hectorite.ir.schema import Schema
 from hectorite.lowering.choose_roots import choose_roots
 from hectorite.lowering.emit_nest import identity
 from hectorite.lowering.machine import Machine
+from hectorite.lowering.match_segment import covers
 from hectorite.lowering.place_tensors import is_regular, rows_cover
 from hectorite.lowering.schedule_orders import wants_split
 from hectorite.lowering.statement_body import Body, hint
@@ -32,6 +33,8 @@ def make_starts_explicit(function: FuncOp, schema: Schema, machine: Machine) -> 
     choice = choose_roots(function, schema, machine)
     returned = set(function.return_op.operands)
     for statement, root in choice.roots.items():
+        if covers(statement, choice.segments.get(statement), schema):
+            continue
         part = statement in choice.products and not is_regular(statement, root)
         split = wants_split(statement, root, machine)
         if part or split or not rows_cover(statement, root):

@@ -52,6 +52,7 @@ from hectorite.lowering.kernel_plan import Kernel
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_kept import KeptProduct
 from hectorite.lowering.materialise_operands import materialise_operands
+from hectorite.lowering.materialise_sides import materialise_sides
 from hectorite.lowering.notation import Notation
 from hectorite.lowering.pack_weights import Panels, emit_pack
 from hectorite.lowering.place_tensors import Placement, overwritten, private_tensors
@@ -72,6 +73,7 @@ def graph_to_tile(module: ModuleOp, name: str, machine: Machine | None = None) -
     schema, function = schema_of(module), function.clone()
     round_parameters(function)
     materialise_operands(function, machine)
+    materialise_sides(function, schema, machine)
     make_starts_explicit(function, schema, machine)
     writer = _ProgramWriter(function, schema, machine)
     return ModuleOp([*declarations, *writer.write()])

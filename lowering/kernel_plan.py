@@ -81,18 +81,19 @@ class Product:
 @dataclass(frozen=True)
 class Segment:
     """A statement of a visit as a product over the elements of each row:
-    result[row, batch, r, j] += x[e, batch, r] * y[e, batch, j].
+    result[row, batch, r, j] += x[e, c, batch, r] * y[e, c, batch, j].
 
-    `element` is the variable e, `rows` the variable r, `lanes` j, and `loops` those of the batch.
-    `left` and `right` are the factors of x and y; `direct_left` and `direct_right` the reads that
-    they are, if they are just that. With a `stride` h, r stands behind h times the row. `shape`
-    says how large its blocks are.
+    `element` is the variable e, `rows` the variable r, `lanes` j, `loops` those of the batch, and
+    `inner` further reduced ones. `left` and `right` are the factors of x and y; `direct_left` and
+    `direct_right` the reads that they are, if they are just that. With a `stride` h, r stands
+    behind h times the row. `shape` says how large its blocks are.
     """
 
     element: str
     rows: str
     lanes: str
     loops: tuple[str, ...]
+    inner: tuple[str, ...]
     left: tuple[SSAValue, ...]
     right: tuple[SSAValue, ...]
     direct_left: ReadOp | None

@@ -6,9 +6,12 @@ Enters: a statement at the graph level. Leaves: its `Segment` and root, or None.
     c[16*k.window + r, j] += D[k, r] * B[k.col, j]         segments: windows of 16 rows
     d[e.type, h, i, o]  += a[e, h] * x[e.src, i] * g[e, h, o]    the same for each h
 
+    y[16*k.row + r, o]  += D[k, r, c] * x[8*k.col + c, o]        blocks of 16 x 8 elements
+
 The element stands in one index of the left side, as a path alone or, times a number, in front of
-r; all variables stand on the left. Each factor may depend on r or on j, not on both; factors of the
-element alone belong to the side with the shorter rows. Nothing is matched by name.
+r; variables that do not stand on the left are added up for each element. Each factor may depend on
+r or on j, not on both; factors of the element alone belong to the side with the shorter rows.
+Nothing is matched by name.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,6 +23,7 @@ from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schedule import Schedule
 from hectorite.ir.schema import Schema
+from hectorite.ir.set_format import resolve
 from hectorite.ir.space import Dim
 from hectorite.lowering.kernel_plan import Root, Segment, Visit
 from hectorite.lowering.machine import Machine
@@ -43,14 +47,16 @@ def match_segment(
     dims = dict(statement.variables.data)
     plain = [index.variable for index in statement.access.data if index.variable is not None]
     left = [*plain, *([] if rows is None else [rows])]
-    if len(set(left)) != len(left) or {*left, path.variable} != set(dims):
+    if len(set(left)) != len(left) or path.variable in left or _picks(statement):
         return None
-    if any(not isinstance(dims[name], int) for name in left):
+    if any(not isinstance(dims[name], int) for name in dims if name != path.variable):
         return None
     if stride is not None and dims[str(rows)] != stride:
         return None  # segments would overlap, or leave rows between them
     owner = dims[path.variable]
     if not isinstance(owner, str) or owner not in schema.sets:
+        return None
+    if schema.follow(owner, path.fields) not in schema.sets:
         return None
     found = _sides(statement, path.variable, left, rows, stride, machine)
     if found is None:
@@ -59,10 +65,43 @@ def match_segment(
     return Root((schema.follow(owner, path.fields),), (), visit, path.variable), found
 
 
+WINDOWS = {"window": 0, "band": 0, "strip": 1}
+"""Parts of formats that have an element for each h of the target of a field, and the last fewer:
+which field that is, and which number of the format is h."""
+
+
+def covers(statement: StatementOp, segment: Segment | None, schema: Schema) -> bool:
+    """Whether segments of a segment product that stand h rows apart are known to be all rows."""
+    if segment is None or segment.stride is None:
+        return False
+    access = statement.access.data
+    position = next(i for i, index in enumerate(access) if segment.element in index.variables)
+    for index, dim in zip(access, statement.type.dims, strict=True):
+        whole = index.variable is None or dict(statement.variables.data)[index.variable] == dim
+        if not whole:
+            return False
+    path = next(path for path in access[position].paths if path.variable == segment.element)
+    owner = dict(statement.variables.data)[segment.element]
+    part = schema.sets[schema.follow(str(owner), path.fields)].encoded
+    place = None if part is None else WINDOWS.get(part.part)
+    if part is None or place is None:
+        return False
+    fields = schema.fields_of(part.of)
+    format = resolve(tuple(fields), part.format)
+    height = format.numbers[place] if len(format.numbers) > place else None
+    target = fields.get(format.fields[place]) if len(format.fields) > place else None
+    return height == segment.stride and target == statement.type.dims[position]
+
+
 def _is_short(statement: StatementOp) -> bool:
     """Whether sums are of integers that a step of a product could not widen."""
     type = statement.value.type
     return isinstance(type, IntegerType) and type.width.data < 32
+
+
+def _picks(statement: StatementOp) -> bool:
+    """Whether values of the body say what is read."""
+    return any(read.picked is not None for read in statement.reads)
 
 
 def _segment_of(access: Sequence[IndexExpr]) -> tuple[Path, int | None, str | None] | None:
@@ -167,7 +206,10 @@ def _segment(
     machine: Machine,
 ) -> Segment:
     dims = dict(statement.variables.data)
-    loops = tuple(name for name in dims if name not in (element, *names))
+    left = {name for index in statement.access.data for name in index.variables}
+    others = [name for name in dims if name not in (element, *names)]
+    loops = tuple(name for name in others if name in left)
+    inner = tuple(name for name in others if name not in left)
     schedule = Schedule.on(statement)
     tile = {} if schedule is None else schedule.tile
     wanted = tuple(tile.get(name) for name in (*names, element))
@@ -175,4 +217,4 @@ def _segment(
     inputs = [read.type.element for read in direct if read is not None]
     shape = segment_shape(*extents, statement.value.type, inputs, machine, wanted)
     first, second = tuple(sides[0]), tuple(sides[1])
-    return Segment(element, *names, loops, first, second, *direct, stride, shape)
+    return Segment(element, *names, loops, inner, first, second, *direct, stride, shape)

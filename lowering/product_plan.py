@@ -8,7 +8,9 @@ has its element types (a `WgmmaPlan` if the product says `unit = "wgmma"` and it
     f32 x f32 -> f32, 128 x 128, 256 threads     16 x 16 threads of 8 x 8 elements
 
 With elements of one byte a thread has `interleave` neighbouring columns of as many instructions, so
-that one load brings parts of them all: column g of instruction i is column g * interleave + i.
+that one load brings parts of them all: column g of instruction i is column g * interleave + i. In
+the same way, if k goes before the rows of `a`, it has `row_interleave` neighbouring rows, of which
+each instruction takes two.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ class MmaPlan:
     repeats: int
     tiles: tuple[int, int]
     interleave: int
+    row_interleave: int = 1
 
     @property
     def layout(self) -> Layout:
@@ -71,7 +74,7 @@ class MmaPlan:
         v, (down, across) = self.interleave, self.tiles
         threads = [
             Digit(4, (0, 2 * v)),
-            Digit(8, (1, 0)),
+            Digit(8, (self.row_interleave, 0)),
             Digit(self.warps[1], (0, COLUMNS * across)),
             Digit(self.warps[0], (ROWS * down, 0)),
             Digit(self.repeats, (0, 0)),
@@ -79,11 +82,17 @@ class MmaPlan:
         registers = [
             Digit(v, (0, 1)),
             Digit(2, (0, v)),
-            Digit(2, (8, 0)),
+            Digit(2, (8 if self.row_interleave == 1 else 1, 0)),
             Digit(across // v, (0, COLUMNS * v)),
-            Digit(down, (ROWS, 0)),
+            *self._digits_down(),
         ]
         return Layout.of((self.operands.rows, self.operands.columns), threads, registers)
+
+    def _digits_down(self) -> list[Digit]:
+        down = self.tiles[0]
+        if self.row_interleave < 4:
+            return [Digit(down, (ROWS, 0))]
+        return [Digit(2, (2, 0)), Digit(down // 2, (2 * ROWS, 0))]
 
     def register(self, down: int, across: int, accumulator: int) -> int:
         """Which register of the layout is accumulator 0 to 3 of an instruction."""
@@ -234,16 +243,17 @@ def _mma_plan(operands: Operands, threads: int) -> MmaPlan | None:
     step = STEP_BYTES // size
     if operands.rows % ROWS or operands.columns % COLUMNS or operands.depth % step:
         return None
-    if operands.a_transposed and size != 2:
-        return None  # ldmatrix transposes elements of two bytes only
     warps = _warps(operands, threads // WARP)
     tiles = operands.rows // ROWS // warps[0], operands.columns // COLUMNS // warps[1]
     interleave = 1
     if size == 1 and not operands.b_transposed:
         interleave = next(v for v in (4, 2, 1) if tiles[1] % v == 0)
+    row_interleave = 1
+    if size == 1 and operands.a_transposed:
+        row_interleave = 2 if tiles[0] % 2 else 4
     mnemonic = f"mma.sync.aligned.m16n8k{step}.row.col.{'.'.join(types)}"
     repeats = threads // WARP // (warps[0] * warps[1])
-    return MmaPlan(operands, mnemonic, step, warps, repeats, tiles, interleave)
+    return MmaPlan(operands, mnemonic, step, warps, repeats, tiles, interleave, row_interleave)
 
 
 def wgmma_plan(operands: Operands, threads: int) -> WgmmaPlan | None:

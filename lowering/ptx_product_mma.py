@@ -6,7 +6,8 @@ warp. The parts of a step are loaded before the instructions of the step before.
 
 Thread t + 4 g of a warp holds, for elements of 32 / e bits, of an instruction's operands
 
-    a  register r: row g + 8 (r % 2), k = e t + i + 4 e (r / 2)        ldmatrix gives just these;
+    a  register r: row g + 8 (r % 2), k = e t + i + 4 e (r / 2)        ldmatrix gives just these,
+                                                                       transposed for two bytes;
     b  register r: k = e t + i + 4 e r, column g                       if k goes along its rows,
                                                                        or transposed for two bytes
 """
@@ -157,21 +158,35 @@ def _a_place(kernel: PtxKernel, op: ProductOp, plan: MmaPlan) -> SharedPlace:
         row = _sum(kernel, (_bits(kernel, lane, 0, 16), 1), (warp, height))
         column = _sum(kernel, (_bits(kernel, lane, 4, 2), 16))
         return _place(kernel, op.a, row, column)
-    row = _sum(kernel, (_bits(kernel, lane, 0, 8), 1), (_bits(kernel, lane, 4, 2), 8))
-    column = _sum(kernel, (_bits(kernel, lane, 3, 2), 16), (warp, 2 * height))
+    size = plan.operands.a.storage.itemsize
+    if size == 2:
+        row = _sum(kernel, (_bits(kernel, lane, 0, 8), 1), (_bits(kernel, lane, 4, 2), 8))
+        column = _sum(kernel, (_bits(kernel, lane, 3, 2), 16), (warp, 2 * height))
+        return _place(kernel, op.a, row, column)
+    row = _sum(kernel, (_bits(kernel, lane, 0, 4), 4 // size))
+    run = plan.row_interleave * size
+    column = _sum(kernel, (_bits(kernel, lane, 2, 8), run), (warp, height * size))
     return _place(kernel, op.a, row, column)
 
 
 def _a_offsets(plan: MmaPlan, step: int) -> list[tuple[int, int]]:
     """Rows and bytes from a thread's place to what it reads for each tile down."""
-    if plan.operands.a_transposed:
+    size = plan.operands.a.storage.itemsize
+    if plan.operands.a_transposed and size == 2:
         return [(plan.step * step, 2 * ROWS * down) for down in range(plan.tiles[0])]
+    if plan.operands.a_transposed:
+        return _word_offsets(plan, step, 2 * plan.tiles[0], size, plan.row_interleave)
     return [(ROWS * down, STEP_BYTES * step) for down in range(plan.tiles[0])]
 
 
 def _a_parts(kernel: PtxKernel, plan: MmaPlan, place: InStage, step: int) -> Parts:
+    size, offsets = plan.operands.a.storage.itemsize, _a_offsets(plan, step)
+    if plan.operands.a_transposed and size != 2:
+        halves = _words(kernel, place, offsets, size, plan.row_interleave)
+        pairs = zip(halves[::2], halves[1::2], strict=True)
+        return [[first[0], second[0], first[1], second[1]] for first, second in pairs]
     mnemonic = LDMATRIX.format(4, ".trans" if plan.operands.a_transposed else "")
-    return [list(kernel.code.op(mnemonic, place.at(*at))) for at in _a_offsets(plan, step)]
+    return [list(kernel.code.op(mnemonic, place.at(*at))) for at in offsets]
 
 
 def _b_place(kernel: PtxKernel, op: ProductOp, plan: MmaPlan) -> SharedPlace:
@@ -199,12 +214,20 @@ def _b_offsets(plan: MmaPlan, step: int) -> list[tuple[int, int]]:
         return [(COLUMNS * i, STEP_BYTES * step) for i in range(0, plan.tiles[1], 2)]
     if size == 2:
         return [(first, 2 * COLUMNS * across) for across in range(0, plan.tiles[1], 2)]
+    return _word_offsets(plan, step, plan.tiles[1], size, v)
+
+
+def _word_offsets(
+    plan: MmaPlan, step: int, count: int, size: int, run: int
+) -> list[tuple[int, int]]:
+    """Rows and bytes from a thread's place to what it reads of `count` times eight columns at the
+    rows of a step, `run` neighbours at once."""
     rows = (
         [4 * r for r in range(2)] if size == 4 else [16 * r + i for r in range(2) for i in range(4)]
     )
     return [
-        (first + row, COLUMNS * v * outer * size)
-        for outer in range(plan.tiles[1] // v)
+        (plan.step * step + row, COLUMNS * run * outer * size)
+        for outer in range(count // run)
         for row in rows
     ]
 
@@ -214,15 +237,22 @@ def _b_parts(kernel: PtxKernel, plan: MmaPlan, place: InStage, step: int) -> Par
     size, v = plan.operands.b.storage.itemsize, plan.interleave
     if size == 2 or plan.operands.b_transposed:
         return _matrices(kernel, plan, place, offsets)
+    return _words(kernel, place, offsets, size, v)
+
+
+def _words(
+    kernel: PtxKernel, place: InStage, offsets: Sequence[tuple[int, int]], size: int, run: int
+) -> Parts:
+    """Two words for each of eight columns, of neighbours along k."""
     parts: Parts = []
-    each = len(offsets) // (plan.tiles[1] // v)
+    each = 2 if size == 4 else 8
     for first in range(0, len(offsets), each):
         group = [place.at(*at) for at in offsets[first : first + each]]
         if size == 4:
             rows = [[kernel.code.op("ld.shared.b32", at)] for at in group]
         else:
-            loads = [kernel.code.op(f"ld.shared.u{8 * v}", at, results=["b32"]) for at in group]
-            rows = [_byte_columns(kernel, loads[i : i + 4], v) for i in (0, 4)]
+            loads = [kernel.code.op(f"ld.shared.u{8 * run}", at, results=["b32"]) for at in group]
+            rows = [_byte_columns(kernel, loads[i : i + 4], run) for i in (0, 4)]
         parts += [list(pair) for pair in zip(*rows, strict=True)]
     return parts
 

@@ -17,7 +17,7 @@ from hectorite.ir.element import element_of
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.product_shape import LEAST_LANES, LEAST_ROWS, powers_of_two, vector_lanes
 
-NEAR_BYTES = 24 << 10
+NEAR_BYTES = 32 << 10
 """CPU: bytes of gathered rows that stay near, in half of the first cache."""
 
 FEWEST, MOST = 16, 256

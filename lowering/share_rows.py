@@ -8,13 +8,14 @@
     rows      task t does row t                                  a GPU, without a product
     lanes     task t does rows [128 t, 128 t + 128)              a GPU, where rows are short
     blocks    task t does block t / strips, strip t % strips     a GPU, with a product
+              or a block of the outer products of a row          a GPU, with a segment product
 
 Enters: a planned kernel, its builder and the host program. Leaves: `Tasks`, with what it takes
 written into the host program.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from xdsl.ir import SSAValue
@@ -25,7 +26,7 @@ from hectorite.ir.space import Dim
 from hectorite.lowering.emit_scattered_product import target_blocks
 from hectorite.lowering.host_program import HostProgram
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout
-from hectorite.lowering.kernel_plan import Kernel, Phase, Visit
+from hectorite.lowering.kernel_plan import Kernel, Phase, Segment, Visit
 from hectorite.lowering.place_tensors import rows_in_lanes
 from hectorite.lowering.row_order import RowOrder
 from hectorite.lowering.schedule_orders import is_split, work_of
@@ -64,6 +65,8 @@ def share_rows(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks
         return Tasks(host.code.constant(1), lambda code, number: Share(None))
     if plan.phases[0].product is not None and plan.machine.is_gpu:
         return _blocks(plan, builder, host)
+    if plan.phases[0].segment is not None and plan.machine.is_gpu:
+        return _segment_blocks(plan, plan.phases[0].segment, builder, host)
     if rows_in_lanes(plan):
         return _lanes(plan, builder, host)
     if plan.scattered is not None:
@@ -230,12 +233,7 @@ def _blocks(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
     keys, runs = _grouping(plan, height)
 
     def share(code: Code, number: SSAValue) -> Share:
-        values = dict[str, SSAValue]()
-        for name, count in counts.items():
-            values[name] = code.constant(0)
-            if count > 1:
-                values[name] = code.scalar("mod", number, code.constant(count))
-                number = code.scalar("floordiv", number, code.constant(count))
+        values, number = _taken_apart(code, number, counts)
         strip = values.pop(product.lanes)
         if plan.groups:
             order = RowOrder(*_bounds(code, builder, runs, number), runs.of, keys)
@@ -248,6 +246,42 @@ def _blocks(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
     tasks = _parts(host, runs) if plan.groups else host.parts(host.size(plan.rows[0]), height)
     inner = prod(counts.values())
     return Tasks(_times(host, tasks, inner), share)
+
+
+def _segment_blocks(
+    plan: Kernel, segment: Segment, builder: KernelBuilder, host: HostProgram
+) -> Tasks:
+    """One block of the product of a row, or of as many rows as the schedule says."""
+    visit, dims = plan.phases[0].visit, dict(plan.statements[0].variables.data)
+    assert visit is not None
+    counts = {segment.lanes: -(-_fixed(dims[segment.lanes]) // segment.shape.lanes)}
+    counts[segment.rows] = -(-_fixed(dims[segment.rows]) // segment.shape.rows)
+    counts |= {name: _fixed(dims[name]) for name in reversed(segment.loops)}
+    if is_split(plan):
+        whole = _windows(plan, visit, builder, host)
+    elif work_of(plan) == "window":
+        whole = _cuts(plan, visit, builder, host)
+    else:
+        whole = _rows(plan, host)
+
+    def share(code: Code, number: SSAValue) -> Share:
+        values, number = _taken_apart(code, number, counts)
+        return replace(whole.share(code, number), loops=values)
+
+    return Tasks(_times(host, whole.count, prod(counts.values())), share)
+
+
+def _taken_apart(
+    code: Code, number: SSAValue, counts: Mapping[str, int]
+) -> tuple[dict[str, SSAValue], SSAValue]:
+    """Which of the blocks along each variable a task does, and what is left of its number."""
+    values = dict[str, SSAValue]()
+    for name, count in counts.items():
+        values[name] = code.constant(0)
+        if count > 1:
+            values[name] = code.scalar("mod", number, code.constant(count))
+            number = code.scalar("floordiv", number, code.constant(count))
+    return values, number
 
 
 def _times(host: HostProgram, count: SSAValue, factor: int) -> SSAValue:

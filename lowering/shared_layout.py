@@ -146,16 +146,16 @@ def _spread(op: SharedOp, threads: int) -> tuple[int, int | None]:
 
 def _spread_for(plan: Plan, is_b: bool) -> tuple[int, int | None]:
     operands = plan.operands
-    size, along_k = operands.b.storage.itemsize, operands.b_transposed
+    size = operands.b.storage.itemsize
+    along_k = operands.b_transposed if is_b else not operands.a_transposed
     if isinstance(plan, WgmmaPlan):
         return 1, None
     if isinstance(plan, MmaPlan):
-        if not is_b or size == 2 or along_k:
+        if size == 2 or along_k:
             return 1, None
         return (2, None) if size == 4 else (2, 2)
     # Threads side by side read a row along k each, or one row side by side, whatever it is.
-    by_rows = along_k if is_b else not operands.a_transposed
-    return (1, None) if by_rows else (0, None)
+    return (1, None) if along_k else (0, None)
 
 
 class SharedPlace:

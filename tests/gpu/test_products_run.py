@@ -23,6 +23,11 @@ MMA = [
     Case(40, 40, 36, 32, 32, "tf32", "tf32", kind="flipped"),
     Case(40, 17, 66, 32, 8, "u8", "u4", "i32", kind="flipped"),
     Case(48, 48, 64, 48, 48, "f16", "f16", threads=64),
+    Case(32, 32, 40, 16, 32, "tf32", "tf32", kind="transposed", fixed=True),
+    Case(64, 64, 32, 64, 64, "tf32", "tf32", kind="transposed", threads=128, fixed=True),
+    Case(16, 16, 64, 16, 16, "i8", "u8", "i32", kind="transposed", fixed=True),
+    Case(64, 64, 64, 64, 64, "i8", "i8", "i32", kind="transposed", threads=64, fixed=True),
+    Case(48, 8, 64, 48, 8, "u4", "i8", "i32", kind="transposed", fixed=True),
 ]
 FMA = [
     Case(33, 17, 20, 16, 16),
@@ -81,6 +86,7 @@ CONFLICT_FREE = [
         ("f16", "f16", "f32", "flipped"),
         ("f16", "f16", "f32", "transposed"),
         ("tf32", "tf32", "f32", "rows"),
+        ("tf32", "tf32", "f32", "transposed"),
         ("i8", "i8", "i32", "flipped"),
         ("f32", "f32", "f32", "rows"),
         ("f32", "f32", "f32", "flipped"),
