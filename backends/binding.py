@@ -61,7 +61,7 @@ class Binding:
         for decl in schema.sets.values():
             if may_be_refused(decl, schema):
                 self.size(decl.name)
-            if decl.format is not None:
+            if decl.format not in (None, "auto"):
                 check_data(self, decl.name, decl.format)
 
     @property

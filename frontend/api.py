@@ -19,6 +19,7 @@ from hectorite.backends.binding import Binding
 from hectorite.backends.cache import Cache, cache_key, default_cache
 from hectorite.backends.intake import MOST
 from hectorite.frontend.facts import decode, encode
+from hectorite.frontend.format_choice import chooser, split_known
 from hectorite.frontend.program import Facts, Program, Sizes
 from hectorite.frontend.program_text import CODE, ProgramText, read_program
 from hectorite.frontend.targets import Request, Variants, check_target, default_target, intake_of
@@ -64,7 +65,8 @@ def compile(
     - `search`: choose structural rewrites by what they cost on the data that is bound; without it
       every statement is computed as it is written.
     - `formats`: storage formats for sets, `{"nz": "csr(row)"}`, in the place of those that they are
-      declared with; "auto" for none. They never change results.
+      declared with; with "auto" the cost model chooses by the data that is bound. They never
+      change results.
 
     Raises `HectoriteError` listing what is wrong in the program or in these arguments.
     """
@@ -77,20 +79,24 @@ def compile(
     if function is not None:
         facts = _restricted(facts, function, text.name)
 
-    chosen = _formats(text, formats)
-    variants = Variants(target)
+    given = Options(reassociate, formats=_formats(text, formats))
+    variants, choose = Variants(target), chooser(text, given, target)
 
     def build_function(name: str, values: Sizes, of_data: tuple[str, ...]) -> Any:
-        request = Request(text, facts, name, values, reassociate, store, known=of_data)
-        return variants.build(replace(request, search=search, formats=chosen))
+        counts, chosen = split_known(of_data)
+        request = Request(text, facts, name, values, reassociate, store, known=counts)
+        request = replace(request, search=search, formats=(*given.formats, *chosen))
+        return variants.build(request)
 
     program = Program(text.name, facts, build_function, known, intake_of(target))
+    for each in program.functions.values():
+        each.choose = choose
     for message in program.warnings:
         warnings.warn(message, UserWarning, stacklevel=2)
     if fixed is not None:
         from hectorite.frontend.fixed_split import fix_program
 
-        return fix_program(program, facts, fixed, text, target, reassociate, cache)
+        return fix_program(program, facts, fixed, text, target, reassociate, cache, formats)
     if program.functions:
         last = list(program.functions.values())[-1]
         values = known | {n: v for n, v in facts.schema.sizes.items() if v is not None}

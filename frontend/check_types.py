@@ -14,8 +14,9 @@ from hectorite.frontend.scope import MAX_SIZE, UNKNOWN, Place, Scope
 from hectorite.frontend.typed import Dim, TensorSpec
 from hectorite.ir.diagnostics import did_you_mean
 from hectorite.ir.element import ELEMENTS, ElementType
+from hectorite.ir.format_text import Argument, FormatFault, Word
 from hectorite.ir.schema import Schema
-from hectorite.ir.set_format import KINDS, Argument, FormatFault, Word, position_sets, resolve
+from hectorite.ir.set_format import KINDS, position_sets, resolve
 from hectorite.ir.tensor_format import MOST_GROUP
 
 BLOCK_SCALED = ("dfp16", "ternary", "q4")
@@ -93,11 +94,11 @@ def _pad(literal: syntax.Literal, element: ElementType, place: Place) -> float |
 
 
 def set_format(format: syntax.Format, fields: Sequence[str], place: Place) -> str | None:
-    """The storage format of a set with these fields in canonical spelling, None for `auto` and
-    after an error."""
+    """The storage format of a set with these fields in canonical spelling, `auto` for one that is
+    chosen by the data, None after an error."""
     head = format.words[0]
     if head.name.text == "auto" and len(format.words) == 1 and not head.arguments:
-        return None
+        return "auto"
     if head.name.text in TENSOR_FORMATS and head.name.text not in KINDS:
         message = f"`{head.name.text}` is a format of tensors, not of sets"
         place.error(message, head.name.span, f"one of auto, {', '.join(KINDS)}")
@@ -113,7 +114,7 @@ def check_orders(format: syntax.Format, name: str, schema: Schema, place: Place)
     """Errors for what a format needs of other sets: orders of permutations."""
     text = schema.sets[name].format
     try:
-        if text is not None:
+        if text not in (None, "auto"):
             position_sets(schema, name, text)
     except FormatFault as fault:
         _tell(fault, format, place)

@@ -11,6 +11,7 @@ import json
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from hectorite.frontend.console import note, table, working
 from hectorite.frontend.data_file import load_data
 from hectorite.frontend.explain import Answer, Question, explain, first_wrong_step, replay
 from hectorite.frontend.explain_html import page
-from hectorite.frontend.explanation import Explanation, Row, StepRow
+from hectorite.frontend.explanation import Candidate, Explanation, Row, StepRow
+from hectorite.frontend.format_choice import Setting, all_candidates
 from hectorite.frontend.inputs import DEFAULT_SIZE, bound_sets, inputs_for, split_sizes
 from hectorite.frontend.program import Facts
 from hectorite.frontend.program_text import CODE, ProgramText, read_program
@@ -53,12 +55,22 @@ def run(chosen: Namespace) -> int:
         else:
             answer = replay(question, _steps_of(chosen.replay))
     explanation = answer.explanation(notes)
+    if data is not None and facts.schema.sets:
+        explanation.formats = _formats(answer, data, chosen)
     if chosen.measure:
         from hectorite.frontend.explain_measured import measured
 
         explanation.measured = measured(answer, *_needed(data, "--measure"))
     _show(chosen, explanation)
     return _bisect(answer, data) if chosen.bisect else 0
+
+
+def _formats(answer: Answer, data: _Data, chosen: Namespace) -> list[Candidate]:
+    """What storage formats would cost on the data."""
+    question, module = answer.question, answer.module_after()
+    on_gpu = question.device.name != "cpu"
+    about = module, question.function, data.binding, question.device, on_gpu, question.sizes
+    return list(all_candidates(Setting(*about), tuple(chosen.formats)))
 
 
 def _asked(
@@ -155,10 +167,27 @@ def _show(chosen: Namespace, explanation: Explanation) -> None:
             for row in explanation.refused
         ]
         table(["rule", "where", "how", "would add", "why not"], rows, [""] * len(rows))
+    _show_formats(explanation)
     before, after = explanation.predicted
     print(f"\npredicted for {explanation.device}: {_change(before, after)}")
     if explanation.measured is not None:
         print(f"measured here: {_change(*explanation.measured)}")
+
+
+def _show_formats(explanation: Explanation) -> None:
+    """The formats of each set."""
+    for name, several in groupby(explanation.formats, key=lambda each: each.set):
+        print(f"\nformats of {name}")
+        rows = [
+            [
+                each.format,
+                "" if each.seconds is None else seconds(each.seconds),
+                "chosen" if each.chosen else "",
+                each.note,
+            ]
+            for each in several
+        ]
+        table(["format", "predicted", "", "on this data"], rows, [""] * len(rows))
 
 
 def _change(before: float, after: float) -> str:

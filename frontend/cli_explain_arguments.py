@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hectorite.frontend.cli_rewrites_arguments import add_choices
+from hectorite.frontend.cli_rewrites_arguments import add_choices, add_formats
 
 
 def add_arguments(parser: argparse.ArgumentParser, data: str) -> None:
@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser, data: str) -> None:
     parser.add_argument("--data", metavar="DATA", help=data)
     parser.add_argument("--seed", type=int, default=0, help="draws the tensors that data lacks")
     parser.add_argument("--device", default="cpu", help="whose costs: cpu (default), h200, a100")
+    add_formats(parser)
     add_choices(parser)
     parser.add_argument(
         "--fixed",

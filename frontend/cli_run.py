@@ -22,6 +22,7 @@ from hectorite.frontend.api import check_sizes, facts_of, pick_function
 from hectorite.frontend.cli_rewrites import chosen_options
 from hectorite.frontend.console import note, table, working
 from hectorite.frontend.data_file import load_data, write_npz
+from hectorite.frontend.format_choice import chooser, split_known
 from hectorite.frontend.inputs import Inputs, bound_sets, inputs_for, split_sizes
 from hectorite.frontend.program import Function
 from hectorite.frontend.program_text import read_program
@@ -58,10 +59,14 @@ def run(chosen: Namespace) -> int:
     inputs = inputs_for(signature, facts, binding, data, sizes, chosen.seed)
 
     def make(function: str, values: dict[str, int], of_data: tuple[str, ...]) -> Any:
-        request = Request.of(text, facts, function, values, chosen_options(chosen, of_data))
+        counts, formats = split_known(of_data)
+        options = chosen_options(chosen, counts)
+        options = replace(options, formats=(*options.formats, *formats))
+        request = Request.of(text, facts, function, values, options)
         return build(target, replace(request, cache=store))
 
     function = Function(signature, facts, make, inputs.sizes)
+    function.choose = chooser(text, chosen_options(chosen), target)
     values, known = function.take(binding, inputs.arguments)
     function.check_ranges(binding, known)
     with working(f"compiling {name}"):

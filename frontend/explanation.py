@@ -59,6 +59,18 @@ class RefusalRow:
     why: str
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """One format of one set: the predicted seconds of the function (None if it was not tried or
+    cannot serve it), what is to be said about it, and whether it is the one to take."""
+
+    set: str
+    format: str
+    seconds: float | None
+    note: str
+    chosen: bool = False
+
+
 @dataclass
 class Explanation:
     """Everything that `explain` shows."""
@@ -75,6 +87,8 @@ class Explanation:
     measured: tuple[float, float] | None = None
     """The same as measured, medians; None if nothing was measured."""
     notes: list[str] = field(default_factory=list[str])
+    formats: list[Candidate] = field(default_factory=list[Candidate])
+    """Storage formats of sets on the data, if there is data."""
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def fix_program(
     target: str,
     reassociate: bool,
     cache: bool,
+    formats: Mapping[str, str] | None = None,
 ) -> Program:
     """Fix parameters of the functions of a program; see `compile`. Raises `HectoriteError` for an
     unknown name, and for a program in a form past the graph level."""
@@ -42,7 +43,9 @@ def fix_program(
         module = optimise(only(text.module, name), sizes, Options(reassociate))
         (func,) = (op for op in module.ops if isinstance(op, FuncOp))
         names = split_fixed(module, func, list(fixed), reassociate)
-        code = compile(str(module) + "\n", target, cache=cache, reassociate=reassociate)
+        code = compile(
+            str(module) + "\n", target, cache=cache, reassociate=reassociate, formats=formats
+        )
         once = code[fixed_name(name)] if names else None
         return Split(code, code[name], once, names)
 

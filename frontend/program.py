@@ -69,6 +69,9 @@ class Executable(Protocol):
 Build = Callable[[str, Sizes, tuple[str, ...]], Executable]
 """Builds one function for given values of its sizes and what is known of the data."""
 
+Choose = Callable[[str, Binding], tuple[str, ...]]
+"""From the name of a function and bound data to more that is known of the data."""
+
 MOST_VARIANTS = 4
 """So many variants of a function are built for data of different proportions; further data runs
 on the last."""
@@ -175,6 +178,8 @@ class Function:
     intake: Intake = field(default=HOST, repr=False)
     eager: bool = field(default=False, repr=False)
     """Whether it is built as soon as data is bound, if all its sizes are known then."""
+    choose: Choose | None = field(default=None, repr=False)
+    """What else is to be found out about bound data: formats that are chosen by it."""
     _built: dict[tuple[tuple[int, ...], tuple[str, ...]], Executable] = field(
         default_factory=dict[tuple[tuple[int, ...], tuple[str, ...]], Executable], repr=False
     )
@@ -330,11 +335,16 @@ class Function:
         return bool(self.facts.counted.get(self.signature.name))
 
     def known(self, binding: Binding) -> tuple[str, ...]:
-        """Numbers of elements of bound data, as far as they decide anything."""
-        counted = self.facts.counted.get(self.signature.name, ())
+        """Numbers of elements of bound data, as far as they decide anything, and what is chosen
+        by the data."""
+        name, choose = self.signature.name, self.choose
+        counted = self.facts.counted.get(name, ())
         if not counted:
             return ()
-        return binding.keep(("cardinalities", counted), lambda: cardinalities(binding, counted))
+        found = binding.keep(("cardinalities", counted), lambda: cardinalities(binding, counted))
+        if choose is None:
+            return found
+        return found + binding.keep(("choice", name, choose), lambda: choose(name, binding))
 
     def prepare(self, binding: Binding) -> None:
         """Build what the code that exists needs of a binding, so that calls find it; and the code

@@ -17,7 +17,7 @@ import numpy as np
 
 from hectorite.backends.binding import Binding
 from hectorite.backends.cache import Cache
-from hectorite.frontend.gpu_targets import build_cuda, build_ptx, check_option
+from hectorite.frontend.gpu_targets import EXECUTED, build_cuda, build_ptx, check_option
 from hectorite.frontend.program import HOST, Executable, Facts, Intake, Sizes
 from hectorite.frontend.program_text import ProgramText
 from hectorite.ir.diagnostics import did_you_mean, fail
@@ -76,17 +76,30 @@ class Request:
         """What the rewrites go by."""
         chosen = (self.search, self.forbid, self.force)
         options = Options(self.reassociate, self.known, *chosen, formats=self.formats)
-        return replace(options, device=self._device()) if options.search else options
+        return replace(options, device=device_of(self.gpu)) if options.search else options
 
-    def _device(self) -> Device | None:
-        """The device whose costs decide about rewrites: the GPU, or this computer."""
-        from hectorite.ir.devices import DEVICES
 
-        if self.gpu is not None:
-            return DEVICES["h200" if self.gpu >= "sm_90" else "a100"]
-        from hectorite.backends.host_device import host_device
+def device_of(gpu: str | None) -> Device:
+    """The device whose costs decide about rewrites: that of a GPU's name, or this computer."""
+    from hectorite.ir.devices import DEVICES
 
-        return host_device()
+    if gpu is not None:
+        return DEVICES["h200" if gpu >= "sm_90" else "a100"]
+    from hectorite.backends.host_device import host_device
+
+    return host_device()
+
+
+def gpu_of(target: str) -> str | None:
+    """The name of the GPU that a target makes code for, None if it makes none."""
+    kind, _, option = target.partition(":")
+    if kind == "ptx":
+        return option or EXECUTED
+    if kind == "cuda":
+        from hectorite.backends.cuda_driver import device
+
+        return device(int(option or 0)).target.name
+    return None
 
 
 @dataclass

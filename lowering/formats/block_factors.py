@@ -82,8 +82,6 @@ def match_summed(op: StatementOp, variable: str, fields: Sequence[str]) -> Summe
 def match_sampled(op: StatementOp, variable: str, fields: Sequence[str]) -> Sampled:
     """`op` as a product of rows for each element. Raises `NotServed`."""
     reduced = set(op.reduced)
-    if not reduced:
-        raise NotServed("it makes each element by itself")
     if op.kind.data != "add":
         raise NotServed(f"products of blocks are added up, and `{_SIGN[op.kind.data]}` is no sum")
     if not plain_left(op):

@@ -68,10 +68,12 @@ def serve_blocks(func: FuncOp, use: FormatUse) -> Outcome:
     outcome = Outcome()
     for op in statements(func):
         variable = over_set(op, use.over)
-        if variable is None or (place_of(op, variable) is None and op.kind.data == "assign"):
+        place = None if variable is None else place_of(op, variable)
+        # What makes each element by itself, or writes each place once, is no product.
+        if variable is None or not (op.reduced if place is not None else op.kind.data != "assign"):
             continue
         try:
-            if place_of(op, variable) is None:
+            if place is None:
                 writer.summed(op, variable, match_summed(op, variable, use.format.fields))
             else:
                 writer.sampled(op, variable, match_sampled(op, variable, use.format.fields))
