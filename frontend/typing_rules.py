@@ -4,7 +4,8 @@ Enters: operands, each a value with the expression it stands in. Leaves: a value
 explicit, or None after an error. An operand that is None had its error told before.
 
 Rules: operands have one type; integers below 32 bits widen to i32 in arithmetic; weak values take
-the type they meet; `/` of integers is f32 (f64 for i64); everything else needs a cast.
+the type they meet; `/` of integers is f32 (f64 for i64); a factor of type f32 beside one of type
+tf32 rounds to that; everything else needs a cast.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from hectorite.ir.diagnostics import Span
 from hectorite.ir.element import ELEMENTS, ElementType
 
 Operands = list[tuple[Value | None, syntax.Expr]]
+
+TF32 = ELEMENTS["tf32"]
 
 
 class Rules:
@@ -117,7 +120,10 @@ class Rules:
                 hint = f"write i32({self.place.quote(expr.span)})"
                 self.place.error(f"`{name}` takes numbers, not bool", expr.span, "a number", hint)
                 return None
-            if type is not None and own != type:
+            if name == "*" and {type, own} == {F32, TF32}:
+                own = TF32
+                values = [_rounded(value) for value in values]
+            elif type is not None and own != type:
                 return self._mix(name, type, own, operands, at)
             type = own
         for value in values:
@@ -215,6 +221,13 @@ class Rules:
         difference = Apply(work, "sub", (converted(q_typed, work), converted(zero, work)))
         parts = (cast(difference, whole.compute), converted(step, whole.compute))
         return Typed(Apply(whole.compute, "mul", parts), whole)
+
+
+def _rounded(value: Value) -> Value:
+    """A factor beside one of type tf32."""
+    if isinstance(value, Typed) and value.type == F32:
+        return Typed(cast(value.expr, TF32), TF32)
+    return value
 
 
 def _room(type: ElementType) -> tuple[bool, int, bool]:

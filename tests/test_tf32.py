@@ -244,9 +244,17 @@ def test_arrays_are_float32():
     assert "tf32[N]: a float32 array" in str(error.value)
 
 
-def test_tf32_and_f32_do_not_mix_unasked():
+def test_tf32_and_f32_meet_in_products_only():
+    text = """
+def f(x: tf32[N], y: f32[N]) -> f32[N] {
+  z[i] = x[i] * y[i]
+  return z
+}
+"""
+    x, y = samples(), samples()[::-1].copy()
+    z = hectorite.compile(text).f(x=x, y=y)
+    same(z, round_to_tf32(x) * round_to_tf32(y))
     with pytest.raises(HectoriteError) as error:
-        hectorite.compile("def f(x: tf32[N], y: f32[N]) -> f32[N] {\n  z[i] = x[i] * y[i]\n"
-                          "  return z\n}\n")  # fmt: skip
-    assert "`*` mixes tf32 and f32" in str(error.value)
+        hectorite.compile(text.replace("*", "+"))
+    assert "`+` mixes tf32 and f32" in str(error.value)
     assert "write f32(x[i])" in str(error.value)
