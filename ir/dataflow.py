@@ -51,6 +51,9 @@ class Node:
     """Whether it depends on inputs alone that are the same in every call."""
     hints: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        return hash(self.label)
+
 
 @dataclass
 class Dataflow:

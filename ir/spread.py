@@ -120,8 +120,9 @@ def _leading(
     names: list[str], dims: dict[str, Dim], schema: Schema, extent: Callable[[Dim], float]
 ) -> list[str]:
     """The first variable, and the next until there are rows enough; the last is for lanes. Where
-    there are others, those with one value are no rows."""
-    names = [name for name in names if dims[name] != 1] or names
+    there are several others, those with one value are no rows."""
+    more = [name for name in names if dims[name] != 1]
+    names = more if len(more) > 1 else names
     chosen, rows = list[str](), 1.0
     for position, name in enumerate(names):
         last = position == len(names) - 1

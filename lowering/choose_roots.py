@@ -175,8 +175,9 @@ def _spread(
 def _leading(variables: list[str], dims: dict[str, Dim], machine: Machine) -> tuple[str, ...]:
     """The first variable, and as many of the next as it takes to have enough rows. The last one
     is left for the lanes of a vector, unless it is the only one and not small. Where there are
-    others, those with one value are no rows."""
-    variables = [name for name in variables if dims[name] != 1] or variables
+    several others, those with one value are no rows."""
+    more = [name for name in variables if dims[name] != 1]
+    variables = more if len(more) > 1 else variables
     chosen: list[str] = []
     rows = 1
     for position, name in enumerate(variables):

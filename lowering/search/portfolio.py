@@ -102,6 +102,7 @@ def _round(start: Workspace, solved: Solved) -> Workspace:
 
 def _whole(start: Workspace) -> Workspace:
     """Descent over a whole graph, then with families delayed."""
+    start.offers(start.flow.order())
     greedy = start.fork()
     descend(greedy)
     if greedy.oversize:
@@ -140,6 +141,7 @@ def _solve(region: Region, outer: Workspace, budget: Budget) -> Moves:
     """The moves to the cheapest graph found for one region."""
     start = Workspace(region.flow, outer.rules, outer.model, budget)
     share = budget.left // 4
+    start.offers(start.flow.order())
     best = start.fork()
     descend(best)
     fired = {move.family for move in best.moves}
