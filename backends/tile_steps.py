@@ -261,28 +261,49 @@ class KernelSteps:
         rows, columns = shape_of(op.result.type)
         element = element_of(scalar_type(op.result.type))
         sources = [cast(TensorType, tensor.type).element_type for tensor in (op.a, op.b)]
+        place_of = None if op.codes is None else self._places_of_kept(op, rows)
 
         def run(slots: Slots) -> None:
-            depth = slots[extent]
-            k = np.arange(int(depth))
+            depth = int(slots[extent])
+            kept = depth if place_of is None else depth // 2
+            k, steps = np.arange(kept), np.arange(depth)
             left = [np.reshape(slots[i], (-1, 1)) for i in a_indices]
             left[op.a_axis.value.data] = left[op.a_axis.value.data] + k
             right = [slots[i] for i in b_indices]
-            right[op.b_axis.value.data] = right[op.b_axis.value.data] + k[:, None]
+            right[op.b_axis.value.data] = right[op.b_axis.value.data] + steps[:, None]
             right[op.column_axis] = right[op.column_axis] + np.arange(columns)
             tiles = list[Array]()
             for memory, indices, shape, count, source in (
-                (slots[a], left, (rows, depth), None, sources[0]),
+                (slots[a], left, (rows, kept), None, sources[0]),
                 (slots[b], right, (depth, columns), valid, sources[1]),
             ):
                 lanes = None if count is None else slots[count]
                 values = memory.read(Places.of(memory, indices, shape, lanes), None, slots[TASK])
                 tiles.append(ARITHMETIC.cast((values,), source, element)[0])
+            if place_of is not None:
+                whole = np.zeros((rows, depth), tiles[0].dtype)
+                np.put_along_axis(whole, place_of(slots, k), tiles[0], 1)
+                tiles[0] = whole
             # Not `@`: equal rows must give equal sums, which a blocked product need not.
             total = (tiles[0][:, :, None] * tiles[1][None]).sum(axis=1)
             slots[output] = wrap(total if init is None else slots[init] + total, element)
 
         return run
+
+    def _places_of_kept(self, op: ProductOp, rows: int) -> Callable[[Slots, Array], Array]:
+        """Where along k the entries of each row are."""
+        assert op.codes is not None
+        (codes,), indices = self.of([op.codes]), self.of(op.code_indices)
+
+        def places(slots: Slots, entries: Array) -> Array:
+            at = [np.reshape(slots[i], (-1, 1)) for i in indices]
+            at[-1] = at[-1] + entries // 4
+            shape = (rows, len(entries))
+            memory = slots[codes]
+            bytes = memory.read(Places.of(memory, at, shape, None), None, slots[TASK])
+            return entries // 2 * 4 + (bytes.astype(np.int64) >> entries % 4 * 2 & 3)
+
+        return places
 
     def loop(self, op: ForOp) -> Step:
         lower, upper, by = self.of([op.lb, op.ub, op.step])

@@ -286,6 +286,10 @@ class ProductOp(IRDLOperation):
     dimension). k runs from 0 to `extent`. Elements are converted to the element type of the result
     before they are multiplied.
     With `columns`, only columns n below it are read, and the others of the result are unspecified.
+
+    With `codes`, rows of `a` hold two of each four elements along k: element 2 g + s of a row is
+    that of k = 4 g + c, where c is in the bits 4 g + 2 s and the next of the row of bytes that
+    begins at `code_indices`; the two of a group stand in order.
     """
 
     name = "tile.product"
@@ -297,6 +301,8 @@ class ProductOp(IRDLOperation):
     b_indices = var_operand_def(IndexType)
     extent = operand_def(IndexType)
     columns = opt_operand_def(IndexType)
+    codes = opt_operand_def(TensorType)
+    code_indices = var_operand_def()
     a_axis = prop_def(IntegerAttr)
     b_axis = prop_def(IntegerAttr)
     n_axis = opt_prop_def(IntegerAttr)
@@ -317,6 +323,8 @@ class ProductOp(IRDLOperation):
         type: VectorType,
         columns: SSAValue | None = None,
         n_axis: int | None = None,
+        codes: SSAValue | None = None,
+        code_indices: Sequence[SSAValue] = (),
     ):
         last = len(b_indices) - 1
         axes = {
@@ -325,7 +333,7 @@ class ProductOp(IRDLOperation):
             "n_axis": None if n_axis in (None, last) else IntegerAttr(n_axis, 64),
         }
         super().__init__(
-            operands=[init, a, a_indices, b, b_indices, extent, columns],
+            operands=[init, a, a_indices, b, b_indices, extent, columns, codes, code_indices],
             properties=axes,
             result_types=[type],
         )
@@ -336,10 +344,13 @@ class ProductOp(IRDLOperation):
             raise VerifyException("expected a result of rank 2")
         if self.init is not None and self.init.type != self.result.type:
             raise VerifyException("expected the initial tile to have the type of the result")
-        for operand in self.a_indices:
+        for operand in (*self.a_indices, *self.code_indices):
             if scalar_type(operand.type) != index or shape_of(operand.type) not in ((), shape[:1]):
                 raise VerifyException(f"expected an index or {shape[0]} of them")
-        for tensor, indices in ((self.a, self.a_indices), (self.b, self.b_indices)):
+        operands = [(self.a, self.a_indices), (self.b, self.b_indices)]
+        if self.codes is not None:
+            operands.append((self.codes, self.code_indices))
+        for tensor, indices in operands:
             rank = len(cast(TensorType, tensor.type).dims)
             if len(indices) != rank:
                 raise VerifyException(f"expected {rank} indices, got {len(indices)}")
@@ -375,15 +386,20 @@ class ProductOp(IRDLOperation):
         columns = None
         if parser.parse_optional_keyword("columns") is not None:
             columns = parse_defined(parser, "a number of columns")
+        codes, code_indices = None, list[SSAValue]()
+        if parser.parse_optional_keyword("codes") is not None:
+            codes = parse_tensor(parser)
+            code_indices = parser.parse_comma_separated_list(
+                parser.Delimiter.SQUARE, lambda: parse_defined(parser, "an index")
+            )
         parser.parse_punctuation(":")
         parser.parse_type()
         parser.parse_punctuation(",")
         parser.parse_type()
         parser.parse_punctuation("->")
         type = cast(VectorType, parser.parse_type())
-        op = cls(
-            init, first, a_indices, a_axis, b, b_indices, b_axis, extent, type, columns, n_axis
-        )
+        both = (first, a_indices, a_axis, b, b_indices, b_axis)
+        op = cls(init, *both, extent, type, columns, n_axis, codes, code_indices)
         op.attributes |= parser.parse_optional_attr_dict()
         return op
 
@@ -403,6 +419,9 @@ class ProductOp(IRDLOperation):
         if self.columns is not None:
             printer.print_string(" columns ")
             printer.print_ssa_value(self.columns)
+        if self.codes is not None:
+            printer.print_string(" codes ")
+            print_indices(printer, self.codes, self.code_indices)
         printer.print_string(" : ")
         printer.print_list((self.a.type, self.b.type), printer.print_attribute)
         printer.print_string(" -> ")

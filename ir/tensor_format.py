@@ -6,9 +6,10 @@ parts are.
     W: f16[M, K] as nm(2, 4)      W.values: f16[M, K / 2]      W.codes: u8[M, K / 8]
 
 `nm(N, M)` keeps at most N of each M elements along the last axis. The values of a group stand in
-order; a group with fewer than N of them is filled up with 0, and what is 0 contributes nothing. Of
-each value a code of `bits` bits says which of its group it was. The codes of a row of groups follow
-each other without gaps, the lowest bits of a byte first; eight codes are `bits` bytes.
+order; one with fewer than N of them is filled up with others, which are 0 (or where the tensor ends
+before there are as many, with 0 after its values). What is 0 contributes nothing. Of each value a
+code of `bits` bits says which of its group it was. The codes of a row of groups follow each other
+without gaps, the lowest bits of a byte first; eight codes are `bits` bytes.
 """
 
 from __future__ import annotations

@@ -33,7 +33,10 @@ class ApplyTensorFormats(ModulePass):
 
     name = "apply-tensor-formats"
 
+    finite: bool = False
+    """Let 0 times anything be taken for 0, as tensor instructions for nm(2, 4) do."""
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for func in op.ops:
             if isinstance(func, FuncOp):
-                apply_nm(func)
+                apply_nm(func, self.finite)

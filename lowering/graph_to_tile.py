@@ -33,6 +33,7 @@ from hectorite.ir.ptx_origin import Origin
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit_join import JoinEmitter, resolved_statement, table_type, walk_cuts
+from hectorite.lowering.emit_kept_block import BlockEmitter
 from hectorite.lowering.emit_kept_dots import DotEmitter, dot_tasks
 from hectorite.lowering.emit_kept_product import (
     KeptEmitter,
@@ -161,6 +162,15 @@ class _ProgramWriter:
         packs the dense tensor if that has lanes."""
         read = [product.values.tensor, product.codes, statement.result]
         start = None
+        if self.machine.is_gpu:
+            read.insert(2, product.dense.tensor)
+            tensors = [builder.parameter(self.values[tensor]) for tensor in read]
+            if statement.init is not None:
+                start = builder.parameter(self.values[statement.init])
+            emitter = BlockEmitter(product, statement, builder, self.machine, *tensors, start)
+            emitter.emit()
+            self._launch(builder, emitter.tasks(self.host.size, self.code))
+            return
         if product.lanes is None:
             read.insert(2, product.dense.tensor)
             tensors = [builder.parameter(self.values[tensor]) for tensor in read]

@@ -14,6 +14,7 @@ from xdsl.ir import Attribute
 from hectorite.dialects.graph import StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.space import Dim, TensorType
+from hectorite.lowering.emit_kept_block import fits_block
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_kept import KeptProduct, match_kept
 
@@ -121,4 +122,7 @@ class KeptPlan:
 def kept_product(statement: StatementOp, machine: Machine) -> KeptProduct | None:
     """A statement as a product with what is kept of a tensor that has kernels of its own; None if
     it is done as any other."""
-    return None if machine.is_gpu else match_kept(statement)
+    product = match_kept(statement)
+    if product is None or machine.is_gpu and not fits_block(product, statement):
+        return None
+    return product

@@ -424,7 +424,15 @@ class Pipeline:
             ]
             n_axis = op.column_axis + len(sides[1][1]) - len(op.b_indices)
             new = ProductOp(
-                op.init, *sides[0], *sides[1], op.extent, op.result.type, op.columns, n_axis
+                op.init,
+                *sides[0],
+                *sides[1],
+                op.extent,
+                op.result.type,
+                op.columns,
+                n_axis,
+                op.codes,
+                op.code_indices,
             )
             if self.overlapping is not None:
                 new.attributes[IN_FLIGHT] = IntegerAttr(1, 64)

@@ -52,6 +52,8 @@ class Operands:
     result: ElementType
     a_transposed: bool
     b_transposed: bool
+    is_sparse: bool = False
+    """Whether `a` has two of each four steps."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def _operands(op: ProductOp) -> Operands | None:
     a, b = (cast(TensorType, t.type) for t in (op.a, op.b))
     rank = len(a.dims)
     rows, columns = shape_of(op.result.type)
-    a_axis = op.a_axis.value.data
+    a_axis, is_sparse = op.a_axis.value.data, op.codes is not None
     row_axis = 2 * rank - 3 - a_axis
     b_axes = {len(b.dims) - 2, len(b.dims) - 1}
     if {rank, len(b.dims)} - {2, 3}:  # a stage, rows and columns
@@ -210,13 +212,15 @@ def _operands(op: ProductOp) -> Operands | None:
         return None
     if any(shape_of(i.type) for n, i in enumerate(op.a_indices) if n != row_axis):
         return None
-    block = (depth, rows) if a_axis == rank - 2 else (rows, depth)
+    kept = depth // 2 if is_sparse else depth
+    block = (depth, rows) if a_axis == rank - 2 else (rows, kept)
     b_block = (columns, depth) if b_transposed else (depth, columns)
     if a.dims[-2:] != block or b.dims[-2:] != b_block:
         return None
     result = element_of(scalar_type(op.result.type))
     elements = a.element_type, b.element_type, result
-    return Operands(rows, columns, depth, *elements, a_axis == rank - 2, b_transposed)
+    transposed = a_axis == rank - 2, b_transposed
+    return Operands(rows, columns, depth, *elements, *transposed, is_sparse)
 
 
 def _are_lanes(value: SSAValue) -> bool:
@@ -241,7 +245,10 @@ def _mma_plan(operands: Operands, threads: int) -> MmaPlan | None:
         return None
     size = operands.a.storage.itemsize
     step = STEP_BYTES // size
-    if operands.rows % ROWS or operands.columns % COLUMNS or operands.depth % step:
+    deep = 2 * step if operands.is_sparse else step
+    if operands.rows % ROWS or operands.columns % COLUMNS or operands.depth % deep:
+        return None
+    if operands.a_transposed and operands.is_sparse:
         return None
     warps = _warps(operands, threads // WARP)
     tiles = operands.rows // ROWS // warps[0], operands.columns // COLUMNS // warps[1]
@@ -251,7 +258,8 @@ def _mma_plan(operands: Operands, threads: int) -> MmaPlan | None:
     row_interleave = 1
     if size == 1 and operands.a_transposed:
         row_interleave = 2 if tiles[0] % 2 else 4
-    mnemonic = f"mma.sync.aligned.m16n8k{step}.row.col.{'.'.join(types)}"
+    name = "mma.sp::ordered_metadata" if operands.is_sparse else "mma"
+    mnemonic = f"{name}.sync.aligned.m16n8k{deep}.row.col.{'.'.join(types)}"
     repeats = threads // WARP // (warps[0] * warps[1])
     return MmaPlan(operands, mnemonic, step, warps, repeats, tiles, interleave, row_interleave)
 

@@ -10,6 +10,9 @@ Thread t + 4 g of a warp holds, for elements of 32 / e bits, of an instruction's
                                                                        transposed for two bytes;
     b  register r: k = e t + i + 4 e r, column g                       if k goes along its rows,
                                                                        or transposed for two bytes
+
+Where `a` has two of each four steps, an instruction takes as much of it and twice as much of `b`,
+and from each thread a word with the codes of what `a` keeps, which are stored as it wants them.
 """
 
 from __future__ import annotations
@@ -22,15 +25,21 @@ from xdsl.ir import SSAValue
 from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import SharedOp
 from hectorite.lowering.product_plan import COLUMNS, ROWS, STEP_BYTES, WARP, MmaPlan
+from hectorite.lowering.ptx_access import scaled_sum
+from hectorite.lowering.ptx_code import At
 from hectorite.lowering.ptx_convert import constant
 from hectorite.lowering.ptx_kernel import PtxKernel
 from hectorite.lowering.ptx_number import PtxNumber
 from hectorite.lowering.shared_layout import InStage, SharedPlace, shared_layout
-from hectorite.lowering.tile_layouts import known_index
+from hectorite.lowering.tile_layouts import is_tile, known_index
 
 Parts = list[list[SSAValue]]
 
 LDMATRIX = "ldmatrix.sync.aligned.m8n8.x{}{}.shared.b16"
+
+
+FIRST_LANES = 0
+"""Of each four lanes, the first two hold what `a` keeps; all have it here."""
 
 
 @dataclass
@@ -47,8 +56,9 @@ def prepare(kernel: PtxKernel, op: ProductOp, plan: MmaPlan) -> None:
     a, b = _a_place(kernel, op, plan), _b_place(kernel, op, plan)
     prepared = Prepared(plan, a, b)
     for step in range(_steps(plan)):
-        for at in _a_offsets(plan, step):
-            a.at(*at)
+        if not plan.operands.is_sparse or step % 2 == 0:
+            for at in _a_offsets(plan, step // 2 if plan.operands.is_sparse else step):
+                a.at(*at)
         for at in _b_offsets(plan, step):
             b.at(*at)
     kernel.prepared[op] = prepared
@@ -66,23 +76,67 @@ def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
     a = prepared.a.in_stage(stage_of(kernel, op.a_indices))
     b = prepared.b.in_stage(stage_of(kernel, op.b_indices))
 
+    rows = None if op.codes is None else CodeRows(kernel, op, plan)
+
     def parts(step: int) -> tuple[Parts, Parts]:
+        if rows is not None:
+            halves = (_b_parts(kernel, plan, b, 2 * step + half) for half in range(2))
+            across = [[*low, *high] for low, high in zip(*halves, strict=True)]
+            return _a_parts(kernel, plan, a, step), across
         both = _a_parts(kernel, plan, a, step), _b_parts(kernel, plan, b, step)
         return both if plan.operands.a.name != "tf32" else _rounded(kernel, both)
 
+    steps = _steps(plan) // (1 if rows is None else 2)
     following = parts(0)
-    for step in range(_steps(plan)):
+    for step in range(steps):
         a_parts, b_parts = following
-        if step + 1 < _steps(plan):
+        if step + 1 < steps:
             following = parts(step + 1)
         for down in range(plan.tiles[0]):
+            more = () if rows is None else (rows.word(down, step), FIRST_LANES)
             for across in range(plan.tiles[1]):
                 places = [plan.register(down, across, i) for i in range(4)]
                 before = [sums[place] for place in places]
-                after = code.op(plan.mnemonic, a_parts[down], b_parts[across], before)
+                after = code.op(plan.mnemonic, a_parts[down], b_parts[across], before, *more)
                 for place, value in zip(places, after, strict=True):
                     sums[place] = value
     return sums
+
+
+class CodeRows:
+    """Where the codes of a thread's rows are, for the steps of one product. Lane t + 4 g tells of
+    row g in its lower half and of row g + 8 in its upper, of half the steps of an instruction:
+    the first for even t."""
+
+    def __init__(self, kernel: PtxKernel, op: ProductOp, plan: MmaPlan):
+        assert op.codes is not None
+        self.code = kernel.code
+        self.memory = kernel.memories[op.codes]
+        half = _bits(kernel, kernel.thread, 0, 2)
+        self.starts: list[tuple[At, At]] = []
+        for down in range(plan.tiles[0]):
+            registers = [
+                plan.layout.slice_register(plan.register(down, 0, 2 * number), 0)
+                for number in range(2)
+            ]
+            upper, lower = (self._start(kernel, op, register, half) for register in registers)
+            self.starts.append((upper, lower))
+
+    def _start(self, kernel: PtxKernel, op: ProductOp, register: int, half: SSAValue | None) -> At:
+        base = self.memory.base
+        for axis, index in enumerate(op.code_indices):
+            picked = kernel.registers[index][register if is_tile(index) else 0]
+            base = scaled_sum(kernel, self.memory, picked, self.memory.strides[axis], 1, base)
+        assert half is not None
+        return At(kernel.code.op("mad.wide.s32", half, 2, base))
+
+    def word(self, down: int, step: int) -> SSAValue:
+        """What a thread holds for an instruction."""
+        load = f"ld.{self.memory.read_space}.u16"
+        rows = (
+            self.code.op(load, start.plus(4 * step), results=["b32"]) for start in self.starts[down]
+        )
+        return self.code.op("prmt.b32", *rows, 0x5410)
 
 
 def stage_of(kernel: PtxKernel, indices: Sequence[SSAValue]) -> SSAValue | None:

@@ -137,6 +137,7 @@ class _Staging:
         self.rows, self.columns = shape_of(op.result.type)
         self.extent = constant_value(op.extent)
         self.depth = block_depth(op, target)
+        self.a_depth = self.depth if op.codes is None else self.depth // 2
         self.zero = self.code.constant(0)
         self.panels_a = self._panels(kernel, PACKED_A, left_operand(op))
         self.panels_b = self._panels(kernel, PACKED_B, right_operand(op))
@@ -166,7 +167,15 @@ class _Staging:
         left = None
         if self.extent is None or self.extent % self.depth:
             left = code.scalar("sub", self.op.extent, k)
-        a, a_indices, a_axis = self._copy_a(code, k, left)
+        codes = self.op.codes
+        if codes is None:
+            code_indices, a_k, a_left = [], k, left
+        else:
+            # Half of the steps are kept, and a byte has the codes of eight steps.
+            a_k = code.scalar("floordiv", k, code.constant(2))
+            byte, a_left = code.scalar("floordiv", k, code.constant(8)), None
+            code_indices = _moved(code, self.op.code_indices, len(self.op.code_indices) - 1, byte)
+        a, a_indices, a_axis = self._copy_a(code, a_k, a_left)
         b, b_axis, n_axis = self._copy_b(code, k, left)
         code.add(BarrierOp())
         product = ProductOp(
@@ -180,8 +189,10 @@ class _Staging:
             code.constant(self.depth),
             cast(VectorType, self.op.result.type),
             n_axis=n_axis,
+            codes=codes,
+            code_indices=code_indices,
         )
-        if self.target.has("wgmma"):
+        if self.target.has("wgmma") and codes is None:
             product.attributes[UNIT] = StringAttr("wgmma")
         result = code.add(product)
         code.add(BarrierOp())
@@ -209,9 +220,10 @@ class _Staging:
         # Rows that repeat another cannot be neighbours in shared memory, so they are gathered.
         first = first_of_run(indices[last]) if axis != last else None
         if first is None or any(shape_of(i.type) for i in indices[:last]):
-            shared = self._shared(op.a, (self.rows, self.depth))
+            shape = self.rows, self.a_depth
+            shared = self._shared(op.a, shape)
             valid = None if left is None else (code.constant(self.rows), left)
-            self._copy(code, op.a, indices, axis, shared, (self.rows, self.depth), None, valid)
+            self._copy(code, op.a, indices, axis, shared, shape, None, valid)
             return shared, [lanes, self.zero], 1
         shared = self._shared(op.a, (self.depth, self.rows))
         indices[last] = first

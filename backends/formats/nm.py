@@ -99,10 +99,12 @@ def encode(dense: Array, format: Nm, name: str) -> NmOperand:
     if groups * group != extent and dense.size:
         rows = np.pad(rows, ((0, 0), (0, groups * group - extent)))
     flat = np.ascontiguousarray(rows).reshape(-1)
-    (places,) = np.nonzero(flat)
-    counts = np.bincount(places // group, minlength=flat.size // group) if flat.size else flat[:0]
-    if flat.size and counts.max(initial=0) > keep:
+    kept = flat != 0
+    counts = kept.reshape(-1, group).sum(-1, dtype=np.uint8)
+    if counts.max(initial=0) > keep:
         raise _broken(dense, format, name, int(np.argmax(counts > keep)))
+    _fill_up(kept, counts, format, extent)
+    (places,) = np.nonzero(kept)
     values = np.zeros((*outer, groups * keep), dense.dtype)
     codes = np.zeros((*outer, groups * keep), np.uint8)
     if places.size:
@@ -112,11 +114,24 @@ def encode(dense: Array, format: Nm, name: str) -> NmOperand:
     return NmOperand(format, dense.shape, values, pack(codes, format))
 
 
+def _fill_up(kept: Array, counts: Array, format: Nm, extent: int) -> None:
+    """Keep the first of the other elements, too, in groups that keep fewer than they may."""
+    (short,) = np.nonzero(counts < format.keep)
+    if not short.size:
+        return
+    each, groups = kept.reshape(-1, format.group), format.groups(extent)
+    free = ~each[short]
+    free &= (short % groups)[:, None] * format.group + np.arange(format.group) < extent
+    free &= np.cumsum(free, 1) <= (format.keep - counts[short])[:, None]
+    each[short] |= free
+    counts[short] += free.sum(1, dtype=np.uint8)
+
+
 def _slots(places: Array, counts: Array, keep: int, group: int) -> Array:
     """Where each kept element goes among the values."""
     if places.size == counts.size * keep:
         return np.arange(places.size)
-    before = np.cumsum(counts) - counts
+    before = np.cumsum(counts, dtype=np.int64) - counts
     own = places // group
     return own * keep + np.arange(places.size) - before[own]
 

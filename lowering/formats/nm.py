@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from xdsl.dialects.builtin import FunctionType, StringAttr
+from xdsl.dialects.builtin import FunctionType, StringAttr, UnitAttr
 from xdsl.ir import Operation, SSAValue
 
 from hectorite.dialects.graph import FuncOp, IndexOp, ReadOp, StatementOp
@@ -35,6 +35,9 @@ from hectorite.lowering.formats.format_use import unused
 from hectorite.lowering.notation import Notation
 from hectorite.lowering.statement_body import Body, operations_of, replace_statement
 
+FINITE = "finite"
+"""The attribute of a statement in which 0 times anything may be taken for 0."""
+
 BYTE, CODE = (ELEMENTS[name].xdsl for name in ("u8", "i32"))
 
 
@@ -44,17 +47,19 @@ def format_of(value: SSAValue) -> Nm | None:
     return Nm.of(text.data) if isinstance(text, StringAttr) else None
 
 
-def apply_nm(function: FuncOp) -> None:
-    """Rewrite a function in place. Raises `HectoriteError` for a statement that has a use for
-    elements that are not kept."""
+def apply_nm(function: FuncOp, finite: bool = False) -> None:
+    """Rewrite a function in place; `finite` tells that 0 times anything may be taken for 0. Raises
+    `HectoriteError` for a statement that has a use for elements that are not kept."""
     lines = Notation(function)
     for argument in list(function.body.block.args):
         format = format_of(argument)
         if format is not None:
-            _parameter(function, argument, format, lines)
+            _parameter(function, argument, format, lines, finite)
 
 
-def _parameter(function: FuncOp, argument: SSAValue, format: Nm, lines: Notation) -> None:
+def _parameter(
+    function: FuncOp, argument: SSAValue, format: Nm, lines: Notation, finite: bool
+) -> None:
     """Put the parts of a parameter in its place."""
     type, name = cast(TensorType, argument.type), lines.names[argument]
     *outer, extent = type.dims
@@ -81,7 +86,7 @@ def _parameter(function: FuncOp, argument: SSAValue, format: Nm, lines: Notation
             hint = "write a statement that sums over its last axis"
             raise fail(f"`{name}` is stored as {format} and needed as a whole", hint=hint)
         if user.parent is not None:
-            _Rewriting(user, tensor, lines.line(user) or "").rewrite()
+            _Rewriting(user, tensor, lines.line(user) or "", finite).rewrite()
     names = function.names
     names[position : position + 1] = [name + suffix for suffix in shapes]
     block.erase_arg(block.args[position])
@@ -112,6 +117,7 @@ class _Rewriting:
     statement: StatementOp
     kept: Kept
     line: str
+    finite: bool
     body: Body = field(default_factory=Body)
 
     def rewrite(self) -> None:
@@ -139,7 +145,10 @@ class _Rewriting:
             nothing = self.body.constant(0, old.value.type)
             total = self.body.apply("select", is_kept, total, nothing)
         parts = old.kind.data, old.access.data, variables, old.type, total, old.init
-        replace_statement(old, self.body.statement(*parts, old.result.name_hint))
+        new = self.body.statement(*parts, old.result.name_hint)
+        if self.finite and element_of(old.value.type).is_float:
+            new.attributes[FINITE] = UnitAttr()
+        replace_statement(old, new)
 
     def _accesses(self, reads: Sequence[ReadOp]) -> tuple[tuple[IndexExpr, ...], str]:
         """Where the tensor is read without its last index, and the variable that this is."""
