@@ -18,7 +18,7 @@ what is computed for an edge is used while it is at hand.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
@@ -32,6 +32,7 @@ from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_product import PACKED_ROWS, match_product
 from hectorite.lowering.match_scattered import scattered_product
 from hectorite.lowering.match_segment import match_segment
+from hectorite.lowering.match_two_step import two_steps
 from hectorite.lowering.place_tensors import adds_in_lanes, adds_to_memory
 
 MUCH = 4
@@ -50,6 +51,8 @@ class Roots:
     """Products with what is kept of a tensor, which have kernels of their own."""
     walks: Mapping[StatementOp, JoinWalk] = field(default_factory=dict[StatementOp, JoinWalk])
     """Statements that walk through the sets of a join, which have, too."""
+    steps: Mapping[StatementOp, StatementOp] = field(default_factory=dict[StatementOp, StatementOp])
+    """First steps by second ones, of what one kernel does there and back."""
 
 
 def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
@@ -78,8 +81,11 @@ def choose_roots(function: FuncOp, schema: Schema, machine: Machine) -> Roots:
     for statement in statements:
         _gather_by_row(statement, roots, free, schema)
         _adopt(statement, roots, free, _producers(statement))
+    steps = two_steps(function, roots, {*products, *segments, *walks}, machine)
+    for second, first in steps.items():
+        roots[second] = replace(roots[first], element=roots[second].element)
     kept = frozenset(s for s in statements if kept_product(s, machine) is not None)
-    return Roots(roots, products, segments, kept, walks)
+    return Roots(roots, products, segments, kept, walks, steps)
 
 
 def product_of(statement: StatementOp, machine: Machine) -> tuple[Root, Product] | None:

@@ -24,6 +24,7 @@ from hectorite.lowering.emit_product import Block, ProductEmitter
 from hectorite.lowering.emit_row import RowEmitter
 from hectorite.lowering.emit_scattered_product import ScatteredEmitter
 from hectorite.lowering.emit_segment_blocks import SegmentBlocks
+from hectorite.lowering.emit_two_step import TwoStepEmitter
 from hectorite.lowering.emit_values import Frame, Scope
 from hectorite.lowering.kernel_builder import KernelBuilder
 from hectorite.lowering.kernel_plan import Kernel, Phase
@@ -66,6 +67,10 @@ class KernelEmitter:
             return
         if self.kernel.machine.is_gpu:
             self._one_share(code, share, rows)
+            return
+        if self.kernel.phases[0].strip and share.strip is not None:
+            steps = TwoStepEmitter(self.kernel, self.builder, self.placement)
+            steps.emit(code, replace(self.frame, code=code), rows, share.strip)
             return
         for group in self._groups():
             if group[0].scatters:

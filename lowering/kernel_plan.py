@@ -8,6 +8,7 @@ Its phases are done row by row:
     Phase([statement], product=Product(..)) for a block of rows at a time
     Phase([statement], Visit(..), Product(..)) for all rows of a task: a product over the elements
                                            of S, each added to its row (a scattered product)
+    Phase([first, second], visit, strip=16) for strips of lanes: two reductions over one set
     Phase([statement], visit, segment=Segment(..))   a product over the elements of each row
 
 so that softmax over the edges of a node, say, is three visits of one kernel over nodes.
@@ -110,6 +111,8 @@ class Phase:
     visit: Visit | None = None
     product: Product | None = None
     segment: Segment | None = None
+    strip: int = 0
+    """Lanes of each strip that is a task of its own, if the phase is two steps over one set."""
 
     @property
     def scatters(self) -> bool:

@@ -19,6 +19,7 @@ from hectorite.lowering.choose_roots import Roots, choose_roots
 from hectorite.lowering.kernel_plan import Kernel, Phase, Product, Root
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_scattered import feeder_of
+from hectorite.lowering.match_two_step import strip_width
 from hectorite.lowering.place_tensors import is_narrow
 from hectorite.lowering.schedule_orders import is_split, wants_split
 
@@ -52,8 +53,9 @@ def plan_kernels(function: FuncOp, schema: Schema, machine: Machine) -> list[Ker
 
 
 def _feeders(function: FuncOp, choice: Roots, machine: Machine) -> dict[StatementOp, StatementOp]:
-    """The statements that sum the left operands of scattered products."""
-    found: dict[StatementOp, StatementOp] = {}
+    """The statements that sum the left operands of scattered products, and the first steps of
+    second ones."""
+    found = dict(choice.steps)
     returned = function.return_op.operands
     for statement, product in choice.products.items():
         feeder = feeder_of(statement, product, choice.roots, machine, returned)
@@ -76,6 +78,10 @@ def _join(
     root = choice.roots[statement]
     alone = choice.kept | choice.walks.keys()
     if kernel.phases and (statement in alone or kernel.statements[0] in alone):
+        return False
+    if feeder is not None and statement in choice.steps:
+        return _join_two_steps(kernel, statement, choice, feeder)
+    if kernel.phases and kernel.phases[0].strip:
         return False
     if statement in choice.products and root.visit is not None:
         return _join_scattered(kernel, statement, choice, feeder)
@@ -106,6 +112,16 @@ def _join(
             phase.statements.append(statement)
             return True
     kernel.phases.append(Phase([statement], root.visit, product, segment))
+    return True
+
+
+def _join_two_steps(kernel: Kernel, second: StatementOp, choice: Roots, first: StatementOp) -> bool:
+    """Two steps are a kernel of their own, since its tasks are strips."""
+    if kernel.phases:
+        return False
+    kernel.roots |= {first: choice.roots[first], second: choice.roots[second]}
+    width = strip_width(second, kernel.machine)
+    kernel.phases.append(Phase([first, second], choice.roots[first].visit, strip=width))
     return True
 
 

@@ -4,6 +4,7 @@
     cuts      task t does rows [cuts[t], cuts[t + 1])            a CPU, with visits
     windows   task t does elements [256 t, 256 t + 256)          a GPU, long rows split
     runs      task t does places [runs[t], runs[t + 1])          grouped rows
+    strips    task t does all rows, strip t                      a CPU, two steps over one set
     targets   task t does rows [rows[t], rows[t + 1])            a CPU, with a scattered product
     rows      task t does row t                                  a GPU, without a product
     lanes     task t does rows [128 t, 128 t + 128)              a GPU, where rows are short
@@ -69,6 +70,8 @@ def share_rows(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks
         return _segment_blocks(plan, plan.phases[0].segment, builder, host)
     if rows_in_lanes(plan):
         return _lanes(plan, builder, host)
+    if plan.phases[0].strip:
+        return _strip_tasks(plan, builder, host)
     if plan.scattered is not None:
         return _target_blocks(plan.scattered, plan, builder, host)
     if plan.groups:
@@ -131,6 +134,18 @@ def _target_blocks(phase: Phase, plan: Kernel, builder: KernelBuilder, host: Hos
         return Share(order, block=number)
 
     return Tasks(_parts(host, rows), share)
+
+
+def _strip_tasks(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
+    """All rows, for one strip of the lanes."""
+    phase = plan.phases[0]
+    strips = _fixed(phase.statements[-1].type.dims[-1]) // phase.strip
+
+    def share(code: Code, number: SSAValue) -> Share:
+        order = RowOrder(code.constant(0), builder.size(plan.rows[0]), plan.owner)
+        return Share(order, strip=number)
+
+    return Tasks(host.code.constant(strips), share)
 
 
 def _windows(plan: Kernel, visit: Visit, builder: KernelBuilder, host: HostProgram) -> Tasks:

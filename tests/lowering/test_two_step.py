@@ -1,0 +1,96 @@
+"""There and back over one set in one kernel: what is recognised, and results on odd maps."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hectorite
+from hectorite.lowering.options import Options
+
+SETS = "set vertex\nset edge\nset pin { v: vertex, h: edge }\n"
+SUMS = """
+def f(X: f32[vertex, O], a: f32[pin], b: f32[pin]) -> f32[vertex, O] {
+  E[p.h, o] += X[p.v, o] * a[p]
+  Y[p.v, o] += E[p.h, o] * b[p]
+  return Y
+}
+"""
+HEADS = """
+def f(X: f32[vertex, 2, O], a: f32[pin, 2], b: f32[edge]) -> f32[vertex, 2, O] {
+  E[p.h, k, o] max= X[p.v, k, o] * a[p, k]
+  Y[q.v, k, o] += max(E[q.h, k, o], -9.0) * E[q.h, k, o] * b[q.h]
+  return Y
+}
+"""
+CONTINUED = """
+def f(X: i32[vertex, O], Z: i32[vertex, O]) -> i32[vertex, O] {
+  Y[n, o] = Z[n, o] * 2
+  E[p.h, o] += X[p.v, o]
+  Y[p.v, o] += E[p.h, o]
+  return Y
+}
+"""
+PINS = {"none": (5, 4, 0), "one": (1, 1, 1), "some": (23, 9, 70), "skewed": (30, 6, 64)}
+
+
+def drawn(name: str) -> dict[str, Any]:
+    vertices, edges, pins = PINS[name]
+    rng = np.random.default_rng(len(name))
+    maps = {"v": rng.integers(0, vertices, pins), "h": rng.integers(0, edges, pins)}
+    if name == "skewed":
+        maps["h"][: pins // 2] = edges - 1  # some vertices more than once
+        maps["v"][: pins // 4] = 3
+    return {"vertex": vertices, "edge": edges, "pin": maps}
+
+
+@cache
+def compiled(body: str, target: str) -> Any:
+    return hectorite.compile(SETS + body, target=target, sizes={"O": 32}, search=False)
+
+
+@pytest.mark.parametrize("data", PINS)
+@pytest.mark.parametrize("body", [SUMS, HEADS, CONTINUED])
+def test_results(body: str, data: str):
+    sets, found = drawn(data), dict[str, Any]()
+    for target in ("reference", "tile", "cpu"):
+        program = compiled(body, target)
+        rng = np.random.default_rng(1)
+        extents = {"vertex": sets["vertex"], "edge": sets["edge"], "pin": len(sets["pin"]["h"])}
+        given = {
+            p.name: rng.integers(
+                -4, 5, [extents.get(dim, 32 if dim == "O" else dim) for dim in p.dims]
+            ).astype({"f32": np.float32, "i32": np.int32}[p.element_name])
+            for p in program.f.signature.parameters
+        }
+        found[target] = np.array(program.f(program.bind(**sets), **given))
+    # Small integers: every order of adding gives the same.
+    np.testing.assert_array_equal(found["tile"], found["reference"])
+    np.testing.assert_array_equal(found["cpu"], found["reference"])
+
+
+def allocated(body: str, **sizes: int) -> list[str]:
+    text = hectorite.emit(SETS + body, "tile", sizes, options=Options(search=False))
+    return [line for line in text.splitlines() if "tile.allocate" in line]
+
+
+@pytest.mark.parametrize("body", [SUMS, HEADS, CONTINUED])
+def test_no_tensor_of_the_first_step(body: str):
+    assert not any("[edge" in line for line in allocated(body, O=32))
+
+
+@pytest.mark.parametrize(
+    ("body", "size"),
+    [
+        (SUMS, 16),  # one cache line makes one task
+        (SUMS, 40),  # strips would share a line
+        (SUMS.replace("return Y", "Z[h, o] = E[h, o] * 2.0\n  return Y"), 32),
+        (SUMS.replace("E[p.h, o] * b", "E[p.h, 31 - o] * b"), 32),
+    ],
+)
+def test_else_there_are_two_kernels(body: str, size: int):
+    if "Z[h" in body:
+        body = body.replace("-> f32[vertex, O]", "-> (f32[vertex, O], f32[edge, O])")
+        body = body.replace("return Y", "return Y, Z")
+    assert any("[edge" in line for line in allocated(body, O=size))
