@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 
-from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
+from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.scalar import OPERATIONS, CastOp
 from hectorite.lowering.notation import Notation
@@ -104,14 +104,15 @@ def match_sampled(op: StatementOp, variable: str, fields: Sequence[str]) -> Samp
     return Sampled(own, sides)
 
 
-def sole_read(factors: Sequence[Factor]) -> ReadOp | None:
-    """The read that is the only factor, looking through a cast."""
+def own_type(factors: Sequence[Factor]) -> Attribute | None:
+    """The type of the only factor before it is cast to a wider one; None if there are several."""
     if len(factors) != 1 or factors[0][0] != "mul":
         return None
-    op = inner_op(factors[0][1])
-    if isinstance(op, CastOp):
-        op = inner_op(op.input)
-    return op if isinstance(op, ReadOp) else None
+    value = factors[0][1]
+    op = inner_op(value)
+    if isinstance(op, CastOp) and element_of(op.input.type).bits <= element_of(value.type).bits:
+        return op.input.type
+    return value.type
 
 
 _SIGN = {"add": "+=", "mul": "*=", "max": "max=", "min": "min=", "assign": "="}

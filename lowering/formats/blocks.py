@@ -32,7 +32,7 @@ from xdsl.dialects.builtin import FunctionType
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from hectorite.dialects.graph import FuncOp, ReadOp, ReturnOp, StatementOp
-from hectorite.ir.element import ELEMENTS
+from hectorite.ir.element import ELEMENTS, element_of
 from hectorite.ir.index import IndexExpr, Path, Term
 from hectorite.ir.space import Dim, TensorType
 from hectorite.lowering.formats.block_factors import (
@@ -42,7 +42,7 @@ from hectorite.lowering.formats.block_factors import (
     Summed,
     match_sampled,
     match_summed,
-    sole_read,
+    own_type,
 )
 from hectorite.lowering.formats.format_use import (
     FormatUse,
@@ -252,21 +252,18 @@ class _Writer:
         return body.statement("add", access, [over, *shared], type, value, name=name)
 
     def _element(self, op: StatementOp, found: Summed) -> Attribute:
-        """The type of the numbers in blocks: that of the tensor they come from, so that the product
-        is one of its types, if each stands alone in its place."""
-        read = sole_read(found.own or found.rows)
-        if read is None or not self.grid.own_places:
+        """The type of the numbers in blocks: that which they are cast from, so that the product is
+        one of short types, if each stands alone in its place."""
+        type = own_type(found.own or found.rows)
+        if type is None or not self.grid.own_places:
             return op.value.type
         # Of these types not every one has a zero, or adds up.
-        has_zero = read.type.element_type.kind not in ("sign", "bool")
-        return read.type.element if has_zero else op.value.type
+        return op.value.type if element_of(type).kind in ("sign", "bool") else type
 
     def _pieces(self, op: StatementOp, found: Summed, cells: StatementOp) -> list[StatementOp]:
         """Tensors that add up to the blocks, in types that the target multiplies fast: numbers of
         f32 are two of tf32 where the other factor is of tf32."""
-        read = sole_read(found.rows)
-        other = None if read is None else read.type.element
-        fits = cells.type.element == _F32 == op.type.element and other == _TF32
+        fits = cells.type.element == _F32 == op.type.element and own_type(found.rows) == _TF32
         if not self.tensor_cores or not fits:
             return [cells]
         pairs: Pairs = [(f"d{i}", dim) for i, dim in enumerate(cells.type.dims)]
