@@ -132,14 +132,10 @@ def _word(word: syntax.Word) -> Word:
 
 def _argument(argument: syntax.WordArgument) -> Argument:
     value, name = argument.value, argument.name
-    given = _word_text(value) if isinstance(value, syntax.Word) else value.value
+    given = value.value if isinstance(value, syntax.Literal) else _word(value)
+    if isinstance(given, Word) and not given.arguments:
+        given = given.name
     return Argument(given, None if name is None else name.text)
-
-
-def _word_text(word: syntax.Word) -> str:
-    if not word.arguments:
-        return word.name.text
-    return f"{word.name.text}({', '.join(str(_argument(a).value) for a in word.arguments)})"
 
 
 def tensor_format(format: syntax.Format, rank: int, place: Place) -> str | None:

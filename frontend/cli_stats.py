@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from typing import Any
+from typing import Any, cast
 
 from hectorite.backends.binding import Binding
 from hectorite.frontend.api import check_sizes, facts_of, pick_function
@@ -69,4 +69,6 @@ def _turned(heads: list[str], rows: list[list[str]]) -> list[list[str]]:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
+    if isinstance(value, list):
+        return ", ".join(str(part["name"]) for part in cast(list[dict[str, Any]], value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

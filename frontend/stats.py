@@ -8,7 +8,7 @@ place of their own. Leaves: a list of facts, an object for each set and tensor t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -93,16 +93,36 @@ def _sets(subject: Subject) -> Iterator[tuple[str, str, Fact]]:
 
 
 def _of_set(binding: Binding, name: str, format: SetFormat) -> Fact:
-    """Facts of a set; of one that is permuted, those of what follows, and what its order takes."""
-    own = str(replace(format, then=None))
-    facts = statistics(bound_format(binding, name, own), binding.parts(name, own))
-    if format.then is None:
-        return facts
-    permuted = Binding(binding.schema, binding.given)
-    parts = position_sets(permuted.schema, name, own)
-    permuted.extend(Schema({decl.name: decl for decl in parts}))
-    inner = _of_set(permuted, parts[-1].name, format.then)
-    return inner | {"bytes": inner["bytes"] + INDEX * permuted.size(parts[0].name)}
+    """Facts of a set; where its parts have formats, of these and of what it takes to find them."""
+    own = str(format.alone)
+    if not format.then:
+        return statistics(bound_format(binding, name, own), binding.parts(name, own))
+    inside = Binding(binding.schema, binding.given)
+    parts = position_sets(inside.schema, name, own)
+    inside.extend(Schema({decl.name: decl for decl in parts}))
+    followed = parts[-len(format.then) :]
+    found = [
+        {"name": decl.name, "format": str(then), **_of_set(inside, decl.name, then)}
+        for decl, then in zip(followed, format.then, strict=True)
+    ]
+    if format.kind == "permute":
+        facts = {k: v for k, v in found[0].items() if k not in ("name", "format")}
+        return facts | {"bytes": facts["bytes"] + INDEX * inside.size(parts[0].name)}
+    return _together(found, [inside.size(decl.name) for decl in parts])
+
+
+def _together(found: Sequence[Fact], sizes: Sequence[int]) -> Fact:
+    """Facts of several parts, each of so many elements: counts are added up, and places too."""
+    places = [
+        size / (1 - each["padding"]) if size else 0.0
+        for each, size in zip(found, sizes, strict=True)
+    ]
+    whole: Fact = {"padding": 1 - sum(sizes) / sum(places) if sum(places) else 0.0}
+    for key in ("bytes", "slots", "blocks", "blocks_before", "mma", "mma_swapped", "atomics"):
+        counts = [each[key] for each in found if key in each]
+        if counts:
+            whole[key] = sum(counts)
+    return whole | {"parts": list(found)}
 
 
 def temporaries(subject: Subject) -> int | None:

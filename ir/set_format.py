@@ -19,6 +19,7 @@ the declarations of its position sets: sets with maps that binding builds from t
 | bitmask(i, o, k, t, s) | slot {..., elem, full}: t rows with like offsets at a time, s groups; |
 |                        | `place`                                                               |
 | coded_csr(i, o, k)     | slot {..., elem}: by k; read and write {i or o, slot}; `place`        |
+| split(f, n)            | few and many {..., elem}: elements of rows with at most n, and others |
 | permute(f).by(order)   | rows {elem}: the target of f, which gains `place`, in another order;  |
 |                        | element {..., elem}: by the place of their row; `place`               |
 
@@ -28,16 +29,17 @@ names are free; here they avoid those of the set.
 
 The orders of `permute` are `degree` (rows with the most elements first), `similar` (rows with the
 same frequent columns together), and a map of the rows into themselves that says where each goes. A
-format may follow, `permute(row).by(similar).sgt(16, 8)`: it is that of the part `element`.
+format may follow, `permute(row).by(similar).sgt(16, 8)`: it is that of the part `element`. Parts of
+a split have a format each, `split(row, 4).into(ell, sgt(16, 8))`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hectorite.ir.diagnostics import did_you_mean
+from hectorite.ir.format_text import Argument, FormatFault, Word, parse_words
 from hectorite.ir.schema import Encoded, Schema, SetDecl
 
 MOST_IDS = 256
@@ -101,40 +103,13 @@ KINDS: dict[str, Kind] = {
     "permute": Kind(
         ("row",), (), "permute(row).by(degree), or .by(similar), or .by(a map of rows)"
     ),
+    "split": Kind(
+        ("row",),
+        (Number("most", 4, 0, 1 << 30),),
+        "split(row, 4).into(ell, csr): rows of at most 4 elements, and the others",
+    ),
 }
 """Every format of sets, by its name."""
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One argument as written: a field or a number, perhaps by name."""
-
-    value: str | int | float
-    name: str | None = None
-
-
-@dataclass(frozen=True)
-class Word:
-    """`name(arguments)`; a format is several, joined by dots."""
-
-    name: str
-    arguments: tuple[Argument, ...] = ()
-
-
-class FormatFault(Exception):
-    """What is wrong with a format: `word` and `argument` are where (argument None: the word)."""
-
-    def __init__(
-        self,
-        message: str,
-        expected: str | None = None,
-        hint: str | None = None,
-        word: int = 0,
-        argument: int | None = None,
-    ):
-        super().__init__(message)
-        self.message, self.expected, self.hint = message, expected, hint
-        self.word, self.argument = word, argument
 
 
 @dataclass(frozen=True)
@@ -142,49 +117,27 @@ class SetFormat:
     """A format in canonical form: every field by role and every number is there.
 
     `by` is the field of `.by(...)`, by which elements of one row are sorted, or the order of a
-    permutation; `then` is the format that follows that.
+    permutation. `then` is the format that follows that, or those of the parts of a split.
     """
 
     kind: str
     fields: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
     by: str | None = None
-    then: SetFormat | None = None
+    then: tuple[SetFormat, ...] = ()
+
+    @property
+    def alone(self) -> SetFormat:
+        """The format that position sets name: a permutation is the same whatever follows it."""
+        return replace(self, then=()) if self.kind == "permute" else self
 
     def __str__(self) -> str:
         arguments = ", ".join(map(str, (*self.fields, *self.numbers)))
         head = f"{self.kind}({arguments})" if arguments else self.kind
         head = head if self.by is None else f"{head}.by({self.by})"
-        return head if self.then is None else f"{head}.{self.then}"
-
-
-def parse_words(text: str) -> tuple[Word, ...]:
-    """The words of a format's text, `csr(dst).by(type)`. Raises `FormatFault`."""
-    words: list[Word] = []
-    for number, part in enumerate(re.findall(r"[^.(]+(?:\([^)]*\))?|\.", text)):
-        if number % 2:
-            continue
-        match = re.fullmatch(r"\s*(\w+)\s*(?:\(([^)]*)\))?\s*", part)
-        if match is None:
-            break
-        inside = [item.strip() for item in (match[2] or "").split(",") if item.strip()]
-        words.append(Word(match[1], tuple(map(_argument, inside))))
-    if not words or ".".join(map(_text, words)).replace(" ", "") != text.replace(" ", ""):
-        raise FormatFault(f"`{text}` is not a format", "a format such as csr(dst).by(type)")
-    return tuple(words)
-
-
-def _argument(text: str) -> Argument:
-    name, equals, value = text.rpartition("=")
-    value = value.strip()
-    return Argument(int(value) if value.isdecimal() else value, name.strip() if equals else None)
-
-
-def _text(word: Word) -> str:
-    if not word.arguments:
-        return word.name
-    inside = (f"{a.name}={a.value}" if a.name else str(a.value) for a in word.arguments)
-    return f"{word.name}({', '.join(inside)})"
+        if self.kind == "split":
+            return f"{head}.into({', '.join(map(str, self.then))})"
+        return ".".join([head, *map(str, self.then)])
 
 
 def resolve(fields: Sequence[str], format: str | Sequence[Word]) -> SetFormat:
@@ -204,9 +157,11 @@ def resolve(fields: Sequence[str], format: str | Sequence[Word]) -> SetFormat:
         )
     if kind.roles and not fields:
         raise FormatFault(f"`{head.name}` is for sets with maps, and this set has none")
-    then = None
+    by, then = None, tuple[SetFormat, ...]()
     if head.name == "permute":
-        by, words, then = _permuted(fields, words)
+        by, then = _permuted(fields, words)
+    elif head.name == "split":
+        then = _into(fields, words)
     else:
         by = _by_field(fields, words)
     given = list(_assigned(head, kind, fields))
@@ -222,10 +177,8 @@ def resolve(fields: Sequence[str], format: str | Sequence[Word]) -> SetFormat:
     return SetFormat(head.name, roles, numbers, by, then)
 
 
-def _permuted(
-    fields: Sequence[str], words: Sequence[Word]
-) -> tuple[str, Sequence[Word], SetFormat | None]:
-    """The order of a permutation, its own words, and the format that follows it."""
+def _permuted(fields: Sequence[str], words: Sequence[Word]) -> tuple[str, tuple[SetFormat, ...]]:
+    """The order of a permutation, and the format that follows it."""
     by, own = "degree", 1
     if len(words) > 1 and words[1].name == "by":
         own = 2
@@ -233,12 +186,30 @@ def _permuted(
             raise FormatFault("`by` takes one order", KINDS["permute"].example, word=1)
         by = words[1].arguments[0].value
     if len(words) == own:
-        return by, words, None
+        return by, ()
     try:
-        return by, words[:own], resolve(fields, words[own:])
+        return by, (resolve(fields, words[own:]),)
     except FormatFault as fault:
         fault.word += own
         raise
+
+
+def _into(fields: Sequence[str], words: Sequence[Word]) -> tuple[SetFormat, ...]:
+    """The formats of the parts of a split."""
+    given = words[1].arguments if len(words) > 1 and words[1].name == "into" else ()
+    if len(words) != 2 or len(given) != 2:
+        message = "`split` needs the formats of its two parts"
+        raise FormatFault(message, KINDS["split"].example, word=min(1, len(words) - 1))
+    found: list[SetFormat] = []
+    for at, argument in enumerate(given):
+        value = Word(argument.value) if isinstance(argument.value, str) else argument.value
+        if not isinstance(value, Word) or argument.name is not None:
+            raise FormatFault("this is no format", KINDS["split"].example, word=1, argument=at)
+        try:
+            found.append(resolve(fields, [value]))
+        except FormatFault as fault:
+            raise FormatFault(fault.message, fault.expected, fault.hint, 1, at) from fault
+    return tuple(found)
 
 
 def _by_field(fields: Sequence[str], words: Sequence[Word]) -> str | None:
@@ -286,6 +257,9 @@ def _assigned(head: Word, kind: Kind, fields: Sequence[str]) -> Iterator[tuple[i
         seen |= {argument.name} if argument.name else set()
         if isinstance(argument.value, str):
             _check_field(fields, argument.value, 0, at)
+        elif isinstance(argument.value, Word):
+            message = f"`{argument.value}` is neither a field nor a number"
+            raise FormatFault(message, kind.example, argument=at)
         elif not isinstance(argument.value, int):
             raise FormatFault(f"{argument.value} is not a whole number", argument=at)
         yield at, argument
@@ -351,7 +325,7 @@ def _usual_roles(head: Word, kind: Kind, fields: Sequence[str]) -> tuple[str, ..
         return (fields[kind.first],)
     if len(kind.roles) == len(fields) or not kind.roles:
         return tuple(fields[: len(kind.roles)])
-    example = ", ".join([*fields, *fields[:1] * len(kind.roles)][: len(kind.roles)])
+    example = ", ".join(fields[: len(kind.roles)])
     numbers = "".join(f", {number.default}" for number in kind.numbers)
     raise FormatFault(
         f"`{head.name}` needs {_count(len(kind.roles), 'field')} "
@@ -373,12 +347,12 @@ def canonical(schema: Schema, over: str, text: str) -> SetFormat:
 def position_sets(
     schema: Schema, over: str, text: str, taken: Collection[str] = ()
 ) -> tuple[SetDecl, ...]:
-    """The position sets of the set `over` in the format `text`, each after those it names; where a
-    format follows a permutation, those of the permutation.
+    """The position sets of the set `over` in the format `text`, each after those it names, without
+    those of formats that its parts have.
 
     Names avoid those of the schema and `taken`. Raises `FormatFault`.
     """
-    format = replace(canonical(schema, over, text), then=None)
+    format = canonical(schema, over, text).alone
     return tuple(_Declarer(schema, over, format, {*schema.sets, *schema.sizes, *taken}).parts())
 
 
@@ -414,6 +388,9 @@ class _Declarer:
             yield from self.coded()
         elif kind == "permute":
             yield from self.permuted()
+        elif kind == "split":
+            yield self.copy("few", {"elem": over}, False)
+            yield self.copy("many", {"elem": over}, False)
 
     def declare(
         self, part: str, fields: Targets, gives: Sequence[tuple[str, str, str | int]] = ()

@@ -27,8 +27,9 @@ from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.dialects.graph_sets import DeclarationOp, SetOp, schema_of
 from hectorite.dialects.sparse import PositionSetOp, position_set_op
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, did_you_mean, fail
+from hectorite.ir.format_text import FormatFault
 from hectorite.ir.schema import Schema
-from hectorite.ir.set_format import FormatFault, canonical, position_sets
+from hectorite.ir.set_format import canonical, position_sets
 from hectorite.ir.space import TensorType
 from hectorite.lowering.formats.blocks import serve_blocks
 from hectorite.lowering.formats.copies import serve_copies
@@ -44,6 +45,7 @@ _FAMILIES: dict[str, Serve] = {
     "bsr": serve_blocks,
     "dedup": serve_dedup,
     "permute": serve_permuted,
+    "split": serve_copies,
     **dict.fromkeys(
         ("csr", "csc", "jagged", "ell", "hyb", "segmented", "bitmask", "coded_csr"), serve_copies
     ),
@@ -97,8 +99,8 @@ class ApplyFormats(ModulePass):
             served += outcome.served
         if served:
             _declare(module, over, [position_set_op(decl) for decl in parts])
-            if format.then is not None:
-                self._serve(module, parts[-1].name, str(format.then))
+            for decl, inner in zip(parts[::-1], format.then[::-1], strict=False):
+                self._serve(module, decl.name, str(inner))
 
 
 def chosen_formats(module: ModuleOp, given: Sequence[str] = ()) -> dict[str, str]:

@@ -21,8 +21,10 @@ from hectorite.backends.formats.kernel_maps import (
 from hectorite.backends.formats.parts import Bound, Part, Source
 from hectorite.backends.formats.permute import build_permute
 from hectorite.backends.formats.sgt import build_sgt
+from hectorite.backends.formats.split import build_split
 from hectorite.ir.diagnostics import fail
-from hectorite.ir.set_format import FormatFault, canonical
+from hectorite.ir.format_text import FormatFault
+from hectorite.ir.set_format import canonical
 
 BUILDERS: dict[str, Callable[[Bound], dict[str, Part]]] = {
     "coo": lambda bound: {},
@@ -38,6 +40,7 @@ BUILDERS: dict[str, Callable[[Bound], dict[str, Part]]] = {
     "bitmask": build_bitmask,
     "coded_csr": build_coded_csr,
     "permute": build_permute,
+    "split": build_split,
 }
 
 

@@ -68,6 +68,10 @@ def encodings(bound: Bound, parts: Parts) -> list[Stored]:
         rows = parts["rows"].size
         levels = ("mapped", "compressed", *("singleton",) * (rank - 2))
         return [Stored(Encoding(levels), (rows, *(size,) * (rank - 1)), size, rows)]
+    if kind == "split":
+        coordinates = Encoding(("singleton",) * max(1, rank))
+        sizes = (part.size for part in parts.values())
+        return [Stored(coordinates, (part,) * rank, part) for part in sizes]
     if kind == "hyb":
         levels = ("singleton", *("padded",) * (rank - 1))
         widths = ((part.size, int(name.rpartition("_")[2])) for name, part in parts.items())
@@ -238,4 +242,5 @@ _FACTS: dict[str, Callable[[Bound, Parts], Facts]] = {
     "bitmask": _pairs,
     "coded_csr": _pairs,
     "permute": _plain,
+    "split": _plain,
 }

@@ -79,7 +79,8 @@ def extent_of(source: Source, target: str) -> int:
 
 def int32(values: Array) -> Array:
     """Contiguous int32, without a copy where that is what it is."""
-    return np.ascontiguousarray(values, np.int32)
+    made: Array = np.ascontiguousarray(values, np.int32)
+    return made
 
 
 def inverse(permutation: Array) -> Array:

@@ -29,8 +29,7 @@ def restore(format: SetFormat, fields: Sequence[str], parts: Mapping[str, Part])
         back = _from_copies(fields, [parts["element"]])
         (row,) = format.fields
         return back | {row: parts["rows"].fields[0][back[row]]}
-    kept = [part for name, part in parts.items() if name.startswith(("slot", "element"))]
-    return _from_copies(fields, kept)
+    return _from_copies(fields, [p for name, p in parts.items() if name not in ("read", "write")])
 
 
 def _from_copies(fields: Sequence[str], parts: Sequence[Part]) -> Maps:

@@ -37,6 +37,7 @@ FORMATS = (
     "bitmask(col, row, k, 4, 1)",
     "coded_csr(row, col, k)",
     "permute(row).by(degree)",
+    "split(row, 2).into(coo, coo)",
     "permute(col).by(similar)",
 )
 

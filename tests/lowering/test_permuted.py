@@ -1,4 +1,4 @@
-"""Sums over a set whose rows are in another order, alone and with a format that follows."""
+"""Sums over a set whose rows are in another order, or that is split, with formats that follow."""
 
 from typing import Any
 
@@ -27,6 +27,8 @@ FORMATS = (
     "permute(row).by(rank).csr(row)",
     "permute(col).by(similar).ell(row)",
     "permute(row).by(degree).permute(col).hyb(1, 2)",
+    "split(row, 2).into(ell, sgt(16, 8))",
+    "permute(row).split(row, 2).into(csr, coo)",
 )
 
 
