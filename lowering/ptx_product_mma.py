@@ -93,7 +93,7 @@ def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
         if step + 1 < steps:
             following = parts(step + 1)
         for down in range(plan.tiles[0]):
-            more = () if rows is None else (rows.word(down, step), FIRST_LANES)
+            more = () if rows is None else (rows.word(down, step), code.immediate(FIRST_LANES))
             for across in range(plan.tiles[1]):
                 places = [plan.register(down, across, i) for i in range(4)]
                 before = [sums[place] for place in places]
