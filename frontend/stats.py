@@ -8,7 +8,7 @@ place of their own. Leaves: a list of facts, an object for each set and tensor t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from hectorite.backends.formats import bound_format
 from hectorite.backends.formats.conflicts import conflict_degree
 from hectorite.backends.formats.facts import COLUMNS, instructions, statistics
 from hectorite.backends.formats.nm import encode, unpack
+from hectorite.frontend.format_choice import chooser, split_known
 from hectorite.frontend.program import Facts
 from hectorite.frontend.program_text import ProgramText
 from hectorite.frontend.signature import Parameter
@@ -52,6 +53,7 @@ def stats(subject: Subject) -> list[Fact]:
     Raises `HectoriteError` for data that breaks its format, and for `SET=FORMAT` that names no set
     or no format of it.
     """
+    subject = _with_choices(subject)
     found = [
         {"name": name, "kind": "set", "format": format, **facts}
         for name, format, facts in _sets(subject)
@@ -69,8 +71,17 @@ def stats(subject: Subject) -> list[Fact]:
     return found
 
 
+def _with_choices(subject: Subject) -> Subject:
+    """The formats of sets that are `auto` chosen, as calls on a CPU have them chosen."""
+    choose = chooser(subject.text, Options(formats=tuple(subject.formats)), "cpu")
+    if choose is None:
+        return subject
+    _, made = split_known(choose(subject.function, subject.binding))
+    return replace(subject, formats=(*subject.formats, *made))
+
+
 def chosen(schema: Schema, given: Sequence[str]) -> dict[str, str]:
-    """The format of each set that has one: the one given as `SET=FORMAT`, else its own."""
+    """The format of each set that has one: the last given as `SET=FORMAT`, else its own."""
     formats = {name: decl.format for name, decl in schema.sets.items() if decl.format}
     for text in given:
         name, equals, format = (part.strip() for part in text.partition("="))
