@@ -107,7 +107,8 @@ def candidates(setting: Setting, over: str, wanted: str | None = None) -> list[C
     if wanted is not None:
         return [replace(c, chosen=c.format == wanted) for c in found]
     plain = found[0].seconds
-    assert plain is not None
+    if plain is None:  # nothing can be computed, whatever the format
+        return found
     priced = [candidate for candidate in found if candidate.seconds is not None]
     best = min(priced, key=lambda candidate: candidate.seconds or 0.0)
     if best.seconds is None or plain < WORTHWHILE * best.seconds:

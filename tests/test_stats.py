@@ -12,9 +12,10 @@ set row
 set col
 set nz { row: row, col: col } as sgt(16, 8)
 
-def product(A: f32[nz], B: f32[col, J], W: f32[J, 8] as nm(2, 4)) -> f32[row, J] {
-  C[z.row, j] += A[z] * B[z.col, j] * W[j, 0]
-  return C
+def product(A: f32[nz], B: f32[col, J], W: f32[8, J] as nm(2, 4)) -> f32[row, 8] {
+  C[z.row, j] += A[z] * B[z.col, j]
+  D[r, o] += C[r, j] * W[o, j]
+  return D
 }
 """
 
@@ -41,6 +42,7 @@ def test_json(files: tuple[Path, Path], hectorite: Any):
     assert (weights["name"], weights["format"]) == ("W", "nm(2, 4)")
     assert weights["conflict_degree"] == 1
     assert weights["bytes"] < 64 * 8 * 4
+    assert matrix["temporaries"] > 0
 
 
 def test_other_formats(files: tuple[Path, Path], hectorite: Any):
