@@ -20,9 +20,10 @@ def counted_loop(
     stride: ir.Value,
     carried: Sequence[ir.Value],
     body: Callable[[ir.Value, Values], Values],
+    rolled: bool = False,
 ) -> Values:
     """What `carried` becomes by `body(i, carried)` for i from `start`, by `stride` > 0, below
-    `stop`; all three are i64."""
+    `stop`; all three are i64. A `rolled` one stays a single loop if its bounds are not known."""
     before = builder.block
     head = builder.append_basic_block("loop")
     inside = builder.append_basic_block("body")
@@ -40,9 +41,21 @@ def counted_loop(
     ):
         phi.add_incoming(first, before)
         phi.add_incoming(last, builder.block)
-    builder.branch(head)
+    back = builder.branch(head)
+    if rolled:
+        _keep_rolled(back)
     builder.position_at_end(after)
     return phis
+
+
+def _keep_rolled(back: ir.Instruction) -> None:
+    """Tell LLVM not to unroll the loop that this branch closes, unless its length is a constant."""
+    module = back.function.module
+    advice = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.runtime.disable")])
+    number = ir.Constant(ir.IntType(64), len(module.metadata))  # makes each node one of its own
+    loop = module.add_metadata([number, advice])
+    loop.operands = (loop, advice)  # a loop's node begins with itself
+    back.set_metadata("llvm.loop", loop)
 
 
 def conditional(

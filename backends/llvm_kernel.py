@@ -335,7 +335,10 @@ class _Body:
 
         bounds = [self.value(bound) for bound in (op.lb, op.ub, op.step)]
         carried = self.flat(op.iter_args)
-        self.define(op.results, counted_loop(self.builder, *bounds, carried, body))
+        # Elements of a row are few, and their number differs from row to row: a second loop for
+        # what is left over costs more, as a branch that is guessed wrong, than it saves.
+        of_row = not any(isinstance(bound, ir.Constant) for bound in bounds[:2])
+        self.define(op.results, counted_loop(self.builder, *bounds, carried, body, of_row))
 
     def if_(self, op: scf.IfOp) -> None:
         def arm(number: int) -> list[ir.Value]:
