@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hectorite.backends.binding import Binding
+from hectorite.backends.cardinalities import cardinalities
 from hectorite.backends.formats import bound_format
 from hectorite.backends.formats.conflicts import conflict_degree
 from hectorite.backends.formats.facts import COLUMNS, instructions, statistics
@@ -142,7 +143,9 @@ def temporaries(subject: Subject) -> int | None:
     from hectorite.backends.plan import plan_of
     from hectorite.backends.plan_values import PlanValues
 
-    options = Options(formats=tuple(subject.formats))
+    counted = subject.facts.counted.get(subject.function, ())
+    known = cardinalities(subject.binding, counted)
+    options = Options(True, known, formats=tuple(subject.formats))
     names = subject.facts.signatures[subject.function].sizes
     sizes = {name: subject.sizes[name] for name in names}
     request = Request.of(subject.text, subject.facts, subject.function, sizes, options)
