@@ -34,7 +34,7 @@ import numpy as np
 
 from benchmarks.cases import Case, Data, Goal
 
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("convolution", "hypergraph", "joins", "kept")
 
 
 @dataclass(frozen=True)
