@@ -24,7 +24,7 @@ from xdsl.dialects.builtin import FileLineColLoc, ModuleOp
 from xdsl.passes import ModulePass
 
 from hectorite.dialects.graph import FuncOp, StatementOp
-from hectorite.dialects.graph_sets import DeclarationOp, SetOp, schema_of
+from hectorite.dialects.graph_sets import DeclarationOp, DeriveOp, SetOp, schema_of
 from hectorite.dialects.sparse import PositionSetOp, position_set_op
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, did_you_mean, fail
 from hectorite.ir.format_text import FormatFault
@@ -109,14 +109,14 @@ def chosen_formats(module: ModuleOp, given: Sequence[str] = ()) -> dict[str, str
 
     Raises `HectoriteError` for what is no set, or no format of it.
     """
-    sets = {op.declared.data: op for op in module.ops if isinstance(op, SetOp)}
+    sets = {op.declared.data: op for op in module.ops if isinstance(op, SetOp | DeriveOp)}
     chosen = {name: op.format.data for name, op in sets.items() if op.format is not None}
     for text in given:
         name, equals, format = (part.strip() for part in text.partition("="))
         if not equals or not format:
             raise fail(f"`{text}` does not say which format", expected="SET=FORMAT, as nz=csr(row)")
         if name not in sets:
-            raise fail(f"there is no set `{name}` that data gives", hint=did_you_mean(name, sets))
+            raise fail(f"there is no set `{name}`", hint=did_you_mean(name, sets))
         try:
             chosen[name] = (
                 "auto" if format == "auto" else str(canonical(schema_of(module), name, format))

@@ -258,7 +258,7 @@ def test_products_with_zero_are_refused_where_sums_stay_as_they_are(spmm):
     "given, message",
     [
         ("edge", "`edge` does not say which format"),
-        ("edges=csr(dst)", "there is no set `edges` that data gives"),
+        ("edges=csr(dst)", "there is no set `edges`"),
         ("edge=csr(from)", "`edge` as `csr(from)`: the set has no field `from`"),
     ],
 )

@@ -64,3 +64,40 @@ def test_what_is_written():
     assert 'sparse.permute @nz_rows {elem: row} = "rows" of @nz' in text
     assert "%C_rows = graph.statement add [z.row, j] for (z: nz_element, j: 4)" in text
     assert "%E = graph.statement assign [z] for (z: nz)" in text
+
+
+DERIVED = """
+set row
+set mid
+set col
+set a { row: row, mid: mid }
+set b { mid: mid, col: col }
+set c { row: row, col: col } as sgt(8, 8) = distinct(x.row, y.col) for x: a, y: b where x.mid == y.mid
+
+def product(A: f32[c], B: f32[col, J]) -> f32[row, J] {
+  C[z.row, j] += A[z] * B[z.col, j]
+  return C
+}
+"""  # noqa: E501
+
+
+def test_a_derived_set_has_a_format():
+    generator = np.random.default_rng(0)
+    maps = {"a": ("row", 30, "mid", 9), "b": ("mid", 9, "col", 21)}
+    sets: dict[str, Any] = {"row": 30, "mid": 9, "col": 21}
+    for name, (first, rows, second, cols) in maps.items():
+        sets[name] = {
+            first: generator.integers(0, rows, 40).astype(np.int32),
+            second: generator.integers(0, cols, 40).astype(np.int32),
+        }
+    found: list[Any] = []
+    for format in ("auto", "coo", "sgt(8, 8)"):
+        program = hectorite.compile(DERIVED, formats={"c": format}, sizes={"J": 4}, cache=False)
+        bound = program.bind(**sets)
+        values = np.random.default_rng(1).normal(size=bound.size("c") + 21 * 4).astype(np.float32)
+        found.append(
+            program.product(bound, A=values[: -21 * 4], B=values[-21 * 4 :].reshape(21, 4))
+        )
+    np.testing.assert_allclose(found[1], found[2], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-4)
+    assert '"column" of @c' in hectorite.emit(DERIVED, "sparse", sizes={"J": 4})
