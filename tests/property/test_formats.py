@@ -48,13 +48,13 @@ def check(data, compiled_too):
     agreement.check_formats(program, dataset, formats, compiled_too)
 
 
-@sampled(24)
+@sampled(12)
 @given(st.data())
 def test_statements_over_positions_mean_the_same(data):
     check(data, compiled_too=False)
 
 
-@sampled(6)
+@sampled(3)
 @given(st.data())
 def test_kernels_over_positions_mean_the_same(data):
     check(data, compiled_too=True)

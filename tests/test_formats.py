@@ -1,0 +1,205 @@
+"""Formats from the outside: results, kernels for GPUs, the level `sparse`, options, the choice."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import hectorite
+from hectorite import HectoriteError
+from hectorite.backends.assemble import assemble, installed
+from hectorite.backends.error_bound import difference, run_with_bounds
+from hectorite.frontend.cli import main
+from hectorite.frontend.targets import bound_sets
+from hectorite.lowering.options import Options
+
+SETS = """
+set row
+set col
+set nz { row: row, col: col }
+"""
+ATTENTION = (
+    SETS
+    + """
+def f(q: f32[row, 2, 8], k: f32[col, 2, 8], v: f32[col, 2, 8], w: f32[nz]) -> f32[row, 2, 8] {
+  s[z, h] += q[z.row, h, i] * k[z.col, h, i]
+  a[z, h] = softmax(s[z, h] by z.row, h)
+  y[z.row, h, j] += a[z, h] * w[z] * v[z.col, h, j]
+  return y
+}
+"""
+)
+SPMM = (
+    SETS
+    + """
+def spmm(A: f32[nz], B: f32[col, 64]) -> f32[row, 64] {
+  C[z.row, j] += A[z] * B[z.col, j]
+  return C
+}
+"""
+)
+FORMATS = (
+    "csr(row).by(col)",
+    "csc(col)",
+    "jagged(row)",
+    "ell(row)",
+    "hyb(row, col, 1, 1)",
+    "sgt(row, col, 16, 8)",
+    "sgt(row, col, 8, 8)",
+    "sgt(col, row, 16, 16)",
+    "bsr(row, col, 4, 8)",
+    "permute(row).by(degree).sgt(16, 8)",
+)
+
+
+def drawn(rows=37, cols=29, elements=160, seed=0):
+    """Maps in the order of the rows, with rows that are empty and elements that are alike."""
+    rng = np.random.default_rng(seed)
+    row = np.sort(rng.integers(0, max(1, rows - 5), elements)).astype(np.int32)
+    col = (rng.integers(0, cols, elements) ** 2 // cols).astype(np.int32)
+    return {"row": rows, "col": cols, "nz": {"row": row, "col": col}}
+
+
+def agrees(text, target, format, sets):
+    """Whether a program in a format gives what the reference gives without it."""
+    program = hectorite.compile(text, target, formats={"nz": format}, cache=False)
+    (function,) = program.functions.values()
+    binding = program.bind(**sets)
+    rng = np.random.default_rng(1)
+    extents, maps = bound_sets(binding)
+    arguments = {
+        p.name: rng.standard_normal([extents.get(d, d) for d in p.dims]).astype(np.float32)
+        for p in function.signature.parameters
+    }
+    module = hectorite.parse(text)
+    (expected,) = run_with_bounds(module, function.signature.name, extents, maps, arguments)
+    return difference(expected, function(binding, **arguments)).ok
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_attention_is_the_same_in_every_format(format):
+    assert agrees(ATTENTION, "cpu", format, drawn())
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_kernels_for_gpus_are_right_and_assemble(format):
+    text = SPMM.replace("64", "16")
+    assert agrees(text, "ptx", format, drawn(19, 9, 40))
+    if not installed():
+        pytest.skip("no assembler")
+    options = Options(formats=(f"nz={format}",))
+    for target in ("sm_80", "sm_90"):
+        assert assemble(hectorite.emit(text, "ptx", target=target, options=options), target)
+
+
+def test_attention_is_right_on_a_gpu():
+    assert agrees(ATTENTION, "ptx", "sgt(row, col, 16, 8)", drawn(19, 9, 40))
+
+
+@pytest.mark.parametrize("format", ["sgt(16, 8)", "bsr(16, 4)", "sgt(col, row, 16, 8)"])
+def test_nothing_is_written_past_the_last_row(format):
+    text = SPMM.replace("64", "16")
+    for rows in (1, 16, 17):
+        assert agrees(text, "tile", format, drawn(rows, 3, 9))  # which checks every access
+    assert agrees(text, "cpu", format, drawn(17, 3, 9))
+
+
+@pytest.mark.parametrize("elements", ["f16", "bf16", "tf32"])
+def test_windows_are_multiplied_by_tensor_instructions(elements):
+    text = SPMM.replace("B: f32", f"B: {elements}").replace("A: f32", f"A: {elements}")
+    options = Options(formats=("nz=sgt(16, 8)",))
+    shown = hectorite.emit(text, "ptx", target="sm_80", options=options)
+    loop = shown[shown.index("spmm_2") :] if "spmm_2" in shown else shown
+    assert f"f32.{elements}.{elements}.f32" in loop
+    assert not re.search(r"\b(atom|red)\.", loop)
+
+
+def test_numbers_of_f32_are_two_of_tf32():
+    text = SPMM.replace("B: f32", "B: tf32").replace("B[z.col, j]", "f32(B[z.col, j])")
+    options = Options(formats=("nz=sgt(16, 8)",))
+    shown = hectorite.emit(text, "sparse", target="sm_80", options=options)
+    assert "%C_high" in shown and "%C_low" in shown
+    assert "tf32.tf32.f32" in hectorite.emit(text, "ptx", target="sm_80", options=options)
+    assert "%C_high" not in hectorite.emit(text, "sparse", options=options)
+    assert agrees(text, "ptx", "sgt(16, 8)", drawn())
+
+
+def test_the_level_sparse_is_a_program(tmp_path, capsys):
+    file = tmp_path / "spmm.hec"
+    file.write_text(SPMM.replace("col }", "col } as csr(row)"))
+    assert main(["emit", str(file), "--level", "sparse", "--out", str(tmp_path / "s.mlir")]) == 0
+    shown = (tmp_path / "s.mlir").read_text()
+    assert 'sparse.set @nz_element {row: row, col: col, elem: nz} = "element" of @nz' in shown
+    assert main(["verify", str(tmp_path / "s.mlir")]) == 0
+    assert hectorite.emit(shown, "sparse") == shown
+    capsys.readouterr()
+    assert main(["emit", str(file), "--level", "sparse", "--as", "nz=coo"]) == 0
+    assert "sparse.set" not in capsys.readouterr().out
+
+
+def test_verify_compares_the_level_sparse(tmp_path):
+    sets = drawn(9, 5, 20)
+    data = str(tmp_path / "small.npz")
+    maps = {f"nz.{name}": values for name, values in sets["nz"].items()}
+    np.savez(data, row=9, col=5, **maps)
+    report = hectorite.verify(SPMM, data, formats={"nz": "ell(row)"})
+    assert report and "sparse" in {row.level for row in report.rows}
+    assert "sparse" not in {row.level for row in hectorite.verify(SPMM, data).rows}
+
+
+def test_a_format_that_serves_nothing_is_an_error_at_the_statement():
+    text = SPMM.replace("+=", "max=")
+    with pytest.raises(HectoriteError, match=r"<text>:7:3: error: .* cannot serve .* is no sum"):
+        hectorite.compile(text, formats={"nz": "sgt(16, 8)"}, cache=False).bind(**drawn())
+
+
+@pytest.mark.parametrize(
+    "formats, message",
+    [
+        ({"nx": "csr(row)"}, "there is no set `nx`"),
+        ({"nz": "csr(rows)"}, "the set has no field `rows`"),
+        ({"nz": "cs(row)"}, "`cs` is not a format of sets"),
+        ([("nz", "csr")], "`formats` is"),
+    ],
+)
+def test_faults_in_formats(formats, message):
+    with pytest.raises(HectoriteError, match=message):
+        hectorite.compile(SPMM, formats=formats)
+
+
+def full_blocks(rows=256, side=32):
+    """A matrix of full blocks on the diagonal."""
+    row, col = (part.ravel() for part in np.indices((rows, side)))
+    return {"row": rows, "col": rows, "nz": {"row": row, "col": col + row // side * side}}
+
+
+def test_formats_are_explained_and_chosen_by_cost(tmp_path, capsys):
+    file, data = tmp_path / "spmm.hec", tmp_path / "blocks.npz"
+    file.write_text(SPMM)
+    sets = full_blocks()
+    maps = {f"nz.{name}": values.astype(np.int32) for name, values in sets["nz"].items()}
+    np.savez(data, row=sets["row"], col=sets["col"], **maps)
+    given = ["explain", str(file), "--data", str(data), "--device", "cpu", "--json"]
+    assert main(given) == 0
+    found = {each["format"]: each for each in json.loads(capsys.readouterr().out)["formats"]}
+    (best,) = (name for name, each in found.items() if each["chosen"])
+    assert found[best]["seconds"] == min(e["seconds"] for e in found.values() if e["seconds"])
+    assert found["sgt(row, col, 16, 8)"]["note"] == "64 blocks of 16 x 8, 100.0 % full"
+    assert "may differ" in found["dedup(row)"]["note"]
+    assert main([*given[:-1], "--as", "nz=ell(row)"]) == 0
+    shown = capsys.readouterr().out
+    assert "formats of nz" in shown and "ell(row)" in shown
+
+
+def test_auto_takes_the_format_that_explain_chooses():
+    assert agrees(SPMM, "cpu", "auto", full_blocks())
+    assert agrees(SPMM.replace("col }", "col } as auto"), "cpu", "auto", drawn())
+
+
+def test_results_do_not_depend_on_the_run():
+    program = hectorite.compile(SPMM, "ptx", formats={"nz": "sgt(16, 8)"}, cache=False)
+    binding, rng = program.bind(**drawn()), np.random.default_rng(0)
+    A, B = (rng.standard_normal(shape).astype(np.float32) for shape in [(160,), (29, 64)])
+    one, other = (program.spmm(binding, A=A, B=B).tobytes() for _ in range(2))
+    assert one == other
