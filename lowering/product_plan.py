@@ -258,8 +258,8 @@ def _mma_plan(operands: Operands, threads: int) -> MmaPlan | None:
     row_interleave = 1
     if size == 1 and operands.a_transposed:
         row_interleave = 2 if tiles[0] % 2 else 4
-    name = "mma.sp::ordered_metadata" if operands.is_sparse else "mma"
-    mnemonic = f"{name}.sync.aligned.m16n8k{deep}.row.col.{'.'.join(types)}"
+    unit = "mma.sp::ordered_metadata" if operands.is_sparse else "mma"
+    mnemonic = f"{unit}.sync.aligned.m16n8k{deep}.row.col.{'.'.join(types)}"
     repeats = threads // WARP // (warps[0] * warps[1])
     return MmaPlan(operands, mnemonic, step, warps, repeats, tiles, interleave, row_interleave)
 

@@ -41,9 +41,8 @@ def build(case: Case, data_dir: Path | None) -> Data:
     rows, depth, columns = case.shape
     generator = np.random.default_rng(17)
     weights = generator.standard_normal((rows, depth), np.float32)
-    size = np.abs(weights).reshape(rows, depth // group, group)
-    least = np.partition(size, group - keep, axis=-1)[..., group - keep, None]
-    dense = np.where((size >= least).reshape(rows, depth), weights, np.float32(0))
+    rank = np.abs(weights).reshape(rows, depth // group, group).argsort(-1).argsort(-1)
+    dense = np.where((rank >= group - keep).reshape(rows, depth), weights, np.float32(0))
     X = generator.standard_normal((depth, columns), np.float32)
     return {"W": dense, "X": X, "keep": keep, "group": group}
 
