@@ -60,6 +60,10 @@ class Call:
         ]
         self.shapes = [v.shape if isinstance(v, Allocation) else None for v in values.results]
         self._results = [_result(value, values.outputs) for value in values.results]
+        pairs = zip(values.results, values.outputs, strict=False)
+        self._are_outputs = len(self._results) == len(values.outputs) and all(
+            result is output for result, output in pairs
+        )
         self._block = pack(values.temporaries, ALIGNMENT)
         self._temporaries = [
             (slot, tensor.offset)
@@ -97,6 +101,8 @@ class Call:
         self._entry(address)
         del borrowed  # it is free for the next call
         self._idle.append((frame, address, temporaries))
+        if self._are_outputs:
+            return tuple(outputs)
         results = tuple([get(outputs, arguments) for get in self._results])
         return results if out is None else _delivered(results, out)
 

@@ -182,12 +182,14 @@ def _told_address(array: np.ndarray[Any, Any]) -> int:
     return array.__array_interface__["data"][0]
 
 
-def _read_address(array: np.ndarray[Any, Any]) -> int:
-    return ctypes.c_size_t.from_address(id(array) + _HEAD).value
-
-
 _HEAD = object.__basicsize__
 """Bytes of the head of an object, after which NumPy's interface for C has the address."""
+
+_word_at = ctypes.c_size_t.from_address
+
+
+def _read_address(array: np.ndarray[Any, Any]) -> int:
+    return _word_at(id(array) + _HEAD).value
 
 
 def _fastest_address() -> Callable[[np.ndarray[Any, Any]], int]:

@@ -12,7 +12,8 @@ inside; a worker enters by adding one to the very word it looked at, so it can e
 When no task is left the caller closes the call and waits until the count is zero. A worker that
 comes late, or never, costs nothing. Who waits looks a bounded number of times, then sleeps. A
 worker that was soon woken from its sleep looks longer the next time, so that calls which follow
-each other closely find it awake.
+each other closely find it awake. Nobody is woken for a single call of many tasks that the caller
+has done before a worker would be up: it begins alone and sees how long its tasks take.
 
 Each thread has a share of the tasks, the same in every call with as many: what it wrote in the last
 call is still in its own cache. Whoever is done with its share takes from those of the others.
@@ -29,8 +30,18 @@ long as the caller's next call takes to come, and too short to hurt on a machine
 PATIENT_ROUNDS = 10 * SPIN_ROUNDS
 """The same for a worker whose last sleep was short."""
 
+WORTH_WAKING = 40_000
+"""Nanoseconds that a call takes alone for which workers are woken: they need as long to be up."""
+
+FIRST_TASKS = 8
+"""Tasks of a call that tell how long the others will take."""
+
+MANY = 32
+"""Tasks for each thread that are many: so many that the first is no great part of the whole."""
+
 SHORT_SLEEP = 400_000
-"""Nanoseconds of a sleep that would have been better spent looking."""
+"""Nanoseconds of a sleep that would have been better spent looking, and between calls that follow
+each other closely."""
 
 MAX_THREADS = 1024
 POOL = Template("""
@@ -42,6 +53,7 @@ POOL = Template("""
 @sleepers = internal global [32 x i32] zeroinitializer, align 128 ; workers in the kernel
 @started = internal global i32 0
 @wanted = internal global i32 0
+@last = internal global i64 0 ; when a call last found workers asleep
 @mutex = internal global [16 x i64] zeroinitializer, align 128
 @condition = internal global [16 x i64] zeroinitializer, align 128
 
@@ -109,7 +121,39 @@ open:
   store atomic i64 %opened, ptr @word seq_cst, align 8
   %sleeping = load atomic i32, ptr @sleepers seq_cst, align 4
   %asleep = icmp ne i32 %sleeping, 0
-  br i1 %asleep, label %rouse, label %begin
+  br i1 %asleep, label %consider, label %begin
+consider:
+  %enough.tasks = mul i64 %shares, $many
+  %is.many = icmp sge i64 %tasks, %enough.tasks
+  %of.mine = call i64 @first_of(i64 1, i64 %tasks, i64 %shares)
+  %began = call i64 @nanoseconds()
+  %previous = load i64, ptr @last
+  store i64 %began, ptr @last
+  %since = sub i64 %began, %previous
+  %is.single = icmp ugt i64 %since, $short_sleep
+  %begins.alone = and i1 %is.many, %is.single
+  br i1 %begins.alone, label %alone.look, label %rouse
+alone.look: ; tasks of its own, until it is clear that the rest takes long
+  %done.alone = load atomic i64, ptr @next monotonic, align 8
+  %left.alone = icmp slt i64 %done.alone, %of.mine
+  br i1 %left.alone, label %alone.take, label %begin
+alone.take:
+  %task.alone = atomicrmw add ptr @next, i64 1 monotonic
+  %real.alone = icmp slt i64 %task.alone, %of.mine
+  br i1 %real.alone, label %alone.run, label %begin
+alone.run:
+  call void %fn(ptr %args, i64 %task.alone)
+  %by.now = call i64 @nanoseconds()
+  %spent = sub i64 %by.now, %began
+  %tasks.done = add i64 %task.alone, 1
+  %all.would = mul i64 %spent, %tasks
+  %limit.would = mul i64 %tasks.done, $worth_waking
+  %is.long = icmp ugt i64 %all.would, %limit.would
+  %is.known = icmp uge i64 %tasks.done, $first_tasks
+  %has.lasted = icmp ugt i64 %spent, $worth_waking
+  %is.sure = or i1 %is.known, %has.lasted
+  %worth = and i1 %is.long, %is.sure
+  br i1 %worth, label %rouse, label %alone.look
 rouse:
   %others = sub i64 %tasks, 1
   %enough = icmp sgt i64 %others, $max_threads
@@ -198,7 +242,6 @@ out:
 
 define internal ptr @worker(ptr %number) nounwind {
   %index = ptrtoint ptr %number to i64
-  %clock = alloca [2 x i64]
   br label %look
 look:
   %last = phi i64 [ 0, %0 ], [ %last, %idle ], [ %last, %doze ], [ %last, %enter ],
@@ -250,18 +293,19 @@ idle:
   $pause
   br label %look
 doze:
-  %fell.asleep = call i64 @nanoseconds(ptr %clock)
+  %fell.asleep = call i64 @nanoseconds()
   %more.sleepers = atomicrmw add ptr @sleepers, i32 1 seq_cst
   call void @wait(ptr getelementptr (i8, ptr @word, i64 4), i64 %call)
   %fewer.sleepers = atomicrmw sub ptr @sleepers, i32 1 seq_cst
-  %woke = call i64 @nanoseconds(ptr %clock)
+  %woke = call i64 @nanoseconds()
   %slept = sub i64 %woke, %fell.asleep
   %briefly = icmp ult i64 %slept, $short_sleep
   %limit.next = select i1 %briefly, i32 $patient, i32 $spin
   br label %look
 }
 
-define internal i64 @nanoseconds(ptr %place) nounwind {
+define internal i64 @nanoseconds() nounwind {
+  %place = alloca [2 x i64]
   %failed = call i32 @clock_gettime(i32 $clock, ptr %place)
   %seconds = load i64, ptr %place
   %second = getelementptr i64, ptr %place, i64 1
@@ -382,6 +426,9 @@ def pool_ir(use_futex: bool) -> str:
         spin=SPIN_ROUNDS,
         patient=PATIENT_ROUNDS,
         short_sleep=SHORT_SLEEP,
+        worth_waking=WORTH_WAKING,
+        first_tasks=FIRST_TASKS,
+        many=MANY,
         clock=1 if sys.platform == "linux" else 6,  # one that only goes forward
         max_threads=MAX_THREADS,
         set_mask=2 if sys.platform == "linux" else 3,

@@ -203,7 +203,9 @@ class Function:
         naming every argument that is missing, unknown or wrong, before anything runs.
         """
         binding = self._nothing if binding is None else binding
-        given_out = None if "out" in self.signature.names else arguments.pop("out", None)
+        given_out = None
+        if "out" in arguments and "out" not in self.signature.names:
+            given_out = arguments.pop("out")
         for recent in self._recent:
             results = recent.repeat(binding, arguments, given_out)
             if results is not None:
