@@ -22,13 +22,13 @@ from xdsl.ir import SSAValue
 
 from hectorite.lowering.emit_product import Block, ProductEmitter
 from hectorite.lowering.emit_row import RowEmitter
-from hectorite.lowering.emit_scattered_product import ScatteredEmitter
+from hectorite.lowering.emit_scattered_product import AtomicProduct, ScatteredEmitter
 from hectorite.lowering.emit_segment_blocks import SegmentBlocks
 from hectorite.lowering.emit_two_step import TwoStepEmitter
 from hectorite.lowering.emit_values import Frame, Scope
 from hectorite.lowering.kernel_builder import KernelBuilder
 from hectorite.lowering.kernel_plan import Kernel, Phase
-from hectorite.lowering.place_tensors import Placement, rows_in_lanes
+from hectorite.lowering.place_tensors import Placement, rows_cover, rows_in_lanes
 from hectorite.lowering.row_order import Place, RowOrder
 from hectorite.lowering.schedule_orders import work_of
 from hectorite.lowering.share_rows import Share
@@ -209,6 +209,8 @@ class KernelEmitter:
         start = self.placement.start(statement, self.builder)
         target = self.placement.storage(statement.result, self.builder)
         panels = self.placement.panels.get(statement)
+        if self.kernel.machine.is_gpu and not rows_cover(statement, root):
+            return AtomicProduct(statement, root, phase.product, start, target, panels)
         return ProductEmitter(statement, root, phase.product, start, target, panels)
 
     def _blocks(self, rows: RowOrder, phases: Sequence[Phase]) -> None:

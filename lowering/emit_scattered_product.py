@@ -96,6 +96,30 @@ class _Scattering(ProductEmitter):
 
 
 @dataclass(frozen=True)
+class AtomicProduct(ProductEmitter):
+    """A product whose results several tasks add to the same rows, on a GPU."""
+
+    def _first(self, scope: Scope, shape: Sequence[int]) -> SSAValue | None:
+        return None
+
+    def _store(self, scope: Scope, total: SSAValue) -> None:
+        indices, axis, step = scope.address(self.target, self.statement.access.data)
+        at, code = scope.frame.at, scope.code
+        if at is not None and at.valid is not None:
+            # Rows past the last would repeat it: they go outside of the tensor.
+            inside = code.scalar("lt", code.add(LanesOp(at.height)), at.valid)
+            outside = code.constant(-1)
+            for number, rows in enumerate(indices):
+                if isinstance(rows.type, VectorType):
+                    operands = code.same_shape((rows, outside))
+                    indices[number] = code.scalar("select", inside, *operands)
+        valid = None if scope.lanes is None else scope.lanes.valid
+        code.block.add_op(
+            StoreOp(total, self.target.tensor, indices, axis, step, 0, valid, combine="add")
+        )
+
+
+@dataclass(frozen=True)
 class ScatteredEmitter:
     """Writes one scattered product of a kernel."""
 

@@ -5,8 +5,10 @@ Enters: a statement at the graph level. Leaves: its root and its `Product`, or N
     O[p.out, o] += I[p.in, i] * F[p.k, i, o]     rows p, summed into rows p.out; grouped by p.k
     y[v.dst, o] += a[v, i] * W[v.type, i, o]     rows v; a may be summed on the way (`feeder_of`)
 
-Such a product needs no tensor of its rows: a task owns a block of the rows that it sums into, so
-what it multiplies is added there at once, and in a fixed order.
+Such a product needs no tensor of its rows. On a CPU a task owns a block of the rows that it sums
+into, so what it multiplies is added there at once, and in a fixed order. On a GPU sums are the same
+every time only if a second kernel visits what the first left; where a schedule asks for
+`work(split)` instead, a task is a block of rows alike in their weights, and adds with atomics.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,11 +16,13 @@ from collections.abc import Collection, Mapping
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import ReadOp, StatementOp
+from hectorite.ir.schedule import Schedule
 from hectorite.ir.schema import Schema
 from hectorite.lowering.kernel_plan import Product, Root, Visit
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_product import product_at
 from hectorite.lowering.place_tensors import (
+    adds_to_memory,
     element_level,
     fits_locally,
     is_regular,
@@ -29,10 +33,13 @@ from hectorite.lowering.place_tensors import (
 def scattered_product(
     statement: StatementOp, schema: Schema, machine: Machine
 ) -> tuple[Root, Product] | None:
-    """A statement as a scattered product, with the visit of the rows that it sums into."""
+    """A statement as a scattered product, with the visit of the rows that it sums into; with the
+    rows of the product where tasks add to any."""
     dims = dict(statement.variables.data)
     paths = [index.path for index in statement.access.data]
-    if machine.is_gpu or not paths or None in paths or statement.type.pad_value is not None:
+    if not paths or None in paths or statement.type.pad_value is not None:
+        return None
+    if machine.is_gpu and not (wants_atomics(statement) and adds_to_memory(statement)):
         return None
     targets = [path for path in paths if path is not None and path.fields]
     if len(targets) != 1 or statement.type.element != statement.value.type:
@@ -43,9 +50,17 @@ def scattered_product(
     product = product_at(statement, target.variable, left, machine)
     if product is None or not isinstance(owner, str):
         return None
+    if machine.is_gpu:
+        return Root((owner,), (target.variable,)), product
     visit = Visit(owner, target.fields)
     rows = (schema.follow(owner, target.fields),)
     return Root(rows, (), visit, target.variable), product
+
+
+def wants_atomics(statement: StatementOp) -> bool:
+    """Whether a schedule lets several tasks add to one element, in any order."""
+    schedule = Schedule.on(statement)
+    return schedule is not None and schedule.work == "split"
 
 
 def feeder_of(

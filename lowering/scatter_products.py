@@ -37,7 +37,7 @@ from hectorite.lowering.derived_sets import derive, resolve
 from hectorite.lowering.kernel_plan import Product
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_product import factors, plain_read, product_at
-from hectorite.lowering.match_scattered import scattered_product
+from hectorite.lowering.match_scattered import scattered_product, wants_atomics
 from hectorite.lowering.options import Options
 from hectorite.lowering.statement_body import (
     Body,
@@ -49,7 +49,7 @@ from hectorite.lowering.statement_body import (
     variables_of,
 )
 
-FORMS = ("cheapest", "each", "sums", "stay")
+FORMS = ("cheapest", "each", "sums", "stay", "split")
 
 MULTIPLIED = 1.2e-11
 """Seconds of a multiplication with addition in a block product; all rates were measured for one
@@ -84,15 +84,18 @@ class ScatterProducts(ModulePass):
     cardinalities: tuple[str, ...] = ()
     """Known numbers of elements and of distinct tuples: `edge=1000`, `edge(src,type)=300`."""
     form: str = "cheapest"
-    """One of `FORMS`."""
+    """One of `FORMS`; `split` is `each` where a schedule says `work(split)`, else `stay`."""
 
     @staticmethod
     def of(options: Options) -> tuple["ScatterProducts", ...]:
-        """The pass that does what a user chose: none on a GPU, whose sums visit what other kernels
-        left, so that they are the same every time, nor where statements stay as they are."""
-        if not options.search or options.device is not None and options.device.is_gpu:
+        """The pass that does what a user chose: none where statements stay as they are. On a GPU
+        sums visit what other kernels left, so that they are the same every time, unless a schedule
+        lets tasks add to the same rows."""
+        if not options.search:
             return ()
-        return (ScatterProducts(options.reassociate, options.cardinalities),)
+        gpu = options.device is not None and options.device.is_gpu
+        form = "split" if gpu else "cheapest"
+        return (ScatterProducts(options.reassociate, options.cardinalities, form),)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         if self.form not in FORMS:
@@ -153,6 +156,8 @@ def _rewrite(
         plain = found.source is None or len(list(factors(statement.value))) == 1
         allowed = ("stay", "each", "sums") if exact else ("stay", "each") if plain else ("stay",)
         form = min((f for f in allowed if f in costs), key=lambda f: costs[f])
+    if form == "split":
+        form = "each" if wants_atomics(statement) else "stay"
     if form == "sums" and not _are_shared(found, schema_of(module)):
         form = "stay"
     if form == "sums":

@@ -16,7 +16,12 @@ from hectorite.ir.diagnostics import HectoriteError, Source, Span, fail
 from hectorite.ir.schedule import Schedule
 from hectorite.lowering.kernel_plan import Kernel, Product, Root
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.place_tensors import adds_to_memory, element_level, is_regular
+from hectorite.lowering.place_tensors import (
+    adds_to_memory,
+    element_level,
+    is_regular,
+    rows_cover,
+)
 from hectorite.lowering.product_shape import LEAST_LANES, LEAST_ROWS, MOST_ACCUMULATORS
 
 Found = list[tuple[StatementOp, Kernel]]
@@ -84,7 +89,8 @@ def _check_product(places: Found) -> None:
     products = [(s, p) for s, kernel in places if (p := _product(s, kernel)) is not None]
     tiled = set[str]()
     for own, product in products:
-        row = next(i.variable for i in own.access.data if i.variable in _rows(own, places))
+        rows = _rows(own, places)
+        row = next(name for i in own.access.data for name in i.variables if name in rows)
         tiled |= {str(row), product.lanes, product.inner}
         _check_shape(own, product, schedule, str(row))
     name = schedule.of
@@ -128,11 +134,19 @@ def _rows(statement: StatementOp, places: Found) -> tuple[str, ...]:
     return next(kernel for s, kernel in places if s is statement).roots[statement].row_variables
 
 
+def _adds_rows(statement: StatementOp, kernel: Kernel) -> bool:
+    """Whether a statement is a product whose blocks are added to any rows."""
+    return _product(statement, kernel) is not None and not rows_cover(
+        statement, kernel.roots[statement]
+    )
+
+
 def _check_work(places: Found) -> None:
     statement = places[-1][0]
     schedule = Schedule.on(statement)
     assert schedule is not None
-    if schedule.work == "split" and not any(is_split(kernel) for _, kernel in places):
+    parts = any(is_split(kernel) or _adds_rows(s, kernel) for s, kernel in places)
+    if schedule.work == "split" and not parts:
         raise refuse(
             statement,
             f"`work(split)` of `{schedule.of}` cannot be followed: no row of it is a sum over "

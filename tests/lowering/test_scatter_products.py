@@ -89,7 +89,8 @@ def test_floats_stay_in_order(program, lines_of):
 
 def test_options():
     assert ScatterProducts.of(Options())
-    assert not ScatterProducts.of(Options(device=DEVICES["h200"]))
+    (gpu,) = ScatterProducts.of(Options(device=DEVICES["h200"]))
+    assert gpu.form == "split"
     assert not ScatterProducts.of(Options(search=False))
 
 

@@ -136,3 +136,19 @@ def test_a_gpu_keeps_two_kernels():
         SETS + CONVOLUTION, "tile", {"I": 16, "O": 16}, target="sm_80", options=Options()
     )
     assert "tile.store add" not in text
+
+
+SPLIT = CONVOLUTION + "schedule { y: work(split) }\n"
+
+
+def test_a_gpu_adds_with_atomics_where_it_is_told_to():
+    text = hectorite.emit(SETS + SPLIT, "tile", {"I": 16, "O": 16}, target="sm_80")
+    assert "tile.store add " in text and "tile.store add own" not in text
+    assert "[pair, 16]" not in text
+    data, sizes = drawn("some"), {"I": 16, "O": 16}
+    found = list[Any]()
+    for target in ("reference", "ptx:sm_80"):
+        program = hectorite.compile(SETS + SPLIT, target=target, sizes=sizes)
+        given = tensors(program.f, data, sizes)
+        found.append(np.array(program.f(program.bind(**data), **given)))
+    assert (found[0] == found[1]).all()
