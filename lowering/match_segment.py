@@ -152,12 +152,12 @@ def _sides(
     for r, j in _pairs(left, rows, dims):
         if any({r, j} <= names for names in depends):
             continue
-        first = [part for part, names in zip(parts, depends, strict=True) if r in names]
-        second = [part for part, names in zip(parts, depends, strict=True) if j in names]
-        if not first or not second:
+        if not all(any(name in names for names in depends) for name in (r, j)):
             continue
-        others = [p for p, n in zip(parts, depends, strict=True) if not {r, j} & n]
-        (second if int(dims[j]) < int(dims[r]) else first).extend(others)
+        shorter = j if int(dims[j]) < int(dims[r]) else r
+        is_first = [r in names or j not in names and shorter == r for names in depends]
+        first = [part for part, left in zip(parts, is_first, strict=True) if left]
+        second = [part for part, left in zip(parts, is_first, strict=True) if not left]
         direct = _direct(first, r), _direct(second, j)
         if machine.is_gpu and None in direct and not _can_be_made(parts):
             continue

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from xdsl.ir import Operation, SSAValue
+from xdsl.traits import is_side_effect_free
 
 from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import (
@@ -120,9 +121,24 @@ def copy(kernel: PtxKernel, op: CopyOp) -> None:
     else:
         _runs(kernel, op, prepared, None)
     if op.is_async is None:
-        if _run(prepared.layout) * kernel.memories[op.source].item_bytes >= LEAST_ASYNC:
+        if _waits(kernel, op) and not _waits_later(kernel, op):
             kernel.code.op("cp.async.wait_all")
         _show_to_descriptors(kernel)
+
+
+def _waits(kernel: PtxKernel, op: CopyOp) -> bool:
+    """Whether elements of a copy come by instructions that have to be waited for."""
+    run, size = _run(kernel.prepared[op].layout), kernel.memories[op.source].item_bytes
+    return op.is_async is None and run * size >= LEAST_ASYNC
+
+
+def _waits_later(kernel: PtxKernel, op: CopyOp) -> bool:
+    """Whether the next operation that does more than compute is a copy that waits for this one,
+    too."""
+    following = op.next_op
+    while following is not None and is_side_effect_free(following):
+        following = following.next_op
+    return isinstance(following, CopyOp) and _waits(kernel, following)
 
 
 def _runs(kernel: PtxKernel, op: CopyOp, prepared: Prepared, one: SSAValue | None) -> None:

@@ -14,7 +14,7 @@ from xdsl.dialects.builtin import FileLineColLoc
 from hectorite.dialects.graph import StatementOp
 from hectorite.ir.diagnostics import HectoriteError, Source, Span, fail
 from hectorite.ir.schedule import Schedule
-from hectorite.lowering.kernel_plan import Kernel, Product, Root
+from hectorite.lowering.kernel_plan import Kernel, Product, Root, Segment
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.place_tensors import (
     adds_to_memory,
@@ -93,6 +93,10 @@ def _check_product(places: Found) -> None:
         row = next(name for i in own.access.data for name in i.variables if name in rows)
         tiled |= {str(row), product.lanes, product.inner}
         _check_shape(own, product, schedule, str(row))
+    segments = [segment for s, kernel in places if (segment := _segment(s, kernel)) is not None]
+    for segment in segments:
+        tiled |= {segment.rows, segment.lanes, segment.element}
+        _check_segment(statement, segment, schedule)
     name = schedule.of
     for variable in schedule.tile:
         if variable not in tiled:
@@ -103,7 +107,7 @@ def _check_product(places: Found) -> None:
                 + (f"its product has no tiles along `{variable}`" if tiled else _NO_PRODUCT),
                 f"tiles of {known}" if tiled else None,
             )
-    if schedule.pipeline is not None and not products:
+    if schedule.pipeline is not None and not products and not segments:
         raise refuse(statement, f"`pipeline` of `{name}` cannot be followed: {_NO_PRODUCT}")
 
 
@@ -122,6 +126,31 @@ def _check_shape(statement: StatementOp, product: Product, schedule: Schedule, r
             f"at most {MOST_ACCUMULATORS} accumulators",
         )
 
+
+def _check_segment(statement: StatementOp, segment: Segment, schedule: Schedule) -> None:
+    """Blocks of a segment product have 8 or 16 rows at least, and fit in registers."""
+    shape = segment.shape
+    sizes = {segment.rows: shape.rows, segment.lanes: shape.lanes, segment.element: shape.depth}
+    for name, size in sizes.items():
+        if name in schedule.tile and not LEAST_LANES <= size <= MOST_SEGMENT_TILE:
+            raise refuse(
+                statement,
+                f"`tile({name} = {size})`: a product of segments has tiles of {LEAST_LANES} to "
+                f"{MOST_SEGMENT_TILE}",
+            )
+    if shape.rows * shape.lanes > MOST_SEGMENT_POINTS:
+        raise refuse(
+            statement,
+            f"a block of {shape.rows} x {shape.lanes} does not fit in registers",
+            f"at most {MOST_SEGMENT_POINTS} accumulators",
+        )
+
+
+def _segment(statement: StatementOp, kernel: Kernel) -> Segment | None:
+    return next((p.segment for p in kernel.phases if statement in p.statements), None)
+
+
+MOST_SEGMENT_TILE, MOST_SEGMENT_POINTS = 128, 128 * 64
 
 _NO_PRODUCT = "it is computed without a block product"
 

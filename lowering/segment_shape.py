@@ -28,6 +28,9 @@ DEPTH_BYTES = 64
 
 LEAST_DEPTH = 16
 
+LEAST_OF_THREAD = 32
+"""GPU: accumulators of one thread, if that leaves a warp: fewer would load more for each."""
+
 MOST_POINTS = 64 * 64
 """GPU: accumulators of one task."""
 
@@ -79,9 +82,10 @@ def _thread_block(
     height = wanted[0] or (LEAST_LANES if swapped else _block(rows, least[0], 64))
     width = wanted[1] or _block(lanes, least[1], min(128, MOST_POINTS // height))
     size = min(element_of(each).storage.itemsize for each in inputs)
-    depth = wanted[2] or max(LEAST_DEPTH, min(DEPTH_BYTES // size, 32))
     points = height * width
-    threads = next((n for n in (128, 64) if points >= 8 * n), 32)
+    depth = wanted[2] or max(LEAST_DEPTH, min(DEPTH_BYTES // size, 32))
+    depth *= 1 if wanted[2] or points < MOST_POINTS else 2
+    threads = next((n for n in (128, 64) if points >= LEAST_OF_THREAD * n), 32)
     return SegmentShape(height, width, depth, threads, swapped)
 
 
