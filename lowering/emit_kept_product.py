@@ -2,7 +2,7 @@
 
     C[m, n] += V[m, g, s] * X[4*g + code(m, g, s), n]
 
-    pack        panels[strip, k, lane] = X[k, strip * 128 + lane]
+    pack        panels[strip, k, lane] = X[k, strip * 64 + lane]
     product     a task does some rows m of a strip of n: for k a block at a time, whose part of the
                 panel stays near, and each row: %sum += splat(V) * panels[strip, 4*g + code, :]
 
@@ -24,7 +24,7 @@ from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim, TensorType
 from hectorite.lowering.kept_codes import EntryCodes, split_point
-from hectorite.lowering.kept_plan import TASK_ROWS, KeptPlan
+from hectorite.lowering.kept_plan import PACKED_STEPS, TASK_ROWS, KeptPlan
 from hectorite.lowering.kernel_builder import KernelBuilder
 from hectorite.lowering.tile_code import Code
 
@@ -32,12 +32,16 @@ from hectorite.lowering.tile_code import Code
 def emit_panels(
     builder: KernelBuilder, plan: KeptPlan, source: SSAValue, panels: SSAValue, flags: SSAValue
 ) -> None:
-    """The kernel that packs the dense tensor, a panel for each task. All are values of the host
-    program."""
+    """The kernel that packs the dense tensor, a part of a panel for each task. All are values of
+    the host program."""
     code, product = builder.code, plan.product
     given, packed, marks = (builder.parameter(value) for value in (source, panels, flags))
-    strip = code.scalar("mod", builder.task, code.constant(plan.strips))
-    rest = code.scalar("floordiv", builder.task, code.constant(plan.strips))
+    part = code.scalar("mod", builder.task, code.constant(plan.parts))
+    rest = code.scalar("floordiv", builder.task, code.constant(plan.parts))
+    first = code.scalar("mul", part, code.constant(PACKED_STEPS))
+    last = code.scalar("min", code.plus(first, PACKED_STEPS), code.constant(plan.depth))
+    strip = code.scalar("mod", rest, code.constant(plan.strips))
+    rest = code.scalar("floordiv", rest, code.constant(plan.strips))
     at = split_point(code, builder, rest, plan.panel_loops, plan.dims)
     start = code.scalar("mul", strip, code.constant(plan.width))
     left = code.scalar("sub", code.constant(plan.extent), start)
@@ -46,11 +50,11 @@ def emit_panels(
     outer = [at[name] for name in plan.panel_loops]
     turned = product.inner_axis == len(access) - 1
     near = builder.local(TensorType.of(plan.type, (plan.width, TURNED))) if turned else None
-    panel = _Panel(plan, given, packed, [*outer, strip], start, valid, at, near)
+    panel = _Panel(plan, given, packed, [*outer, strip], (first, last), start, valid, at, near)
     zeros = code.constant(0, plan.lanes)
     seen = panel.across(code, zeros) if turned else panel.along(code, zeros)
     total = code.add(ReduceOp("add", seen))
-    code.block.add_op(StoreOp(total, marks, [*outer, strip]))
+    code.block.add_op(StoreOp(total, marks, [*outer, strip, part]))
 
 
 TURNED = 16
@@ -59,12 +63,14 @@ TURNED = 16
 
 @dataclass(frozen=True)
 class _Panel:
-    """One panel being packed: where it lies, and which lanes of the dense tensor it takes."""
+    """A part of a panel being packed: where it lies, and which steps and lanes of the dense tensor
+    it takes."""
 
     plan: KeptPlan
     given: SSAValue
     packed: SSAValue
     place: list[SSAValue]
+    steps: tuple[SSAValue, SSAValue]
     start: SSAValue
     valid: SSAValue
     at: Mapping[str, SSAValue]
@@ -81,17 +87,16 @@ class _Panel:
             value = inner.add(LoadOp(self.given, places, type, axis, valid=self.valid))
             return (self._put(inner, k, inner.cast(value, plan.type), carried[0]),)
 
-        return code.loop(code.constant(0), code.constant(plan.depth), 1, (zeros,), row)[0]
+        return code.loop(*self.steps, 1, (zeros,), row)[0]
 
     def across(self, code: Code, zeros: SSAValue) -> SSAValue:
         """As `along`, where the lanes are far apart and steps k side by side: several steps of all
         lanes are copied to memory near by, from which lanes are loaded."""
-        plan, depth = self.plan, code.constant(self.plan.depth)
-        near = self.near
+        plan, near = self.plan, self.near
         assert near is not None
 
         def block(there: Code, k: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            left = there.scalar("sub", depth, k)
+            left = there.scalar("sub", self.steps[1], k)
             steps = there.scalar("min", left, there.constant(TURNED))
 
             def lane(inner: Code, number: SSAValue, _: object) -> tuple[()]:
@@ -111,7 +116,7 @@ class _Panel:
 
             return there.loop(there.constant(0), steps, 1, carried, step)
 
-        return code.loop(code.constant(0), depth, TURNED, (zeros,), block)[0]
+        return code.loop(*self.steps, TURNED, (zeros,), block)[0]
 
     @property
     def element(self) -> Attribute:
@@ -185,8 +190,14 @@ class KeptEmitter:
         if not plan.is_float:
             self._all(code, False)
             return
-        flag = code.add(LoadOp(self.tensors.flags, self.panel, plan.type))
-        finite = code.scalar("eq", flag, code.constant(0, plan.type))
+        zero = code.constant(0, plan.type)
+
+        def part(inner: Code, number: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            flag = inner.add(LoadOp(self.tensors.flags, [*self.panel, number], plan.type))
+            return (inner.scalar("add", carried[0], flag),)
+
+        flag = code.loop(code.constant(0), code.constant(plan.parts), 1, (zero,), part)[0]
+        finite = code.scalar("eq", flag, zero)
         code.choose(finite, lambda yes: self._all(yes, False), lambda no: self._all(no, True))
 
     def _all(self, code: Code, careful: bool) -> None:
@@ -207,12 +218,10 @@ class KeptEmitter:
                 def chunk(
                     deep: Code, at: SSAValue, carried: Sequence[SSAValue]
                 ) -> Sequence[SSAValue]:
-                    return (
-                        self._entries(deep, number, at, plan.chunk_groups, carried[0], careful),
-                    )
+                    return self._entries(deep, number, at, plan.chunk_groups, carried, careful)
 
-                total = inner.loop(lower, upper, 1, (self._get(inner, number),), chunk)[0]
-                self._put(inner, number, total)
+                start = [self._get(inner, number), *[zeros] * (plan.sums - 1)]
+                self._put(inner, number, _added(inner, inner.loop(lower, upper, 1, start, chunk)))
                 return ()
 
             there.loop(self.first, self.last, 1, (), row)
@@ -236,7 +245,7 @@ class KeptEmitter:
             total = self._get(inner, number)
             if rest:
                 at = inner.constant(plan.chunks)
-                total = self._entries(inner, number, at, rest, total, careful)
+                (total,) = self._entries(inner, number, at, rest, (total,), careful)
             if turned:
                 self._put(inner, number, total)
             else:
@@ -305,17 +314,17 @@ class KeptEmitter:
         row: SSAValue,
         chunk: SSAValue,
         groups: int,
-        total: SSAValue,
+        sums: Sequence[SSAValue],
         careful: bool,
-    ) -> SSAValue:
-        """Add the entries of the first `groups` groups of a chunk."""
+    ) -> Sequence[SSAValue]:
+        """Add the entries of the first `groups` groups of a chunk, in turn to each sum."""
         plan, product = self.plan, self.plan.product
         keep, group = product.format.keep, product.format.group
         outer = [self._index(code, e, row) for e in product.outer]
         codes = EntryCodes(plan.product, self.tensors.codes, code, outer, chunk)
         first = code.scalar("mul", chunk, code.constant(product.chunk))
         base = code.scalar("mul", chunk, code.constant(plan.chunk_groups * group))
-        zeros = code.constant(0, plan.lanes)
+        zeros, new = code.constant(0, plan.lanes), list(sums)
         for entry in range(groups * keep):
             place = [*outer, code.plus(first, entry)]
             stored = LoadOp(self.tensors.values, place, product.values.type.element)
@@ -328,17 +337,27 @@ class KeptEmitter:
                 is_kept = code.spread(is_kept, plan.width)
                 dense = code.scalar("select", is_kept, dense, zeros)
             term = code.scalar("mul", code.spread(value, plan.width), dense)
-            total = code.scalar("add", total, term)
-        return total
+            new[entry % len(new)] = code.scalar("add", new[entry % len(new)], term)
+        return new
 
     def _index(self, code: Code, expression: IndexExpr, row: SSAValue) -> SSAValue:
         name = str(expression.variable)
         return row if name == self.plan.product.rows else self.at[name]
 
 
+def _added(code: Code, sums: Sequence[SSAValue]) -> SSAValue:
+    """The sum of sums, in pairs."""
+    sums = list(sums)
+    while len(sums) > 1:
+        pairs = zip(sums[::2], sums[1::2], strict=False)
+        rest = sums[-1:] if len(sums) % 2 else []
+        sums = [*(code.scalar("add", *pair) for pair in pairs), *rest]
+    return sums[0]
+
+
 def panel_count(plan: KeptPlan, size: Callable[[Dim], SSAValue], code: Code) -> SSAValue:
-    """The number of panels, in the host program."""
-    total = code.constant(plan.strips)
+    """The number of parts of panels, in the host program."""
+    total = code.constant(plan.strips * plan.parts)
     for name in plan.panel_loops:
         total = code.scalar("mul", total, size(plan.dims[name]))
     return total

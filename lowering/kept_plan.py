@@ -26,8 +26,14 @@ LEAST_ENTRIES = 16
 """Entries of a row that a block of steps has at least, so that taking up the row's sums and putting
 them down is little beside them."""
 
-LANES = 128
-"""The most lanes of a strip, for elements of four bytes: as many sums as hide the time of one."""
+LANES = 64
+"""The most lanes of a strip, for elements of four bytes."""
+
+PACKED_STEPS = 256
+"""Steps of a panel that a task packs."""
+
+REGISTERS, REGISTER_BYTES = 16, 64
+"""Registers of sums that are added to before the first has its result."""
 
 TASK_ROWS = 128
 """The most rows of a task; their sums stay in the second cache."""
@@ -52,6 +58,12 @@ class KeptPlan:
         row = width * item * product.format.group * product.chunk // product.format.keep
         least = -(-LEAST_ENTRIES // product.chunk)
         return KeptPlan(product, statement, width, max(least, PANEL_BYTES // row))
+
+    @property
+    def sums(self) -> int:
+        """Sums of a row that entries are added to in turn, so that none waits for another."""
+        registers = self.width * element_of(self.type).storage.itemsize // REGISTER_BYTES
+        return max(1, REGISTERS // registers)
 
     @property
     def dims(self) -> dict[str, Dim]:
@@ -111,8 +123,13 @@ class KeptPlan:
 
     @property
     def flags(self) -> TensorType:
-        """For each panel 0, or NaN if it holds what is not finite."""
-        return TensorType.of(self.type, self.panels.dims[:-2])
+        """For each part of a panel 0, or NaN if it holds what is not finite."""
+        return TensorType.of(self.type, (*self.panels.dims[:-2], self.parts))
+
+    @property
+    def parts(self) -> int:
+        """Parts of a panel that tasks pack."""
+        return -(-self.depth // PACKED_STEPS)
 
     @property
     def is_float(self) -> bool:
