@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from hectorite.backends import order
 from hectorite.backends.access import column, extent
 from hectorite.backends.derive import derive
+from hectorite.backends.derive_plan import Adjacency
 from hectorite.backends.formats import Part, build_parts, check_data
 from hectorite.backends.intake import MOST, Intake
 from hectorite.ir.diagnostics import fail
@@ -31,7 +33,7 @@ Keys = Sequence[IndexExpr]
 """Sort keys: index expressions of one variable, whatever its name, over the set that is sorted."""
 
 
-class Binding:
+class Binding(Adjacency):
     """Sets bound to data.
 
     `sets` gives for a set without fields its number of elements, and for a set with fields a
@@ -324,6 +326,8 @@ def may_be_refused(decl: SetDecl, schema: Schema) -> bool:
     know. Others are built when they are asked for."""
     if decl.derivation is None:
         return not decl.given
+    if decl.name in _sources(decl, schema):
+        return True
     sets = dict(decl.derivation.binders)
     for (_, target), key in zip(decl.fields, decl.derivation.keys, strict=True):
         path = key.path
@@ -332,9 +336,25 @@ def may_be_refused(decl: SetDecl, schema: Schema) -> bool:
     return False
 
 
+def _sources(decl: SetDecl, schema: Schema) -> set[str]:
+    """The sets that a set is derived from, directly or not."""
+    found, pending = set[str](), [decl]
+    while pending:
+        derivation = pending.pop().derivation
+        fresh = {name for _, name in derivation.binders} - found if derivation else set[str]()
+        found |= fresh
+        pending += [schema.sets[name] for name in fresh if name in schema.sets]
+    return found
+
+
 def _normal(keys: Keys) -> tuple[IndexExpr, ...]:
     """Keys that differ in the name of their variable only become equal."""
-    return tuple(key.rename(dict.fromkeys(key.variables, "_")) for key in keys)
+    return tuple(map(_nameless, keys))
+
+
+@lru_cache(maxsize=4096)
+def _nameless(key: IndexExpr) -> IndexExpr:
+    return key.rename(dict.fromkeys(key.variables, "_"))
 
 
 def _int32(values: Array, expr: IndexExpr) -> Array:

@@ -185,12 +185,14 @@ def _stage_words(plan: JoinPlan, words: dict[tuple[str, int, int], Array | int])
 
 def _addresses(shape: Shape, words: Mapping[tuple[str, int, int], Array | int]) -> Any:
     """The words of a call; addresses that it does not need are 0."""
-    values: list[int] = []
-    for word in words_of(shape):
-        value = words.get(word, 0)
-        is_array = isinstance(value, np.ndarray)
-        values.append(value.__array_interface__["data"][0] if is_array else int(value))
-    return (ctypes.c_int64 * len(values))(*values)
+    values = [words.get(word, 0) for word in _order(shape)]
+    numbers = [int(v.ctypes.data if isinstance(v, np.ndarray) else v) for v in values]
+    return (ctypes.c_int64 * len(numbers))(*numbers)
+
+
+@cache
+def _order(shape: Shape) -> tuple[tuple[str, int, int], ...]:
+    return tuple(words_of(shape))
 
 
 @cache

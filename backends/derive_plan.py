@@ -11,19 +11,20 @@ Enters: a `Derivation` and bound maps. Leaves: a `JoinPlan`, or None where this 
 
 Conditions and keys are affine, so each is a sum of what every binder adds to it: a column of
 numbers, made once. Equalities of a binder with those before it become one number, a code, by which
-its elements are found: directly where codes are dense, else through a hash table. Binders are joined
-in the order that makes least assignments.
+its elements are found: directly where codes are dense, else through a hash table. Binders are
+joined in the order that makes least assignments.
 """
 
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import permutations
 from math import prod
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -54,17 +55,16 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-@runtime_checkable
-class Adjacency(Protocol):
+class Adjacency(ABC):
     """What a binding has besides maps: its sets in order of a path, built once."""
 
+    @abstractmethod
     def segments(self, name: str, keys: Sequence[IndexExpr]) -> Array:
         """int32[extent + 1]: where the elements with each value of a path begin."""
-        ...
 
+    @abstractmethod
     def order(self, name: str, keys: Sequence[IndexExpr]) -> Array | None:
         """The elements in that order; None if they are so already."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,7 @@ class _Planner:
     def plan(self, work: int) -> JoinPlan:
         if self.never or len(self.sets) > MOST_BINDERS:
             raise _NotServed
-        for key, parts, target in zip(
-            self.derivation.keys, self.keys, self.targets, strict=True
-        ):
+        for key, parts, target in zip(self.derivation.keys, self.keys, self.targets, strict=True):
             path = key.path
             if path and self.maps.target(self.sets[path.variable], path.fields) == target:
                 continue
@@ -315,6 +313,8 @@ class _Planner:
         while len(leading) < len(self.keys) and self.keys[len(leading)].variables == {name}:
             leading.append(len(leading))
         others = list(range(len(leading), len(self.keys)))
+        if leading == [0] and kept is None and (adjacent := self.rows(name)) is not None:
+            return *adjacent, others
         columns = [_arranged(self.keys[k].columns[name], kept) for k in leading]
         if not leading:
             return [], np.array([0, count], np.int64), Stage("all", count, kept), others
@@ -331,7 +331,21 @@ class _Planner:
         groups = np.append(first, count).astype(np.int64)
         return lead, groups, Stage("all", count, elements), others
 
-    def stage(self, order: Sequence[str], place: int, ties: list[Condition], sums: list[Sum]) -> Stage:
+    def rows(self, name: str) -> tuple[list[Array], Array, Stage] | None:
+        """The groups where the only leading key is a path, in whose order kernels may ask for the
+        set as well."""
+        key, over = self.derivation.keys[0], self.sets[name]
+        if key.path is None or not key.path.fields or not isinstance(self.maps, Adjacency):
+            return None
+        begin = self.maps.segments(over, (key,))
+        full = np.flatnonzero(begin[1:] != begin[:-1])
+        groups = np.append(begin[full], begin[-1:]).astype(np.int64)
+        elements = self.maps.order(over, (key,))
+        return [full.astype(np.int32)], groups, Stage("all", int(begin[-1]), elements)
+
+    def stage(
+        self, order: Sequence[str], place: int, ties: list[Condition], sums: list[Sum]
+    ) -> Stage:
         """How a binder is found, with the sum that is its code."""
         name, kept = order[place], self.kept[order[place]]
         count = self.count(name)

@@ -31,7 +31,7 @@ from hectorite.lowering.product_shape import vector_lanes
 from hectorite.lowering.statement_body import Body
 from hectorite.lowering.tile_code import Code
 
-TASKS = 32
+TASKS = 16
 """Tasks of a walk: each has a table of its own, and rows may take times that differ much."""
 
 LANES = 64
