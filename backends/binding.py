@@ -328,6 +328,8 @@ def may_be_refused(decl: SetDecl, schema: Schema) -> bool:
         return not decl.given
     if decl.name in _sources(decl, schema):
         return True
+    if _from_itself(decl.name, schema):
+        return True
     sets = dict(decl.derivation.binders)
     for (_, target), key in zip(decl.fields, decl.derivation.keys, strict=True):
         path = key.path
@@ -345,6 +347,19 @@ def _sources(decl: SetDecl, schema: Schema) -> set[str]:
         found |= fresh
         pending += [schema.sets[name] for name in fresh if name in schema.sets]
     return found
+
+
+def _from_itself(name: str, schema: Schema) -> bool:
+    """Whether a set is derived from sets that are derived from it."""
+    todo, seen = [name], set[str]()
+    while todo:
+        derivation = schema.sets[todo.pop()].derivation
+        found = {over for _, over in derivation.binders} if derivation else set[str]()
+        if name in found:
+            return True
+        todo += found - seen
+        seen |= found
+    return False
 
 
 def _normal(keys: Keys) -> tuple[IndexExpr, ...]:
