@@ -13,6 +13,7 @@ _HOMES = {
         ("bind", "compile", "emit", "grad", "parse", "verify"), "hectorite.frontend.api"
     ),
     "from_onnx": "hectorite.frontend.onnx_model",
+    "bsr": "hectorite.backends.formats.bsr_operand",
     "nm": "hectorite.backends.formats.nm",
     "to_onnx": "hectorite.frontend.onnx_export",
 }
@@ -21,6 +22,7 @@ _MODULES = {"ptx": "hectorite.frontend.ptx", "rules": "hectorite.frontend.rules"
 __all__ = [
     "HectoriteError",
     "bind",
+    "bsr",
     "compile",
     "emit",
     "from_onnx",

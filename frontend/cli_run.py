@@ -71,7 +71,8 @@ def run(chosen: Namespace) -> int:
     function.check_ranges(binding, known)
     with working(f"compiling {name}"):
         _, to_compile = _timed(lambda: function.executable(known, function.known(binding)))
-    call = lambda: function(binding, **values)  # noqa: E731
+    given = {each.name: values[each.name] for each in signature.parameters}
+    call = lambda: function(binding, **given)  # noqa: E731
     with working(f"running {name}"):
         results, first = _timed(call)
         seconds = {"compile": to_check + to_compile, "bind": to_bind, "first run": first}

@@ -19,7 +19,7 @@ import numpy as np
 from hectorite.backends.arrays import Dims, as_array, to_numpy
 from hectorite.backends.binding import Binding
 from hectorite.backends.cardinalities import cardinalities
-from hectorite.backends.formats.operands import Operand, is_stored, stored_as
+from hectorite.backends.formats.operands import Operand, bind_operands, is_stored, stored_as
 from hectorite.frontend.range_checks import Check, run_checks
 from hectorite.frontend.recent_calls import MOST, RecentCall, to_torch
 from hectorite.frontend.signature import Parameter, Signature
@@ -263,7 +263,8 @@ class Function:
         bound = self.bound(binding)
         values, sizes = self.take(bound, arguments)
         self.check_ranges(bound, sizes)
-        return self.executable(sizes, self.known(bound)), bound, values, sizes
+        executable = self.executable(sizes, self.known(bound))
+        return executable, bind_operands(bound, values, self.signature.name), values, sizes
 
     def _gpu_only(self, executable: Any, what: str) -> Any:
         if not hasattr(executable, "capture"):

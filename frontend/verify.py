@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from hectorite.backends.binding import Binding
+from hectorite.backends.formats.operands import bind_operands
 from hectorite.frontend.api import check_sizes, facts_of, pick_function
 from hectorite.frontend.data_file import Data, load_data
 from hectorite.frontend.generate import SHAPES, generate_sets
@@ -283,6 +284,7 @@ def _case(
     try:
         values, known = function.take(binding, inputs.arguments)
         function.check_ranges(binding, known)
+        binding = bind_operands(binding, values, name)
     except HectoriteError as error:
         if data is not None:
             raise

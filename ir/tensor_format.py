@@ -10,6 +10,12 @@ order; one with fewer than N of them is filled up with others, which are 0 (or w
 before there are as many, with 0 after its values). What is 0 contributes nothing. Of each value a
 code of `bits` bits says which of its group it was. The codes of a row of groups follow each other
 without gaps, the lowest bits of a byte first; eight codes are `bits` bytes.
+
+    W: f16[M, K] as bsr(16, 8)    W.blocks: f16[f.W.block, 16, 8]
+                                  f.W.block {row: f.W.rows, column: f.W.columns}
+
+`bsr(h, w)` keeps the blocks of h rows and w columns that have an element other than 0, by rows and
+in them by columns. They are a set that comes with the tensor, not with the data of the program.
 """
 
 from __future__ import annotations
@@ -20,10 +26,38 @@ from dataclasses import dataclass
 MOST_GROUP = 32
 """The longest group: its codes have five bits, and its elements lie in banks of their own."""
 
-VALUES, CODES = ".values", ".codes"
+VALUES, CODES, BLOCKS = ".values", ".codes", ".blocks"
 """What the names of parts end in, which no name of a program does."""
 
+ROWS, COLUMNS, BLOCK = ".rows", ".columns", ".block"
+"""What the names of the sets of blocks end in, after those of a function and a parameter."""
+
+_BSR = re.compile(r"\s*bsr\(\s*(\d+)\s*,\s*(\d+)\s*\)\s*")
 _NM = re.compile(r"\s*nm\(\s*(\d+)\s*,\s*(\d+)\s*\)\s*")
+
+
+@dataclass(frozen=True)
+class Bsr:
+    """Blocks of `height` rows and `width` columns."""
+
+    height: int
+    width: int
+
+    @staticmethod
+    def of(text: str | None) -> Bsr | None:
+        """The format that a text names, None for any other."""
+        match = _BSR.fullmatch(text or "")
+        return None if match is None else Bsr(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"bsr({self.height}, {self.width})"
+
+    def fault(self, rows: int, columns: int) -> str | None:
+        """What keeps a matrix from being cut into whole blocks."""
+        for number, size, what in ((rows, self.height, "rows"), (columns, self.width, "columns")):
+            if number % size:
+                return f"its {number} {what} are no multiple of {size}"
+        return None
 
 
 @dataclass(frozen=True)

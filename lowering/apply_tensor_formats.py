@@ -2,7 +2,7 @@
 
 Enters: the `graph` dialect without softmax, sizes known. Leaves: the same, where parameters in a
 format are taken in parts (`ir/tensor_format.py`), and statements over them are over their entries
-(`lowering/formats/nm.py`). Products with elements that are not kept are left out.
+(`lowering/formats/nm.py`, `bsr.py`). Products with elements that are not kept are left out.
 
     C[m, n] += W[m, k] * X[k, n]          with W: f32[8, 16] as "nm(1, 4)"
 
@@ -24,6 +24,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from hectorite.dialects.graph import FuncOp
+from hectorite.lowering.formats.bsr import apply_bsr
 from hectorite.lowering.formats.nm import apply_nm
 
 
@@ -37,6 +38,7 @@ class ApplyTensorFormats(ModulePass):
     """Let 0 times anything be taken for 0, as tensor instructions for nm(2, 4) do."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for func in op.ops:
+        for func in list(op.ops):
             if isinstance(func, FuncOp):
                 apply_nm(func, self.finite)
+                apply_bsr(op, func)

@@ -33,7 +33,7 @@ from hectorite.ir.space import Dim, TensorType
 from hectorite.ir.tensor_format import CODES, VALUES, Nm
 from hectorite.lowering.formats.format_use import unused
 from hectorite.lowering.notation import Notation
-from hectorite.lowering.statement_body import Body, operations_of, replace_statement
+from hectorite.lowering.statement_body import Body, operations_of, replace_statement, statements
 
 FINITE = "finite"
 """The attribute of a statement in which 0 times anything may be taken for 0."""
@@ -50,18 +50,17 @@ def format_of(value: SSAValue) -> Nm | None:
 def apply_nm(function: FuncOp, finite: bool = False) -> None:
     """Rewrite a function in place; `finite` tells that 0 times anything may be taken for 0. Raises
     `HectoriteError` for a statement that has a use for elements that are not kept."""
-    lines = Notation(function)
     for argument in list(function.body.block.args):
         format = format_of(argument)
         if format is not None:
-            _parameter(function, argument, format, lines, finite)
+            _parameter(function, argument, format, finite)
 
 
-def _parameter(
-    function: FuncOp, argument: SSAValue, format: Nm, lines: Notation, finite: bool
-) -> None:
+def _parameter(function: FuncOp, argument: SSAValue, format: Nm, finite: bool) -> None:
     """Put the parts of a parameter in its place."""
-    type, name = cast(TensorType, argument.type), lines.names[argument]
+    notation = Notation(function)
+    lines = {op: notation.line(op) or "" for op in statements(function)}
+    type, name = cast(TensorType, argument.type), notation.names[argument]
     *outer, extent = type.dims
     if not isinstance(extent, int):
         raise fail(
@@ -75,10 +74,9 @@ def _parameter(
         CODES: TensorType.of(BYTE, (*outer, format.row_bytes(extent))),
     }
     block, position = function.body.block, argument.index  # pyright: ignore
-    parts: list[SSAValue] = []
-    for number, (suffix, part) in enumerate(shapes.items()):
-        parts.append(block.insert_arg(part, position + 1 + number))
-        lines.names[parts[-1]] = name + suffix
+    parts = [
+        block.insert_arg(part, position + number) for number, part in enumerate(shapes.values(), 1)
+    ]
     tensor = Kept(argument, parts[0], parts[1], format, name)
     for use in list(argument.uses):
         user = use.operation.parent_op() if isinstance(use.operation, ReadOp) else use.operation
@@ -86,7 +84,7 @@ def _parameter(
             hint = "write a statement that sums over its last axis"
             raise fail(f"`{name}` is stored as {format} and needed as a whole", hint=hint)
         if user.parent is not None:
-            _Rewriting(user, tensor, lines.line(user) or "", finite).rewrite()
+            _Rewriting(user, tensor, lines[user], finite).rewrite()
     names = function.names
     names[position : position + 1] = [name + suffix for suffix in shapes]
     block.erase_arg(block.args[position])

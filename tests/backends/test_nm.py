@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hectorite
@@ -17,6 +17,7 @@ FORMATS = st.integers(1, MOST_GROUP).flatmap(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     format=FORMATS,
     shape=st.lists(st.integers(0, 5), max_size=2),
@@ -33,6 +34,7 @@ def test_there_and_back(format, shape, extent, element, seed):
     np.testing.assert_array_equal(np.asarray(operand), array)
 
 
+@settings(max_examples=40, deadline=None)
 @given(format=FORMATS, count=st.integers(0, 40), seed=st.integers(0, 9))
 def test_codes_take_their_bits_only(format, count, seed):
     layout = Nm(*format)
