@@ -100,7 +100,7 @@ def apply_formats(
     formats = ApplyFormats(chosen.formats, chosen.reassociate, tensor_cores)
     # What was made for several readers may be left with one, and blocks may be of a short type.
     tidy = (DropDeadStatements(), InlineElementwise(), WidenAccumulators(), DropDeadStatements())
-    _run((formats, *tidy, ApplyTensorFormats()), module, watch)
+    _run((formats, *tidy, ApplyTensorFormats(chosen.reassociate)), module, watch)
     return module
 
 
