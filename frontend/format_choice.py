@@ -53,13 +53,9 @@ class Setting:
 
 def auto_sets(module: ModuleOp, formats: Sequence[str]) -> tuple[str, ...]:
     """The sets whose format is left to the compiler: `as auto`, in the program or in `formats`."""
-    from hectorite.dialects.graph_sets import SetOp
+    from hectorite.dialects.graph_sets import schema_of
 
-    found = {
-        op.declared.data: op.format.data
-        for op in module.ops
-        if isinstance(op, SetOp) and op.format is not None
-    }
+    found = {name: decl.format for name, decl in schema_of(module).sets.items()}
     for text in formats:
         name, _, format = text.partition("=")
         found[name.strip()] = format.strip()

@@ -27,6 +27,7 @@ from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.dialects.graph_sets import DeclarationOp, DeriveOp, SetOp, schema_of
 from hectorite.dialects.sparse import PositionSetOp, position_set_op
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, did_you_mean, fail
+from hectorite.ir.element import element_of
 from hectorite.ir.format_text import FormatFault
 from hectorite.ir.schema import Schema
 from hectorite.ir.set_format import canonical, position_sets
@@ -87,7 +88,8 @@ class ApplyFormats(ModulePass):
             if not isinstance(func, FuncOp):
                 continue
             written = {op: Notation(func).line(op) or "" for op in _statements(func, over)}
-            if written and format.kind in _REGROUPS and not self.reassociate:
+            floats = any(element_of(op.value.type).is_float for op in written)
+            if floats and format.kind in _REGROUPS and not self.reassociate:
                 raise fail(
                     f"the format `{format}` of `{over}` adds products with zero to sums",
                     expected="sums that may be regrouped, or a format that keeps them",
