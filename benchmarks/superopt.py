@@ -272,12 +272,12 @@ def compiled(module: Any, name: str, binding: Any) -> tuple[Callable[[Any], Any]
     from hectorite.dialects.graph import FuncOp
     from hectorite.frontend.targets import only
     from hectorite.lowering.expand_softmax import ExpandSoftmax
-    from hectorite.lowering.pipelines import Options, finish, to_tile
+    from hectorite.lowering.pipelines import finish, to_tile
 
     alone = only(module, name)
     func = next(op for op in alone.ops if isinstance(op, FuncOp))
     names = [each.data if hasattr(each, "data") else str(each) for each in func.names]
-    for each in (ExpandSoftmax(), *finish(Options())):
+    for each in (ExpandSoftmax(), *finish()):
         each.apply(Context(), alone)
     return build(to_tile(alone, name), None).prepare(binding, {}), names
 

@@ -60,6 +60,7 @@ def variables_of(access: Access | None) -> set[str]:
 class _Builder:
     def __init__(self, flow: Dataflow, law: Law, binding: Binding):
         self.flow, self.law, self.binding = flow, law, binding
+        self._wholes = dict[tuple[int, bool, frozenset[str]], Value]()
         statements = [part for part in walk(law.source) if isinstance(part, Statement)]
         self.left = statements[0].left if statements else ()
         self.stacked = {part.letter for part in walk(law.target) if isinstance(part, Stack)}
@@ -94,6 +95,13 @@ class _Builder:
                 return (self._part(term, self._number(j), needed, root),)
             case Pick():
                 return (self._pick(term, self._number(j), needed, root),)
+
+    def _whole(self, term: Term, needed: set[str], root: bool) -> Value:
+        """What a term stands for of which each sibling takes its share; built once for all."""
+        key = id(term), root, frozenset(needed)
+        if key not in self._wholes:
+            self._wholes[key] = self._one(self.value(term, None, needed, root))
+        return self._wholes[key]
 
     def _one(self, values: Values) -> Value:
         if len(values) != 1:
@@ -385,7 +393,7 @@ class _Builder:
         return Value(made, values[0].access)
 
     def _part(self, term: Part, j: int, needed: set[str], root: bool) -> Value:
-        value = self._one(self.value(term.term, None, needed, root))
+        value = self._whole(term.term, needed, root)
         axis, name = self._axis(value, term.letter), self.binding.group(term.letter)[0]
         self._component([value])
         if not isinstance(self.flow.nodes[value.node].shape.dims[axis], int):
@@ -398,7 +406,7 @@ class _Builder:
         return Value(cut(self.flow, value.node, axis, start, numbers[j]), value.access)
 
     def _pick(self, term: Pick, j: int, needed: set[str], root: bool) -> Value:
-        value = self._one(self.value(term.term, None, needed, root))
+        value = self._whole(term.term, needed, root)
         if value.access is None or value.access[0].variable != f"{term.letter}0":
             raise Unfit
         number = (j + term.shift) % len(self.binding.siblings)

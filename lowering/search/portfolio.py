@@ -26,8 +26,9 @@ from hectorite.lowering.search.step import Costs, Outcome, Refusal, Rule, Step
 from hectorite.lowering.search.workspace import Budget, Move, Workspace
 
 BUDGET = 2_500
-REGION = 400
-"""Matches that may be tried in one region."""
+REGION = 256
+"""Matches that may be tried in one region; or a half, a quarter ... of that if there are many, so
+that a region that was solved before has often been solved for the same budget."""
 ALPHAS = (Fraction(105, 100), Fraction(12, 10))
 POPS = 25
 """Graphs that each best-first search takes."""
@@ -37,8 +38,8 @@ SMALL = 1_000
 """Nodes of a graph in which families are delayed as a whole, not only in regions."""
 
 Moves = list[Move]
-Solved = dict[tuple[str, int], tuple[Moves, int]]
-"""For the key of a region and a budget: the moves to its solution, and what was tried. That is
+Solved = dict[tuple[str, int, Fraction | int | None], tuple[Moves, int]]
+"""For the key of a region, a budget and a limit of folded bytes: the moves to its solution, and what was tried. That is
 charged again where a solution is used, so that what has been solved before changes no outcome."""
 
 
@@ -93,6 +94,8 @@ def _round(start: Workspace, solved: Solved) -> Workspace:
     descend(apart)
     best = _cheapest(best, apart)
     for shift in (0, 1):
+        if best is start and not shift:
+            continue  # solved just now
         again = best.fork()
         _solve_regions(again, solved, shift)
         descend(again, [n for n in again.flow.nodes if n not in best.flow.nodes])
@@ -123,23 +126,30 @@ def _solve_regions(workspace: Workspace, solved: Solved, shift: int = 0) -> None
     """Solve each region of a graph and bring the solution into it."""
     cut = regions(workspace.flow, shift)
     distinct = {region.key: region for region in cut}
-    each = min(REGION, workspace.budget.left // (2 * len(distinct) + 1))
+    share = workspace.budget.left // (2 * len(distinct) + 1)
+    each = min(REGION, 1 << share.bit_length() >> 1) if share > 0 else 0
+    # What is a whole graph may fold as much as that; a part has the share of its own weights.
+    most = workspace.ledger.most_folded if len(cut) == 1 else None
     for region in distinct.values():
-        if (region.key, each) not in solved:
+        if (region.key, each, most) not in solved:
             part = Budget(each)
-            moves = _solve(region, workspace, part)
-            solved[region.key, each] = moves, each - part.left
-        workspace.budget.left -= solved[region.key, each][1]
+            moves = _solve(region, workspace, part, most)
+            solved[region.key, each, most] = moves, each - part.left
+        workspace.budget.left -= solved[region.key, each, most][1]
     became = dict[int, int]()
     for region in cut:
         places = Places(dict(region.places), became)
-        carry_over(workspace, solved[region.key, each][0], places)
+        carry_over(workspace, solved[region.key, each, most][0], places)
         became = places.became
 
 
-def _solve(region: Region, outer: Workspace, budget: Budget) -> Moves:
+def _solve(
+    region: Region, outer: Workspace, budget: Budget, most_folded: Fraction | int | None
+) -> Moves:
     """The moves to the cheapest graph found for one region."""
     start = Workspace(region.flow, outer.rules, outer.model, budget)
+    if most_folded is not None:
+        start.ledger.most_folded = most_folded
     share = budget.left // 4
     start.offers(start.flow.order())
     best = start.fork()

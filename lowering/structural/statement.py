@@ -9,8 +9,9 @@ that parts of several statements go together; and the node of a changed one.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from hectorite.ir.dataflow import Dataflow
+from hectorite.ir.dataflow import Dataflow, Node
 from hectorite.ir.element import ELEMENTS
 from hectorite.ir.formula import (
     Access,
@@ -67,7 +68,11 @@ class Statement:
 
 def opened(flow: Dataflow, number: int) -> Statement | None:
     """The statement of a node; None for inputs, other kinds of nodes and those with a schedule."""
-    node = flow.nodes[number]
+    return _opened(flow.nodes[number])
+
+
+@lru_cache(maxsize=4096)
+def _opened(node: Node) -> Statement | None:
     made = node.form
     if made is None or made.body is None or made.kind not in KINDS or made.note is not None:
         return None
