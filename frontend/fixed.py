@@ -63,6 +63,8 @@ class FixedFunction:
     )
     _nothing: Binding | None = field(default=None, repr=False)
     """What programs without sets are bound to."""
+    _last: tuple[weakref.ref[Binding], Split, _Prepared] | None = field(default=None, repr=False)
+    """What the last call used: another on the same binding is likely to be like it."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -80,8 +82,20 @@ class FixedFunction:
         for name in arguments:
             if name in self.fixed:
                 raise fail(f"`{name}` is fixed and cannot be given to a call")
+        binding = self._nothing if binding is None else binding
+        if self._last is not None and self._last[0]() is binding is not None:
+            _, split, prepared = self._last
+            if arguments.keys().isdisjoint(prepared.values):
+                together = arguments | prepared.values
+                results = split.function.repeat(prepared.binding, together)
+                if results is not None:
+                    return results
         split, prepared = self._ready(binding, arguments)
-        return split.function(prepared.binding, **arguments, **prepared.values)
+        results = split.function(prepared.binding, **arguments, **prepared.values)
+        bound = self._nothing if binding is None else binding
+        if bound is not None:
+            self._last = weakref.ref(bound), split, prepared
+        return results
 
     def prepare(self, binding: Binding) -> None:
         """Nothing to do before the sizes are known."""

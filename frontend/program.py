@@ -206,10 +206,9 @@ class Function:
         given_out = None
         if "out" in arguments and "out" not in self.signature.names:
             given_out = arguments.pop("out")
-        for recent in self._recent:
-            results = recent.repeat(binding, arguments, given_out)
-            if results is not None:
-                return results
+        results = self.repeat(binding, arguments, given_out)
+        if results is not None:
+            return results
         stream = None if "stream" in self.signature.names else arguments.pop("stream", None)
         executable, bound, values, sizes = self._ready(binding, arguments)
         out = None if given_out is None else self._outputs(given_out, bound, values, sizes)
@@ -224,6 +223,14 @@ class Function:
         if torch is not None and any(isinstance(v, torch.Tensor) for v in arguments.values()):
             results = to_torch(results)
         return results[0] if len(results) == 1 else results
+
+    def repeat(self, binding: Binding | None, arguments: dict[str, Any], out: Any = None) -> Any:
+        """The results of a call that is like an earlier one, else None."""
+        for recent in self._recent:
+            results = recent.repeat(binding, arguments, out)
+            if results is not None:
+                return results
+        return None
 
     def _remember(self, call: RecentCall | None) -> None:
         """Let later calls like this one be made without checks."""
