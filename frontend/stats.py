@@ -113,12 +113,12 @@ def _of_set(binding: Binding, name: str, format: SetFormat) -> Fact:
     parts = position_sets(inside.schema, name, own)
     inside.extend(Schema({decl.name: decl for decl in parts}))
     followed = parts[-len(format.then) :]
-    found = [
+    found: list[Fact] = [
         {"name": decl.name, "format": str(then), **_of_set(inside, decl.name, then)}
         for decl, then in zip(followed, format.then, strict=True)
     ]
     if format.kind == "permute":
-        facts = {k: v for k, v in found[0].items() if k not in ("name", "format")}
+        facts: Fact = {k: v for k, v in found[0].items() if k not in ("name", "format")}
         return facts | {"bytes": facts["bytes"] + INDEX * inside.size(parts[0].name)}
     return _together(found, [inside.size(decl.name) for decl in parts])
 

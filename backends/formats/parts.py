@@ -110,6 +110,7 @@ def starts(counts: Array) -> Array:
 
 def within(counts: Array | Sequence[int]) -> Array:
     """int64[sum]: 0, 1, .. along each of the stretches of these lengths."""
-    counts = np.asarray(counts)
-    begin = starts(counts)
-    return np.arange(begin[-1]) - np.repeat(begin[:-1], counts)
+    lengths: Array = np.asarray(counts)
+    begin = starts(lengths)
+    along: Array = np.arange(int(begin[-1])) - np.repeat(begin[:-1], lengths)
+    return along
