@@ -127,6 +127,11 @@ def _share(part: int, whole: int) -> float:
     return 0.0 if not whole else part / whole
 
 
+def _empty(elements: int, places: int) -> float:
+    """The share of places without an element, each of which has at most one for itself."""
+    return max(0.0, _share(places - elements, places))
+
+
 def _plain(bound: Bound, parts: Parts) -> Facts:
     return {"padding": 0.0}
 
@@ -182,7 +187,7 @@ def _sgt(bound: Bound, parts: Parts) -> Facts:
     facts: Facts = {
         "blocks": blocks,
         "blocks_before": before,
-        "padding": 1 - _share(bound.size, blocks * height * width) if blocks else 0.0,
+        "padding": _empty(bound.size, parts["column"].size * height),
         "mma": instructions(height, width, blocks),
     }
     if height > 8:
@@ -196,7 +201,7 @@ def _bsr(bound: Bound, parts: Parts) -> Facts:
     blocks = parts["block"].size
     return {
         "blocks": blocks,
-        "padding": 1 - _share(bound.size, blocks * height * width) if blocks else 0.0,
+        "padding": _empty(bound.size, blocks * height * width),
         "mma": instructions(height, width, blocks),
     }
 
