@@ -70,7 +70,7 @@ def _complete(program: Program, sizes: dict[str, int]) -> None:
     """Empty targets empty what maps into them; derived sets have at most so many elements."""
     for name, fields in program.schema.fields.items():
         if name in program.schema.derived:
-            joined = program.schema.joined and name == "walk"
+            joined = program.schema.joined and name in ("walk", "ends", "step")
             sizes[name] = sizes["edge"] ** 2 if joined else sizes["edge"]
         elif any(not sizes[target] for target in fields.values()):
             sizes[name] = 0

@@ -61,7 +61,7 @@ def schemas(draw: st.DrawFn) -> Schema:
     fields["edge"] = {"src": "node", "dst": "node"} | ({"type": "kind"} if typed_edges else {})
     derived: dict[str, str] = {}
     joined = False
-    extra = draw(st.sampled_from(("", "", "link", "pairs", "types", "join", "link pairs")))
+    extra = draw(st.sampled_from(("", "", "link", "pairs", "types", "join", "link pairs", "steps")))
     if "link" in extra:
         fields["link"] = {"at": "edge", "to": "node"}
     if "pairs" in extra:
@@ -75,6 +75,14 @@ def schemas(draw: st.DrawFn) -> Schema:
         joined = True
         fields["walk"] = {"start": "node", "end": "node"}
         derived["walk"] = "distinct(x.src, y.dst) for x: edge, y: edge where x.dst == y.src"
+    if extra == "steps":
+        # Elements are assignments of two binders, each at its place in a set of distinct ends.
+        joined = True
+        fields["ends"] = {"start": "node", "end": "node"}
+        derived["ends"] = "distinct(x.src, y.dst) for x: edge, y: edge where x.dst == y.src"
+        fields["step"] = {"one": "edge", "two": "edge", "at": "ends"}
+        place = "ends(x.src, y.dst)"
+        derived["step"] = f"distinct(x, y, {place}) for x: edge, y: edge where x.dst == y.src"
     names = draw(st.lists(st.sampled_from("DHIK"), unique=True, max_size=3))
     dims = {name: draw(st.sampled_from(SMALL + MIDDLE)) for name in names}
     fixed = frozenset(name for name in names if draw(st.booleans()))
