@@ -188,8 +188,10 @@ class Binding(Adjacency):
             return blocks.start
         if what == "block_groups":
             return blocks.block
-        if path is None:
+        if what == "block_order":
             return self.path(name, ()) if blocks.permutation is None else blocks.permutation
+        if what != "block_along" or path is None:
+            raise ValueError(f"there is no layout `{what}` of {name}")
         keys, (path,) = _normal(keys), _normal([path])
 
         def arrange() -> Array:

@@ -272,6 +272,15 @@ def test_layouts_by_name():
         "run_groups": runs.block,
         "run_key": through[order][runs.start[:-1]],
     }
+    blocks = binding.blocks("edge", keys, 4)
+    by_block = np.arange(80) if blocks.permutation is None else blocks.permutation
+    wanted |= {
+        "block_rows": blocks.bounds,
+        "block_order": by_block,
+        "block_along": through[by_block],
+        "block_runs": blocks.start,
+        "block_groups": blocks.block,
+    }
     for what, values in wanted.items():
         found = binding.layout(what, "edge", keys, path("src", "type"), 4)
         assert found.dtype == np.int32 and (found == values).all(), what

@@ -85,3 +85,39 @@ def test_nothing_to_sort():
 def test_a_key_too_wide_to_sort_by():
     with pytest.raises(ValueError, match="too wide"):
         order.sort([np.arange(4)], [1 << 63])
+
+
+@given(columns(), st.integers(1, 5))
+def test_blocks(given_keys: tuple[list[Any], list[int]], height: int):
+    keys, extents = given_keys
+    extents = [min(n, 6) for n in extents]
+    found = order.blocks(keys, extents, height)
+    count = len(keys[0])
+    assert found.bounds[0] == 0 and found.bounds[-1] == extents[0]
+    assert len(found.block) == len(found.bounds) and found.block[0] == 0
+    assert found.block[-1] == len(found.start) - 1 and found.start[-1] == count
+    permutation = np.arange(count) if found.permutation is None else found.permutation
+    assert sorted(permutation.tolist()) == list(range(count))
+    seen = []
+    for block, (first, last) in enumerate(zip(found.block, found.block[1:], strict=False)):
+        for low, high in zip(
+            found.start[first:last], found.start[first + 1 : last + 1], strict=True
+        ):
+            rows = keys[0][permutation[low:high]]
+            assert (np.diff(rows) >= 0).all() and len(rows)
+            assert (rows >= found.bounds[block]).all() and (rows < found.bounds[block + 1]).all()
+            kinds = {tuple(int(key[i]) for key in keys[1:]) for i in permutation[low:high]}
+            assert len(kinds) == 1
+            seen.append((block, *kinds))
+    # A kind is one run of a block, and runs are in order.
+    assert seen == sorted(set(seen))
+
+
+def test_blocks_are_few_where_runs_would_be_short():
+    rng = np.random.default_rng(0)
+    rows, kinds = rng.integers(0, 4000, 20000), rng.integers(0, 300, 20000)
+    short = order.blocks([rows, kinds], [4000, 300], 1 << 20)
+    long = order.blocks([rows, kinds % 2], [4000, 2], 1 << 20)
+    assert (len(short.bounds), len(long.bounds)) == (9, 65)
+    many = order.blocks([rows, kinds], [4000, 300], 100)
+    assert len(many.bounds) == 41
