@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,9 @@ class RecentCall:
                     if dtype is not None and given not in dtype:
                         return None
                     continue
-                given = values[name] = to_numpy(given)
+                given = values[name] = _shared(given)
+                if given is None:
+                    return None
             if given.dtype is not dtype or given.shape != shape:  # pyright: ignore
                 return None
             if given.flags.num & PLAIN != PLAIN:  # pyright: ignore
@@ -136,6 +139,16 @@ class RecentCall:
             ):
                 return False
         return True
+
+
+def _shared(tensor: Any) -> Array | None:
+    """The array in the memory of a torch tensor, if it is in host memory and has one."""
+    try:
+        return tensor.numpy()
+    except (TypeError, RuntimeError):  # it has a gradient, or a type that NumPy does not know
+        with suppress(TypeError):
+            return to_numpy(tensor)
+    return None
 
 
 def to_torch(results: tuple[Any, ...]) -> tuple[Any, ...]:
