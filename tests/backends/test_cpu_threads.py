@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -73,6 +74,16 @@ def test_thread_count_changes(pool: cpu_threads.ThreadPool):
     for threads in (1, 4, 2, 1, 3):
         pool.threads = threads
         check_every_task(run)
+
+
+def test_calls_that_find_everybody_asleep(pool: cpu_threads.ThreadPool):
+    run = calls(pool)
+    for tasks in (2, 95, 96, 1000, 300_000):
+        counts = np.zeros(tasks, np.int64)
+        for _ in range(5):
+            time.sleep(0.002)
+            run(counts, tasks)
+        assert (counts == 5).all()
 
 
 def test_nested_calls_run_in_place(pool: cpu_threads.ThreadPool):

@@ -177,3 +177,6 @@ def test_torch_tensors(program, graph):
         results = program.spread(graph, h=given, scale=1.0, shift=1)
         assert all(isinstance(result, torch.Tensor) for result in results)
         agrees(results, expected(graph, h, 1.0, 1))
+    for wrong in (given.double(), given[1:], given.to("meta"), given.detach().to_sparse()):
+        with pytest.raises(HectoriteError, match="`h`"):
+            program.spread(graph, h=wrong, scale=1.0, shift=1)
