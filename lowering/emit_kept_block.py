@@ -20,6 +20,7 @@ from xdsl.ir import Attribute, SSAValue
 
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LoadOp, ProductOp, StoreOp
+from hectorite.ir.element import element_of
 from hectorite.ir.space import Dim, TensorType
 from hectorite.ir.tensor_format import Nm
 from hectorite.lowering.formats.nm import FINITE
@@ -31,19 +32,22 @@ from hectorite.lowering.product_shape import LEAST_ROWS, BlockShape, block_shape
 from hectorite.lowering.row_order import RowOrder
 from hectorite.lowering.tile_code import Code
 
-STEPS = 64
-"""Steps k that blocks are made of: what a block has is a multiple of two instructions' worth."""
+STEP_BYTES = 128
+"""Bytes of the steps k, were all kept, that are a multiple of what any block has."""
 
-SHORT = ("f16", "bf16")
+SHORT = {"f16": "f32", "bf16": "f32", "i8": "i32"}
+"""Types that sparse tensor instructions multiply, with what they add up in."""
 
 
 def fits_block(product: KeptProduct, statement: StatementOp) -> bool:
     """Whether tensor instructions for two of four do a product."""
-    if product.lanes is None or product.format != Nm(2, 4) or FINITE not in statement.attributes:
+    result = element_of(statement.value.type)
+    if product.lanes is None or product.format != Nm(2, 4):
         return False
-    values, dense = product.values.type, product.dense.type
-    names = {values.element_type.name, dense.element_type.name}
-    if len(names) > 1 or not names <= set(SHORT):
+    if result.is_float and FINITE not in statement.attributes:
+        return False
+    element, dense = product.values.type.element_type, product.dense.type
+    if dense.element_type != element or SHORT.get(element.name) != result.name:
         return False
     dims = dict(statement.variables.data)
     rows, depth = dims[product.rows], dense.dims[product.inner_axis]
@@ -52,7 +56,8 @@ def fits_block(product: KeptProduct, statement: StatementOp) -> bool:
     if axes != {len(access) - 2, len(access) - 1} or not isinstance(depth, int):
         return False
     enough = isinstance(rows, int) and rows >= LEAST_ROWS
-    return enough and depth % STEPS == 0 and depth == 4 * product.groups
+    whole = depth * element.storage.itemsize % STEP_BYTES == 0
+    return enough and whole and depth == 4 * product.groups
 
 
 def _names(product: KeptProduct) -> list[str | None]:

@@ -105,36 +105,38 @@ def product(kernel: PtxKernel, op: ProductOp) -> list[SSAValue]:
 
 class CodeRows:
     """Where the codes of a thread's rows are, for the steps of one product. Lane t + 4 g tells of
-    row g in its lower half and of row g + 8 in its upper, of half the steps of an instruction:
-    the first for even t."""
+    row g in its lower half and of row g + 8 in its upper, of the part of an instruction's steps
+    that t has: one of two for elements of two bytes, of four for one."""
 
     def __init__(self, kernel: PtxKernel, op: ProductOp, plan: MmaPlan):
         assert op.codes is not None
         self.code = kernel.code
         self.memory = kernel.memories[op.codes]
-        half = _bits(kernel, kernel.thread, 0, 2)
+        self.parts = 4 // plan.operands.a.storage.itemsize
+        part = _bits(kernel, kernel.thread, 0, self.parts)
         self.starts: list[tuple[At, At]] = []
         for down in range(plan.tiles[0]):
             registers = [
                 plan.layout.slice_register(plan.register(down, 0, 2 * number), 0)
                 for number in range(2)
             ]
-            upper, lower = (self._start(kernel, op, register, half) for register in registers)
+            upper, lower = (self._start(kernel, op, register, part) for register in registers)
             self.starts.append((upper, lower))
 
-    def _start(self, kernel: PtxKernel, op: ProductOp, register: int, half: SSAValue | None) -> At:
+    def _start(self, kernel: PtxKernel, op: ProductOp, register: int, part: SSAValue | None) -> At:
         base = self.memory.base
         for axis, index in enumerate(op.code_indices):
             picked = kernel.registers[index][register if is_tile(index) else 0]
             base = scaled_sum(kernel, self.memory, picked, self.memory.strides[axis], 1, base)
-        assert half is not None
-        return At(kernel.code.op("mad.wide.s32", half, 2, base))
+        assert part is not None
+        return At(kernel.code.op("mad.wide.s32", part, 2, base))
 
     def word(self, down: int, step: int) -> SSAValue:
         """What a thread holds for an instruction."""
         load = f"ld.{self.memory.read_space}.u16"
         rows = (
-            self.code.op(load, start.plus(4 * step), results=["b32"]) for start in self.starts[down]
+            self.code.op(load, start.plus(2 * self.parts * step), results=["b32"])
+            for start in self.starts[down]
         )
         return self.code.op("prmt.b32", *rows, 0x5410)
 

@@ -59,5 +59,21 @@ def test_groups_that_are_not_full(side, target):
     np.testing.assert_array_equal(result, dense @ wide.T if side == "left" else wide @ dense)
 
 
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+def test_integers(side, target):
+    text = program(side, e="i8").replace("f32", "i32")
+    assert "IMMA.SP" in hectorite.emit(text, "sass", sizes=SIZES, target=target)
+    generator = np.random.default_rng(6)
+    W = draw("W", (SIZES["M"], SIZES["K"]), ELEMENTS["i8"], 1, format="nm(2, 4)") * np.int8(12)
+    shape = [SIZES[name.strip()] for name in SIDES[side]["x"].split(",")]
+    X = generator.integers(-128, 128, shape).astype(np.int8)
+    result = hectorite.compile(text, target=f"ptx:{target}", sizes=SIZES).f(
+        W=W, X=X, b=np.zeros(SIZES["M"], np.int32)
+    )
+    wide, dense = W.astype(np.int32), X.astype(np.int32)
+    np.testing.assert_array_equal(result, dense @ wide.T if side == "left" else wide @ dense)
+
+
 def test_every_level_agrees():
     assert hectorite.verify(program(), sizes=SIZES)
