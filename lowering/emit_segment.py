@@ -2,10 +2,9 @@
 
     d[e.type, i, o] += x[e.src, i] * g[e.dst, o]
 
-    tile.store %zero, %d[%row, ...]           what the sums start from
     scf.for %first = ...                      so many elements of the row at a time
       scf.for %i = ...                        6 rows i by 64 lanes o
-        %sums = tile.load %d[%row, %i + 0 ... 5, ...]
+        %sums = tile.load %d[%row, %i + 0 ... 5, ...]           zeros for the first elements
         scf.for %place = ...                  the elements, with the sums in registers
           %y = tile.load %g[%dst, ...] -> vector<64xf32>
           %x = tile.load %x[%src, %i + 0]     and 5 more, each repeated, times %y, added
@@ -21,7 +20,8 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from xdsl.dialects.builtin import VectorType
-from xdsl.ir import SSAValue
+from xdsl.dialects.scf import IfOp, YieldOp
+from xdsl.ir import Block, SSAValue
 
 from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.dialects.tile import LoadOp
@@ -93,12 +93,15 @@ class SegmentEmitter:
             assert there.place is not None
             end = there.code.plus(there.place, segment.shape.depth)
             end = there.code.scalar("min", end, upper)
-            writer.step(Scope.of(there, statement, root), there.place, end)
+            is_first = there.code.scalar("eq", there.place, lower)
+            writer.step(Scope.of(there, statement, root), there.place, end, is_first)
 
         if writer.rounds_each_time:
-            writer.step(scope, lower, upper)
+            writer.step(scope, lower, upper, None)
         else:
-            visits.elements(frame, phase, visit, (lower, upper), segment.shape.depth, step)
+            # A row without elements has a step, too, which puts zeros into the result.
+            last = frame.code.scalar("max", upper, frame.code.plus(lower, 1))
+            visits.elements(frame, phase, visit, (lower, last), segment.shape.depth, step)
         writer.end(scope)
 
 
@@ -121,6 +124,7 @@ class _Writer:
         self.total = self._total()
         self.rounds_each_time = self.total == self.target and statement.type.element != self.type
         self.memories = self._memory(0), self._memory(1)
+        self.is_first: SSAValue | None = None
 
     # Where sums and sides are -------------------------------------------------------------------
 
@@ -150,19 +154,15 @@ class _Writer:
     # Around the elements ------------------------------------------------------------------------
 
     def begin(self, scope: Scope) -> None:
-        """Fill the sums with what they start from."""
-        if self.first == self.total:
-            return
+        """Bring what the sums start from to where they are; zeros need not be there."""
         first = self.first
-
-        def point(at: Scope) -> None:
-            if first is None:
-                value = at.code.constant(0, self.type)
-            else:
-                value = at.load(first, self.access, self.pad)
-            at.store(value, self.total, self.access, self.pad)
-
-        self._points(scope, point)
+        if first is not None and first != self.total:
+            self._points(
+                scope,
+                lambda at: at.store(
+                    at.load(first, self.access, self.pad), self.total, self.access, self.pad
+                ),
+            )
 
     def end(self, scope: Scope) -> None:
         """Round the sums once, into the result."""
@@ -179,9 +179,12 @@ class _Writer:
 
     # The elements at hand -----------------------------------------------------------------------
 
-    def step(self, scope: Scope, start: SSAValue, end: SSAValue) -> None:
-        """The elements from the place `start` to `end`."""
-        segment = self.segment
+    def step(
+        self, scope: Scope, start: SSAValue, end: SSAValue, is_first: SSAValue | None
+    ) -> None:
+        """The elements from the place `start` to `end`; the first step, always so if nothing says
+        whether it is, begins with what the sums start from."""
+        segment, self.is_first = self.segment, is_first
 
         def point(at: Scope) -> None:
             names = (*segment.inner, segment.rows), (*segment.inner, segment.lanes)
@@ -262,7 +265,7 @@ class _Writer:
             ]
 
         points = [point for at in rows(scope) for point in parts(at)]
-        sums = [p.code.cast(p.load(self.total, self.access, self.pad), self.type) for p in points]
+        sums = self._before(scope, points)
 
         def outer_product(at: Scope, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
             across = [right.value(part) for part in parts(at)]
@@ -277,6 +280,29 @@ class _Writer:
         sums = scope.code.loop(left.start, end, 1, sums, element)
         for point, value in zip(points, sums, strict=True):
             point.store(value, self.total, self.access, self.pad)
+
+
+    def _before(self, scope: Scope, points: Sequence[Scope]) -> Sequence[SSAValue]:
+        """The sums of a block before a step."""
+        code = scope.code
+        types = [VectorType(self.type, [p.lanes.count]) for p in points if p.lanes is not None]
+
+        def known(inner: Code) -> list[SSAValue]:
+            there = [replace(p, frame=replace(p.frame, code=inner)) for p in points]
+            loaded = [at.load(self.total, self.access, self.pad) for at in there]
+            return [inner.cast(value, self.type) for value in loaded]
+
+        if self.first is not None:
+            return known(code)
+        zeros = [code.constant(0, type) for type in types]
+        if self.is_first is None:
+            return zeros
+        blocks = Block(), Block()
+        blocks[0].add_op(YieldOp(*zeros))
+        blocks[1].add_op(YieldOp(*known(Code(blocks[1], code.entry, code.constants))))
+        op = IfOp(self.is_first, types, [blocks[0]], [blocks[1]])
+        code.block.add_op(op)
+        return op.results
 
 
 def _at_place(scope: Scope, code: Code, place: SSAValue) -> Scope:
