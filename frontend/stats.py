@@ -1,7 +1,8 @@
 """Statistics of storage formats on bound data.
 
 Enters: a function, the binding of its sets, its arguments, and formats that some sets have in the
-place of their own. Leaves: a list of facts, an object for each set and tensor that has a format.
+place of their own. Leaves: a list of facts, an object for each set with maps and each tensor that
+has a format.
 `docs/formats.md` says what each fact is.
 """
 
@@ -34,6 +35,8 @@ from hectorite.lowering.options import Options
 Array = np.ndarray[Any, Any]
 Fact = dict[str, Any]
 
+AS_GIVEN = "coo"
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -49,7 +52,7 @@ class Subject:
 
 
 def stats(subject: Subject) -> list[Fact]:
-    """Facts of every set and every tensor parameter that has a format, in order of declaration.
+    """Facts of every set with maps and every tensor parameter with a format, as declared.
 
     Raises `HectoriteError` for data that breaks its format, and for `SET=FORMAT` that names no set
     or no format of it.
@@ -82,8 +85,9 @@ def _with_choices(subject: Subject) -> Subject:
 
 
 def chosen(schema: Schema, given: Sequence[str]) -> dict[str, str]:
-    """The format of each set that has one: the last given as `SET=FORMAT`, else its own."""
-    formats = {name: decl.format for name, decl in schema.sets.items() if decl.format}
+    """The format of each set with maps: the last given as `SET=FORMAT`, else its own, else that its
+    elements are as they are given."""
+    formats = {name: decl.format or AS_GIVEN for name, decl in schema.sets.items() if decl.fields}
     for text in given:
         name, equals, format = (part.strip() for part in text.partition("="))
         if not equals or not format:
@@ -92,7 +96,7 @@ def chosen(schema: Schema, given: Sequence[str]) -> dict[str, str]:
             sets = list(schema.sets)
             raise fail(f"there is no set `{name}`", hint=did_you_mean(name, sets))
         formats[name] = format
-    return {name: format for name, format in formats.items() if format != "auto"}
+    return {name: AS_GIVEN if f == "auto" else f for name, f in formats.items()}
 
 
 def _sets(subject: Subject) -> Iterator[tuple[str, str, Fact]]:
