@@ -58,8 +58,6 @@ _TF32 = ELEMENTS["tf32"].xdsl
 _F32 = ELEMENTS["f32"].xdsl
 
 Pairs = list[tuple[str, Dim]]
-Place = Callable[[str, Sequence[str]], IndexExpr]
-"""From the variable of blocks and those of a block to an index."""
 
 
 def serve_blocks(func: FuncOp, use: FormatUse) -> Outcome:
@@ -84,6 +82,26 @@ def serve_blocks(func: FuncOp, use: FormatUse) -> Outcome:
 
 
 @dataclass(frozen=True)
+class _Side:
+    """Where the places of blocks stand in one field of the matrix: at the map `field` of a block,
+    which leads to `target`; if `extent` is not None, so many for each of these."""
+
+    field: str
+    target: str
+    extent: int | None = None
+    number: int = 0
+    """Which variable of a block counts them."""
+
+    def index(self, block: str, within: Sequence[str]) -> IndexExpr:
+        """The index, from the variable of blocks and those of a block. It may be past the end,
+        unless it is a path."""
+        if self.extent is None:
+            return IndexExpr.of(block, self.field)
+        own = Term(1, Path(within[self.number]))
+        return IndexExpr.make([Term(self.extent, Path(block, (self.field,))), own])
+
+
+@dataclass(frozen=True)
 class _Grid:
     """Where elements lie: the set of blocks (of columns, for sgt), and the maps of elements into it
     and into a block."""
@@ -92,9 +110,8 @@ class _Grid:
     cell: tuple[str, ...]
     within: tuple[int, ...]
     """Extents of a block."""
-    at: dict[str, Place]
-    """For each field of the matrix where a place of a block stands; that may be past the end,
-    unless it is a path."""
+    sides: dict[str, _Side]
+    """By field of the matrix."""
     own_places: bool
     """Whether no two elements share a place."""
 
@@ -103,25 +120,21 @@ def _grid_of(use: FormatUse) -> _Grid:
     row, col = use.format.fields
     height, width = use.format.numbers
     decl = use.parts[-1]
-    (band, _), (column, _) = decl.fields
-    down = _scaled(height, band, 0)
-    if use.format.kind == "sgt":
-        places = {row: down, col: _column(column)}
-        return _Grid(decl.name, gives(decl), (height,), places, True)
-    places = {row: down, col: _scaled(width, column, 1)}
-    return _Grid(decl.name, gives(decl), (height, width), places, False)
+    down, across = decl.fields
+    sides = {row: _Side(*down, height), col: _Side(*across, width, 1)}
+    if use.format.kind == "bsr":
+        return _Grid(decl.name, gives(decl), (height, width), sides, False)
+    return _Grid(decl.name, gives(decl), (height,), sides | {col: _Side(*across)}, True)
 
 
-def _column(field: str) -> Place:
-    """`k.field`, whatever the place in the block."""
-    return lambda k, within: IndexExpr.of(k, field)
+@dataclass(frozen=True)
+class _Target:
+    """What a sum by blocks is written to: the access, the type, and how an access to the result of
+    the statement is one to that, None if it is that result."""
 
-
-def _scaled(by: int, field: str, number: int) -> Place:
-    """`by*k.field + r`, r being a variable of the block."""
-    return lambda k, within: IndexExpr.make(
-        [Term(by, Path(k, (field,))), Term(1, Path(within[number]))]
-    )
+    left: list[IndexExpr]
+    type: TensorType
+    back: Callable[[list[IndexExpr]], list[IndexExpr]] | None = None
 
 
 @dataclass
@@ -144,12 +157,10 @@ class _Writer:
         ]
         places = [IndexExpr.of(name) for name in (block, *within, *(n for n, _ in shared))]
         extents = list(zip(within, self.grid.within, strict=True))
-        left = [self.follow(variable, block, within)(index) for index in op.access.data]
-        inside = self.grid.at[found.scattered](block, within).path is not None
-        type = op.type if inside or op.type.pad_value is not None else _padded(op.type)
+        target = self._target(op, variable, found, block, within)
         cells = self._cells(op, variable, found, shared)
         pieces = self._pieces(op, found, cells)
-        init = op.init if type == op.type else None
+        init = op.init if target.back is None and target.type == op.type else None
         made: list[StatementOp] = []
         for number, piece in enumerate(pieces):
             body = _BlockBody(self, op, variable, block, within)
@@ -158,11 +169,51 @@ class _Writer:
                 value = body.apply(operator, value, body.copy(factor))
             pairs: Pairs = [(block, self.grid.blocks), *extents, *shared, *dense]
             name = hint(op.result, f"piece{number}") if number + 1 < len(pieces) else None
-            made.append(body.statement("add", left, pairs, type, value, init, name=name))
+            made.append(
+                body.statement("add", target.left, pairs, target.type, value, init, name=name)
+            )
             init = made[-1].result
         for earlier in dict.fromkeys((cells, *pieces)):
             _insert_before(op, earlier)
-        self._replace(op, made, type)
+        self._replace(op, made, target)
+
+    def _target(
+        self, op: StatementOp, variable: str, found: Summed, block: str, within: Sequence[str]
+    ) -> _Target:
+        """Where a sum is written: to the result, where it can be added up for one map of the blocks
+        or as a segment product; else to a tensor with the places of blocks side by side."""
+        side = self.grid.sides[found.scattered]
+        left = [self.follow(variable, block, within)(index) for index in op.access.data]
+        if side.extent is None:
+            return _Target(left, op.type)
+        if self._is_segment_product(op, variable, found):
+            type = op.type if op.type.pad_value is not None else _padded(op.type)
+            return _Target(left, type)
+        at = next(i for i, index in enumerate(op.access.data) if variable in index.variables)
+        extent, dims = side.extent, list(op.type.dims)
+        left[at : at + 1] = [IndexExpr.of(block, side.field), IndexExpr.of(within[side.number])]
+        dims[at : at + 1] = [side.target, extent]
+        element = op.type.element if op.init is None else op.value.type
+
+        def back(access: list[IndexExpr]) -> list[IndexExpr]:
+            terms = access[at].terms
+            places = [IndexExpr.make(terms, 0, (how, extent)) for how in ("floordiv", "mod")]
+            return [*access[:at], *places, *access[at + 1 :]]
+
+        return _Target(left, temporary(element, dims), back)
+
+    def _is_segment_product(self, op: StatementOp, variable: str, found: Summed) -> bool:
+        """Whether the blocks are added up by windows as one product (`match_segment`): every
+        variable stands on the left, and the rows of data are long enough."""
+        names = [i.variable for i in op.access.data if variable not in i.variables]
+        dims = dict(op.variables.data)
+        extents = [dims[name] for name in names if name is not None]
+        if len(self.grid.within) > 1 or {*names, variable} != set(dims):
+            return False
+        dense = [dims[name] for name in names if name is not None and name not in found.shared]
+        long = [n for n in dense if isinstance(n, int) and n >= max(4, 64 // self.grid.within[0])]
+        is_wide = element_of(op.value.type).is_float or element_of(op.value.type).bits >= 32
+        return is_wide and bool(long) and all(isinstance(n, int) for n in extents)
 
     def sampled(self, op: StatementOp, variable: str, found: Sampled) -> None:
         """`S[z] += a(z) * P[z.row, i] * Q[z.col, i]`."""
@@ -230,7 +281,7 @@ class _Writer:
         def follow(path: Path) -> IndexExpr:
             if path.variable != variable:
                 return IndexExpr.of(path.variable, *path.fields)
-            index = self.grid.at[path.fields[0]](block, within)
+            index = self.grid.sides[path.fields[0]].index(block, within)
             if len(path.fields) == 1:
                 return index
             if index.path is None:
@@ -279,20 +330,22 @@ class _Writer:
         low = body.statement("assign", access, pairs, type, value, name=hint(op.result, "low"))
         return [high, low]
 
-    def _replace(self, op: StatementOp, made: list[StatementOp], type: TensorType) -> None:
+    def _replace(self, op: StatementOp, made: list[StatementOp], target: _Target) -> None:
         """Put the statements in the place of one. A result that drops what is written past its end
         stands for the old one if it is only read or returned, else it is copied."""
         users = [use.operation for use in op.result.uses]
-        if type == op.type or (
+        is_result = target.type == op.type or (
             op.init is None and all(isinstance(u, ReadOp | ReturnOp) for u in users)
-        ):
+        )
+        if target.back is None and is_result:
             replace_statement(op, *made)
             self._retype()
             return
         body = Body()
-        pairs: Pairs = [(f"d{i}", dim) for i, dim in enumerate(type.dims)]
+        pairs: Pairs = [(f"d{i}", dim) for i, dim in enumerate(op.type.dims)]
         access = [IndexExpr.of(name) for name, _ in pairs]
-        value = body.cast(body.read(made[-1].result, access), op.value.type)
+        source = access if target.back is None else target.back(access)
+        value = body.cast(body.read(made[-1].result, source), op.value.type)
         if op.init is not None:
             value = body.apply("add", body.cast(body.read(op.init, access), op.value.type), value)
         made[-1].result.name_hint = hint(op.result, "windows")

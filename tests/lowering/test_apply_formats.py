@@ -84,7 +84,17 @@ def test_a_sum_of_rows_is_a_product_of_blocks(spmm, applied):
     assert applied(spmm, "edge=bsr(dst, src, 4, 2)") == [
         "x_padded[d0, d1] = x[d0, d1]",
         "y_blocks[e.block, e.down, e.across] += a[e]",
-        "y[4*k.band + r, o] += y_blocks[k, r, c] * x_padded[c + 2*k.strip, o]",
+        "y_windows[k.band, r, o] += y_blocks[k, r, c] * x_padded[c + 2*k.strip, o]",
+        "y[d0, d1] = y_windows[d0 // 4, d0 % 4, d1]",
+    ]
+
+
+def test_what_is_no_product_of_blocks_is_visited_by_windows(program, applied):
+    module = program("x: f32[node, 2], a: f32[edge]", SPMM.replace("4", "2"), "y")
+    assert applied(module, "edge=sgt(dst, src, 16, 8)") == [
+        "y_blocks[e.column, e.lane] += a[e]",
+        "y_windows[k.window, r, o] += y_blocks[k, r] * x[k.src, o]",
+        "y[d0, d1] = y_windows[d0 // 16, d0 % 16, d1]",
     ]
 
 
