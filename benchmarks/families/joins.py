@@ -22,6 +22,7 @@ from benchmarks.families.convolution import SURFACES, kernel_map, surface
 from benchmarks.peers.table import OURS, Call, peer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+OWN = Path(__file__).parents[1] / "programs"
 AXES = ("x", "y", "z")
 REACH = 3
 """Voxels of the kernel along each axis."""
@@ -139,14 +140,14 @@ def scipy_product(data: Data, case: Case) -> Call:
 def derived(data: Data, case: Case) -> Call:
     import hectorite
 
-    program = hectorite.compile(EXAMPLES / "voxels.hec", sizes={"Ci": 1, "Co": 1})
+    program = hectorite.compile(OWN / "neighbours.hec")
     grid = np.array(np.meshgrid(*[range(REACH)] * 3)).reshape(3, -1)
     offset = dict(zip(("dx", "dy", "dz"), grid, strict=True))
     spans = {axis.upper(): int(np.max(data[axis], initial=0)) + 1 for axis in AXES}
-    voxel = {axis: data[axis] for axis in AXES} | {"n": np.zeros(len(data["x"]), np.int32)}
+    voxel = {axis: data[axis] for axis in AXES}
 
     def call() -> object:
-        graph = program.bind(**spans, batch=1, step=REACH, voxel=voxel, offset=offset)
+        graph = program.bind(**spans, step=REACH, voxel=voxel, offset=offset)
         return _Pairs(graph.map("near", "in"), graph.map("near", "out"))
 
     return call
