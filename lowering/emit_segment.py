@@ -32,7 +32,7 @@ from hectorite.lowering.emit_nest import Body, over, strips
 from hectorite.lowering.emit_values import Frame, Lanes, Scope
 from hectorite.lowering.emit_visit import VisitEmitter
 from hectorite.lowering.kernel_builder import KernelBuilder, Storage
-from hectorite.lowering.kernel_plan import Kernel, Phase, Segment
+from hectorite.lowering.kernel_plan import Kernel, Phase, Root, Segment
 from hectorite.lowering.place_tensors import Placement, fits_locally, row_position
 from hectorite.lowering.product_shape import powers_of_two, vector_lanes
 from hectorite.lowering.segment_shape import block_height
@@ -83,7 +83,7 @@ class SegmentEmitter:
         assert visit is not None and segment is not None
         root = self.kernel.roots[statement]
         writer = _Writer(self.builder, self.placement, statement, segment)
-        scope = Scope.of(replace(frame, visit=visit), statement, root)
+        scope = _scope(replace(frame, visit=visit), statement, root)
         self.builder.remark(frame.code, statement)
         writer.begin(scope)
         visits = VisitEmitter(self.kernel, self.builder, self.placement)
@@ -94,7 +94,7 @@ class SegmentEmitter:
             end = there.code.plus(there.place, segment.shape.depth)
             end = there.code.scalar("min", end, upper)
             is_first = there.code.scalar("eq", there.place, lower)
-            writer.step(Scope.of(there, statement, root), there.place, end, is_first)
+            writer.step(_scope(there, statement, root), there.place, end, is_first)
 
         if writer.rounds_each_time:
             writer.step(scope, lower, upper, None)
@@ -303,6 +303,11 @@ class _Writer:
         op = IfOp(self.is_first, types, [blocks[0]], [blocks[1]])
         code.block.add_op(op)
         return op.results
+
+
+def _scope(frame: Frame, statement: StatementOp, root: Root) -> Scope:
+    """The scope of a statement, of which blocks are long enough for loops around them."""
+    return replace(Scope.of(frame, statement, root), written_out=frozenset())
 
 
 def _at_place(scope: Scope, code: Code, place: SSAValue) -> Scope:
