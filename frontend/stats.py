@@ -20,6 +20,7 @@ from hectorite.backends.formats import bound_format
 from hectorite.backends.formats.conflicts import conflict_degree
 from hectorite.backends.formats.facts import COLUMNS, instructions, statistics
 from hectorite.backends.formats.nm import encode, unpack
+from hectorite.backends.formats.operands import bind_operands, is_stored, stored_as
 from hectorite.frontend.format_choice import chooser, split_known
 from hectorite.frontend.program import Facts
 from hectorite.frontend.program_text import ProgramText
@@ -158,9 +159,23 @@ def temporaries(subject: Subject) -> int | None:
     except HectoriteError:
         return None
     bound = Binding(subject.facts.schema, subject.binding.given)
+    bound = bind_operands(bound, _operands(subject), subject.function)
     bound.extend(plan.schema)
     values = PlanValues(plan, bound, sizes)
     return sum(each.nbytes for each in values.temporaries if each.is_used)
+
+
+def _operands(subject: Subject) -> dict[str, Any]:
+    """Arguments in storage formats, converted."""
+    stored = [
+        p for p in subject.facts.signatures[subject.function].parameters if is_stored(p.format)
+    ]
+    return {
+        p.name: stored_as(
+            subject.arguments[p.name], p.format, p.element, [(str(d), None) for d in p.dims], p.name
+        )
+        for p in stored
+    }
 
 
 def _of_tensor(parameter: Parameter, values: Any) -> Fact | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hectorite.backends.binding import Binding
+from hectorite.backends.formats.operands import is_stored
 from hectorite.frontend.gpu_targets import EXECUTED
 from hectorite.frontend.levels import level_text
 from hectorite.frontend.program import Facts, Sizes
@@ -91,10 +92,12 @@ class _Ladder:
 
     @property
     def has_formats(self) -> bool:
-        """Whether a set has a storage format."""
+        """Whether a set or a parameter has a storage format."""
         from hectorite.lowering.apply_formats import chosen_formats
 
-        return bool(chosen_formats(self.text.module, self.formats))
+        parameters = self.facts.signatures[self.function].parameters
+        stored = any(is_stored(parameter.format) for parameter in parameters)
+        return stored or bool(chosen_formats(self.text.module, self.formats))
 
     @cached_property
     def passes(self) -> list[tuple[str, str]]:
