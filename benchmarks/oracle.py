@@ -1,4 +1,4 @@
-"""The cheapest graph there is for a small region, by an exact solver: what searches are held against.
+"""The cheapest form of a small graph, by an exact solver: what searches are held against.
 
 Enters: a workspace (a small graph, rules, a cost model). Leaves: an `Optimum`. First every graph
 that rules lead to is made, up to a number of them. All their statements together are a graph of
@@ -177,13 +177,13 @@ def _solved(
     count, rank = len(each), len(each)
     rows = list[tuple[dict[int, float], float]]()  # sum of coefficient * variable >= number
     for key in results:
-        rows.append(({at: 1.0 for at in of[key]}, 1.0))
+        rows.append((dict.fromkeys(of[key], 1.0), 1.0))
     for at, choice in enumerate(each):
         for operand in dict.fromkeys(choice.operands):
             if operand == choice.of:
                 rows.append(({at: -1.0}, 0.0))
                 continue
-            row = {other: 1.0 for other in of[operand]}
+            row = dict.fromkeys(of[operand], 1.0)
             row[at] = row.get(at, 0.0) - 1.0
             rows.append((row, 0.0))
             size = float(len(classes) + 1)

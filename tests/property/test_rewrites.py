@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from hectorite.backends.field_arithmetic import PRIMES
 from hectorite.frontend.rule_values import field_values, float_values, same_within_rounding
 from hectorite.ir.dataflow import Dataflow
+from hectorite.ir.extents import Extents
 from hectorite.ir.formula import Apply, Constant, Read, nary
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Schema, SetDecl
 from hectorite.ir.statement_form import Shape, concat, form, softmax
 from hectorite.lowering.rules.catalogue import rules
+from hectorite.lowering.superoptimise import all_rules
 
 SIZES = {"node": 3, "edge": 4}
 SCHEMA = Schema(
@@ -151,8 +153,9 @@ def grown(seed, count):
 def walk(flow, seed):
     """Take steps that are drawn; the names of the rules that were applied."""
     drawn, taken = random.Random(seed), []
+    every = all_rules(Extents(flow.schema, SIZES))
     for _ in range(STEPS):
-        found = [m for n in flow.order() for rule in rules() for m in rule.matches(flow, n)]
+        found = [m for n in flow.order() for rule in every for m in rule.matches(flow, n)]
         if not found:
             break
         by_rule = sorted({match.rule for match in found})
