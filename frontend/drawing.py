@@ -7,20 +7,18 @@ depends on nothing else, so that a program gives the same result on every run an
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from hectorite.ir.element import ElementType
+from hectorite.ir.tensor_format import Bsr, Nm
 
 Array = np.ndarray[Any, Any]
 
 INTEGERS = 8
 """Wide integers are drawn from -8 .. 7 or 0 .. 15, so that sums of products stay small."""
-
-_SPARSE = re.compile(r"\s*nm\(\s*(\d+)\s*,\s*(\d+)\s*\)\s*")
 
 
 def draw(
@@ -40,7 +38,8 @@ def draw(
       `over_set` tells which axes are sets (default: none).
     - Integers are uniform, over the whole type up to four bits and over 16 values beyond; the
       one-bit sign type is -1 or +1, bool is either.
-    - With the format `nm(N, M)`, N random values of each M along the last axis are kept.
+    - With the format `nm(N, M)`, N random values of each M along the last axis are kept, with
+      `bsr(h, w)` each block of a matrix with a probability of a half.
     """
     generator = np.random.Generator(np.random.PCG64([seed % 2**64, *name.encode()]))
     lengths = tuple(int(n) for n in shape)
@@ -55,9 +54,15 @@ def draw(
         low, high = (max(low, -INTEGERS), min(high, INTEGERS - 1)) if low else (0, min(high, 15))
         values = generator.integers(low, high + 1, lengths)
     drawn = np.asarray(values).astype(element.storage)
-    if format and (match := _SPARSE.fullmatch(format)) and lengths:
-        keep, group = int(match[1]), int(match[2])
-        return np.where(_kept(generator, lengths, keep, group), drawn, np.zeros_like(drawn))
+    few = Nm.of(format)
+    if few is not None and lengths:
+        kept = _kept(generator, lengths, few.keep, few.group)
+        return np.where(kept, drawn, np.zeros_like(drawn))
+    blocks = Bsr.of(format)
+    if blocks is not None and len(lengths) == 2 and blocks.fault(*lengths) is None:
+        h, w = blocks.height, blocks.width
+        half = generator.random((lengths[0] // h, lengths[1] // w)) < 0.5
+        return np.where(half.repeat(h, 0).repeat(w, 1), drawn, np.zeros_like(drawn))
     return drawn
 
 
