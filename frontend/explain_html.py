@@ -2,7 +2,8 @@
 
 Enters: an `Explanation`. Leaves: HTML. The statements before and after stand side by side, each
 with a bar for its predicted cost; arcs at their left lead from what a statement reads to it. Below
-come the steps, those of a losing chain in a bracket, and what was refused.
+come the steps, those of a losing chain in a bracket, what was refused, and what the storage formats of
+sets would cost.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from hectorite.frontend.explanation import Explanation, RefusalRow, Row, StepRow
+from hectorite.frontend.explanation import Candidate, Explanation, RefusalRow, Row, StepRow
 from hectorite.frontend.units import ratio, seconds
 
 ROW = 26
@@ -72,6 +73,7 @@ def page(explanation: Explanation) -> str:
         "</div>",
         _steps(explanation),
         _refused(explanation.refused),
+        _formats(explanation.formats),
         f"<script>{_SCRIPT}</script></body></html>",
     ]
     return "\n".join(parts) + "\n"
@@ -158,3 +160,16 @@ def _refused(rows: Sequence[RefusalRow]) -> str:
         for row in rows
     ]
     return f"<h2>Refused</h2><table>{head}{''.join(lines)}</table>"
+
+
+def _formats(rows: Sequence[Candidate]) -> str:
+    if not rows:
+        return ""
+    head = "<tr><th>set</th><th>format</th><th>predicted</th><th></th><th>on this data</th></tr>"
+    lines = [
+        f"<tr><td>{escape(row.set)}</td><td><code>{escape(row.format)}</code></td>"
+        f"<td class=number>{'' if row.seconds is None else seconds(row.seconds)}</td>"
+        f"<td>{'chosen' if row.chosen else ''}</td><td>{escape(row.note)}</td></tr>"
+        for row in rows
+    ]
+    return f"<h2>Formats</h2><table>{head}{''.join(lines)}</table>"

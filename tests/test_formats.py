@@ -190,6 +190,9 @@ def test_formats_are_explained_and_chosen_by_cost(tmp_path, capsys):
     assert main([*given[:-1], "--as", "nz=ell(row)"]) == 0
     shown = capsys.readouterr().out
     assert "formats of nz" in shown and "ell(row)" in shown
+    page = tmp_path / "page.html"
+    assert main([*given, "--html", str(page)]) == 0
+    assert "<h2>Formats</h2>" in page.read_text("utf-8")
 
 
 def test_auto_takes_the_format_that_explain_chooses():
