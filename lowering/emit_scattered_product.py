@@ -73,8 +73,8 @@ def target_blocks(phase: Phase) -> tuple[str, tuple[IndexExpr, ...], int]:
     """The set, the keys and the height that say how a scattered product's elements are ordered."""
     product, visit = phase.product, phase.visit
     assert product is not None and visit is not None
-    groups = [path.fields for path in product.groups if path.fields != visit.key]
-    keys = (element_path(visit.key), *map(element_path, dict.fromkeys(groups)))
+    # The first key makes blocks only, so weights of each target are a key besides.
+    keys = (element_path(visit.key), *(element_path(path.fields) for path in product.groups))
     type = phase.statements[0].type
     lanes = prod(dim for dim in type.dims if isinstance(dim, int))
     row = lanes * type.element_type.storage.itemsize

@@ -19,6 +19,7 @@ def f(x: f32[row, I], W: f32[kind, I, O]) -> f32[row, O] {
   return y
 }
 """
+OF_TARGETS = CONVOLUTION.replace("kind", "row").replace("p.row", "p.to")
 LAYER = """
 def f(x: f32[row, I], W: f32[kind, I, O], V: f32[I, O], s: f32[pair]) -> f32[row, O] {
   y[n, o]    += x[n, i] * V[i, o]
@@ -86,6 +87,7 @@ def compiled(body: str, extents: tuple[tuple[str, int], ...], target: str) -> An
     [
         (CONVOLUTION, {"I": 5, "O": 4}),
         (CONVOLUTION, {"I": 6, "O": 150}),
+        (OF_TARGETS, {"I": 5, "O": 8}),
         (LAYER, {"I": 19, "O": 34}),
         (HEADS, {"I": 4, "O": 16}),
         ("sums", {"I": 9, "O": 8}),
