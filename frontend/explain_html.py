@@ -2,8 +2,8 @@
 
 Enters: an `Explanation`. Leaves: HTML. The statements before and after stand side by side, each
 with a bar for its predicted cost; arcs at their left lead from what a statement reads to it. Below
-come the steps, those of a losing chain in a bracket, what was refused, and what the storage formats of
-sets would cost.
+come the steps, those of a losing chain in a bracket, what was refused, and what the storage formats
+of sets would cost.
 """
 
 from __future__ import annotations
