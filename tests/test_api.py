@@ -315,7 +315,7 @@ def test_every_level_is_a_program_again(level, data, tensors):
 def test_emit_says_what_it_lacks():
     with pytest.raises(HectoriteError, match="the size `O` of `mix` is not given"):
         hectorite.emit(PROGRAM, "tile", function="mix", sizes={"I": 3})
-    with pytest.raises(HectoriteError, match="one of graph, graph-opt, tile, llvm, asm"):
+    with pytest.raises(HectoriteError, match="one of graph, graph-opt, sparse, tile, llvm, asm"):
         hectorite.emit(PROGRAM, "spirv")
 
 
