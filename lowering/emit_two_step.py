@@ -110,8 +110,13 @@ class TwoStepEmitter:
         for index in statement.access.data:
             if index.variable is not None and index.variable not in root.bound:
                 names.append(index.variable)
-        lanes = Lanes(names[-1], width)
-        scope = Scope.of(frame, statement, root)
+        scope, code = Scope.of(frame, statement, root), frame.code
+        extent, valid = statement.type.dims[-1], None
+        assert isinstance(extent, int)
+        if extent % width:
+            left = code.scalar("sub", code.constant(extent), start)
+            valid = code.scalar("min", left, code.constant(width))
+        lanes = Lanes(names[-1], width, valid)
         over(scope, names[:-1], lambda at: body(at.with_lanes(lanes, start)))
 
     def _ask(self, frame: Frame, start: SSAValue, width: int, visit: Visit) -> None:

@@ -56,14 +56,13 @@ def two_steps(
 
 def strip_width(statement: StatementOp, machine: Machine) -> int:
     """Lanes of a strip: as many as leave enough strips, but no part of a cache line; 0 if there
-    are too few."""
+    would be one strip only. The last may have fewer."""
     extent = statement.type.dims[-1]
     size = element_of(statement.type.element).storage.itemsize
     least, width = machine.register_bytes // size, machine.vector_bytes // size
     while width > least and (not isinstance(extent, int) or extent < STRIPS * width):
         width //= 2
-    fits = isinstance(extent, int) and extent >= STRIPS * width and extent % width == 0
-    return width if fits else 0
+    return width if isinstance(extent, int) and extent > width else 0
 
 
 def _first_step(

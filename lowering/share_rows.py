@@ -139,7 +139,7 @@ def _target_blocks(phase: Phase, plan: Kernel, builder: KernelBuilder, host: Hos
 def _strip_tasks(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
     """All rows, for one strip of the lanes."""
     phase = plan.phases[0]
-    strips = _fixed(phase.statements[-1].type.dims[-1]) // phase.strip
+    strips = -(-_fixed(phase.statements[-1].type.dims[-1]) // phase.strip)
 
     def share(code: Code, number: SSAValue) -> Share:
         order = RowOrder(code.constant(0), builder.size(plan.rows[0]), plan.owner)
