@@ -37,6 +37,9 @@ TASKS = 16
 LANES = 64
 """Elements of the table that are cleared together."""
 
+FIRST, AFTER = 0, 1
+"""What the table has about a key: the first place, and the one after the last."""
+
 LOWEST = "the first place"
 """Stands for the first place of the row among loops."""
 
@@ -45,9 +48,10 @@ COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "
 PLACE = IntegerType(32)
 
 
-def table_type(target: Dim) -> TensorType:
-    """The table of every task: for each element of `target`, an element that is found by it."""
-    return TensorType.of(PLACE, (TASKS, target))
+def table_type(finder: Step, target: Dim) -> TensorType:
+    """The table of every task: for each element of `target`, the first place of what is found by
+    it, and the place after the last, if there may be several."""
+    return TensorType.of(PLACE, (TASKS, 2 if finder.several else 1, target))
 
 
 def walk_cuts(walk: JoinWalk) -> Layout:
@@ -119,14 +123,14 @@ class JoinEmitter:
         finder = self.walk.finder
         if finder is None or self.table is None:
             return
-        extent = self.builder.size(self.table.type.dims[1])  # pyright: ignore
+        extent = self.builder.size(self.table.type.dims[2])  # pyright: ignore
         nothing = code.spread(code.constant(-1, PLACE), LANES)
 
         def clear(inner: Code, at: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
             left = inner.scalar("sub", extent, at)
             valid = inner.scalar("min", left, inner.constant(LANES))
-            place = [self.builder.task, at]
-            inner.block.add_op(StoreOp(nothing, self.table, place, 1, valid=valid))  # pyright: ignore
+            place = self._slot(inner, FIRST, at)
+            inner.block.add_op(StoreOp(nothing, self.table, place, 2, valid=valid))  # pyright: ignore
             return ()
 
         code.loop(code.constant(0), extent, LANES, (), clear)
@@ -134,26 +138,42 @@ class JoinEmitter:
     def _enter(self, code: Code, row: SSAValue, finder: Step) -> SSAValue:
         """Enter the places of a row's elements into the table; the first of them."""
         assert finder.own is not None and self.table is not None
-        keys = (element_path(finder.own),)
+        keys = _order_of(finder)
         along = self.builder.layout(Layout("along", finder.set, keys, element_path(finder.key)))
 
+        lower, upper = self._segment(code, finder.set, finder.own, row)
+        last = code.scalar("add", lower, code.plus(upper, -1))
+
         def enter(inner: Code, at: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            if finder.several:
+                key = inner.cast(inner.add(LoadOp(along, [at])), index)
+                after = inner.cast(inner.plus(at, 1), PLACE)
+                slot = self._slot(inner, AFTER, key)
+                inner.block.add_op(StoreOp(after, self.table, slot))  # pyright: ignore
+                # Equal ones stand together: the first of them is entered last.
+                at = inner.scalar("sub", last, at)
             key = inner.cast(inner.add(LoadOp(along, [at])), index)
             place = inner.cast(at, PLACE)
-            inner.block.add_op(StoreOp(place, self.table, [self.builder.task, key]))  # pyright: ignore
+            slot = self._slot(inner, FIRST, key)
+            inner.block.add_op(StoreOp(place, self.table, slot))  # pyright: ignore
             return ()
 
-        lower, upper = self._segment(code, finder.set, finder.own, row)
         code.loop(lower, upper, 1, (), enter)
         return code.cast(lower, PLACE)
 
-    def _element(self, code: Code, of: str, key: Fields, place: SSAValue) -> SSAValue:
-        """The element at a place in the order of a path; that is its number, where a derived set
-        has that path for its first."""
+    def _slot(self, code: Code, which: int, key: SSAValue) -> list[SSAValue]:
+        """Where the table of the task has something about a key."""
+        return [self.builder.task, code.constant(which), key]
+
+    def _element(
+        self, code: Code, of: str, keys: tuple[IndexExpr, ...], place: SSAValue
+    ) -> SSAValue:
+        """The element at a place in the order of some paths; that is its number, where the first
+        of these is the first field of a derived set and there is no other."""
         decl = self.sets.sets[of]
-        if decl.derivation is not None and decl.fields[0][0] == key[0] and len(key) == 1:
+        if decl.derivation is not None and keys == (element_path((decl.fields[0][0],)),):
             return place
-        names = self.builder.layout(Layout("order", of, (element_path(key),)))
+        names = self.builder.layout(Layout("order", of, keys))
         return code.cast(code.add(LoadOp(names, [place])), index)
 
     # What the row starts from -------------------------------------------------------------------
@@ -169,7 +189,7 @@ class JoinEmitter:
         place = next(i for i, at in enumerate(access) if at.variable == binder)
 
         def each(inner: Code, at: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            element = self._element(inner, str(over_set), fields, at)
+            element = self._element(inner, str(over_set), (element_path(fields),), at)
             self._fill_at(self._scope(inner), place, element)
             return ()
 
@@ -220,13 +240,22 @@ class JoinEmitter:
         assert self.table is not None
         code = scope.code
         key = self._known(scope, step.source)
-        place = code.add(LoadOp(self.table, [self.builder.task, key]))
+        place = code.add(LoadOp(self.table, self._slot(code, FIRST, key)))
         there = code.scalar("ge", place, scope.loops[LOWEST])
 
         def go_on(inner: Code) -> None:
-            assert step.own is not None
-            element = self._element(inner, step.set, step.own, inner.cast(place, index))
+            first = inner.cast(place, index)
+            if not step.several:
+                at(inner, first, ())
+                return
+            assert self.table is not None
+            after = inner.add(LoadOp(self.table, self._slot(inner, AFTER, key)))
+            inner.loop(first, inner.cast(after, index), 1, (), at)
+
+        def at(inner: Code, where: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            element = self._element(inner, step.set, _order_of(step), where)
             self._filtered(self._bound(scope, inner, element), step, number)
+            return ()
 
         code.choose(there, go_on, lambda _: None)
 
@@ -294,6 +323,13 @@ class JoinEmitter:
         low = code.cast(code.add(LoadOp(pointers, [value])), index)
         high = code.cast(code.add(LoadOp(pointers, [code.plus(value, 1)])), index)
         return low, high
+
+
+def _order_of(finder: Step) -> tuple[IndexExpr, ...]:
+    """What places in the table are an order of: the row, and where that leaves several, the key."""
+    assert finder.own is not None
+    own = element_path(finder.own)
+    return (own, element_path(finder.key)) if finder.several else (own,)
 
 
 def _paths_of(condition: Condition) -> tuple[Path, ...]:

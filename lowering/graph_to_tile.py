@@ -33,8 +33,9 @@ from hectorite.ir.ptx_origin import Origin
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit_join import JoinEmitter, resolved_statement, table_type, walk_cuts
-from hectorite.lowering.emit_kept_block import BlockEmitter
+from hectorite.lowering.emit_kept_block import BlockEmitter, fits_block
 from hectorite.lowering.emit_kept_dots import DotEmitter, dot_tasks
+from hectorite.lowering.emit_kept_gather import GatherEmitter
 from hectorite.lowering.emit_kept_product import (
     KeptEmitter,
     KeptTensors,
@@ -167,7 +168,10 @@ class _ProgramWriter:
             tensors = [builder.parameter(self.values[tensor]) for tensor in read]
             if statement.init is not None:
                 start = builder.parameter(self.values[statement.init])
-            emitter = BlockEmitter(product, statement, builder, self.machine, *tensors, start)
+            if fits_block(product, statement):
+                emitter = BlockEmitter(product, statement, builder, self.machine, *tensors, start)
+            else:
+                emitter = GatherEmitter(product, statement, builder, *tensors, start)
             emitter.emit()
             self._launch(builder, emitter.tasks(self.host.size, self.code))
             return
@@ -200,7 +204,7 @@ class _ProgramWriter:
             start = Storage("global", builder.parameter(self.values[statement.init]))
         if walk.finder is not None:
             place = self.schema.follow(walk.finder.set, walk.finder.key)
-            table = self.code.add(AllocateOp(table_type(place)))
+            table = self.code.add(AllocateOp(table_type(walk.finder, place)))
             table.name_hint = "table"
             table = builder.parameter(table)
         over = resolved_statement(walk, statement)

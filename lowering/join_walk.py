@@ -14,8 +14,7 @@
 Enters: a statement and the sets. Leaves: a `JoinWalk`, or None. An element of the join must stand
 for one assignment of its binders: each of these is a key. A binder is *visited* where a path of it
 equals the row or a path of a binder before it, or *found* in a table, where besides the row one
-more path is known and these two determine the element. Rows own what they write: the left side
-names the row, or elements that have it.
+more path is known. Rows own what they write: the left side names the row, or elements that have it.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ ROW = Path("the row")
 class Step:
     """One binder: the elements of `set` whose path `key` is `source`, a path of an earlier binder
     or the row. If it is `found`, `key` is what is looked up, and the path `own` is the row.
+    There may be `several` such elements, unless the set is known to have each pair of these once.
     `filters` are conditions that are known then, and not yet satisfied."""
 
     binder: str
@@ -46,6 +46,7 @@ class Step:
     source: Path
     own: Fields | None = None
     filters: tuple[Condition, ...] = ()
+    several: bool = False
 
     @property
     def found(self) -> bool:
@@ -236,9 +237,10 @@ class _Finder:
             (own,) = (path for path in ties if path not in others)
             fields = {own.fields[0], others[0].fields[0]}
             distinct = decl.derivation is not None and {f for f, _ in decl.fields} <= fields
-            if distinct and len(own.fields) == len(others[0].fields) == 1:
-                source = known[self.same(others[0])]
-                return Step(name, over, others[0].fields, source, own.fields, tuple(filters))
+            if len(own.fields) == len(others[0].fields) == 1:
+                source, key = known[self.same(others[0])], others[0].fields
+                several = not distinct
+                return Step(name, over, key, source, own.fields, tuple(filters), several)
         chosen = (others or ties)[0]
         checked = [
             Condition(_expr(path), "==", _expr(known[self.same(path)]))

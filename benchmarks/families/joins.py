@@ -122,7 +122,7 @@ def compiled(data: Data, case: Case) -> Call:
     sizes = dict.fromkeys(("row", "mid", "col"), data["n"])
 
     def bind() -> Any:
-        return program.bind(**sizes, a=entries, b=entries, wanted=none)
+        return program.bind(**sizes, a=entries, b=entries, m=none)
 
     if case.kind == "spgemm":
         return lambda: program.spgemm(bind(), A=data["A"], B=data["B"])

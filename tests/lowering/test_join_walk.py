@@ -36,6 +36,8 @@ set tm { x: a, y: b, at: m } = distinct(x, y, z) for x: a, y: b, z: m
 set te { x: a, y: b, w: d, at: e } = distinct(x, y, w, e(x.row, w.col)) for x: a, y: b, w: d
     where x.col == y.row and y.col == w.row
 set tg { x: a, y: a, at: g } = distinct(x, y, g(x.row, y.row)) for x: a, y: a where x.col == y.col
+set cycle { x: a, y: b, w: d } = distinct(x, y, w) for x: a, y: b, w: d
+    where x.col == y.row and y.col == w.row and w.col == x.row
 set pair { x: a, y: b } = distinct(x, y) for x: a, y: b where x.col == y.row
 set some { x: a, y: b, at: c } = distinct(x, y, z) for x: a, y: b, z: c
     where x.col == y.row and z.row == x.row and z.col == y.col and x.row <= y.col + 1 and y.col != 2
@@ -53,6 +55,10 @@ WALKED = {
 }""",
     "three factors": """(A: i32[a], B: i32[b], D: i32[d]) -> i32[e] {
   V[p: te.at] += A[p.x] * B[p.y] * D[p.w]
+  return V
+}""",
+    "a mask with equal elements": """(A: f32[a], B: f32[b]) -> f32[m] {
+  V[p: tm.at] += A[p.x] * B[p.y]
   return V
 }""",
     "with its transpose": """(A: f32[a]) -> f32[g] {
@@ -74,6 +80,10 @@ WALKED = {
   Y[p: pair.x.row, j] += A[p.x] * B[p.y] * X[p.y.col, j]
   return Y
 }""",
+    "cycles": """(A: f32[a], B: f32[b], D: f32[d]) -> f32[row] {
+  Y[p: cycle.x.row] += A[p.x] * B[p.y] * D[p.w]
+  return Y
+}""",
     "elements": """(B: f32[b], X: f32[col]) -> f32[a] {
   Y[p: pair.x] += B[p.y] * X[p.y.col]
   return Y
@@ -89,10 +99,6 @@ WALKED = {
 }
 
 BUILT = {
-    "a mask with equal elements": """(A: f32[a], B: f32[b]) -> f32[m] {
-  V[p: tm.at] += A[p.x] * B[p.y]
-  return V
-}""",
     "elements of the join": """(A: f32[a], P: f32[pair]) -> f32[row] {
   Y[p.x.row] += A[p.x] * P[p]
   return Y
