@@ -117,6 +117,7 @@ def emit(
     reassociate: bool = True,
     target: str | None = None,
     options: Options | None = None,
+    formats: Mapping[str, str] | None = None,
 ) -> str:
     """The text of a program at a level of `program_text.LEVELS`, of which "cubin" is no text.
 
@@ -125,7 +126,7 @@ def emit(
     `generic` prints MLIR's generic form, `between_passes` all modules on the way. `target` names
     the GPU of the levels "tile" (without it, for a CPU), "ptx" and "sass" (`sm_90` by default).
     PTX text of other compilers is taken too. `options` say more about the rewrites than
-    `reassociate` does, and are taken instead of it.
+    `reassociate` does, and are taken instead of it; `formats` are those of `compile`.
     """
     from hectorite.frontend.levels import level_text, text_of_ptx
 
@@ -136,6 +137,9 @@ def emit(
         return text_of_ptx(text, level, target, generic)
     facts = facts_of(text, None)
     known = check_sizes(facts, sizes or {})
+    if formats:
+        chosen = options or Options(reassociate)
+        options = replace(chosen, formats=(*chosen.formats, *_formats(text, formats)))
     return level_text(
         text, facts, level, known, function, generic, between_passes, reassociate, target, options
     )

@@ -88,9 +88,9 @@ def test_kernels_for_gpus_are_right_and_assemble(format):
     assert agrees(text, "ptx", format, drawn(19, 9, 40))
     if not installed():
         pytest.skip("no assembler")
-    options = Options(formats=(f"nz={format}",))
     for target in ("sm_80", "sm_90"):
-        assert assemble(hectorite.emit(text, "ptx", target=target, options=options), target)
+        shown = hectorite.emit(text, "ptx", target=target, formats={"nz": format})
+        assert assemble(shown, target)
 
 
 def test_attention_is_right_on_a_gpu():
