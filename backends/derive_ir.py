@@ -37,6 +37,9 @@ MIX = 0x9E3779B97F4A7C15
 NEAR = 3
 """Codes that are alike but for so many low bits stay side by side in a stage's table."""
 
+WRITTEN = 2
+"""Numbers of a word of a bitmap that are written without a look at how many there are."""
+
 ENTRIES = ("derive.join", "derive.spread", "derive.index")
 
 
@@ -183,7 +186,7 @@ class _Writer:
     def lowest(self, bits: ir.Value) -> ir.Value:
         """The number of the lowest bit that is set."""
         function = declare(self.module, "llvm.cttz.i64", I64, [I64, I1])
-        return self.builder.call(function, [bits, const(1, I1)])
+        return self.builder.call(function, [bits, const(0, I1)])
 
     def mixed(self, number: ir.Value) -> ir.Value:
         """A number whose low bits say nothing about those of `number`."""
@@ -197,7 +200,8 @@ class _Join(_Writer):
         super().__init__(function, shape)
         b = self.builder
         self.found = b.alloca(I64)  # numbers of this task so far
-        self.found.type = POINTER
+        self.following = b.alloca(I64)  # where the next one of a word goes
+        self.found.type = self.following.type = POINTER
         start = self.load(self.word("starts"), self.task)
         self.numbers = self.at(self.word("numbers"), start, ir.IntType(shape.bits))
         offset = b.mul(self.task, self.word("stride"))
@@ -490,9 +494,36 @@ class _Bitmap(_Collector):
             join.repeat(bits, lambda left: b.icmp_signed("!=", left, const(0)), step)
 
         def word_of_words(number: ir.Value) -> None:
-            each(above, number, lambda word: each(join.scratch, word, self.put))
+            each(above, number, self.numbers)
 
         join.loop(const(0), count, word_of_words)
+
+    def numbers(self, word: ir.Value) -> None:
+        """The bits of a word as numbers, which is cleared. Most words have one or two: these are
+        written in any case, and what is too much is written over."""
+        b, join = self.builder, self.join
+        bits = join.load(join.scratch, word)
+        join.store(const(0), join.scratch, word)
+        count = b.call(declare(join.module, "llvm.ctpop.i64", I64, [I64]), [bits])
+        first, place = b.shl(word, const(6)), b.load(join.found, typ=I64)
+        b.store(b.add(place, count), join.found)
+
+        def write(left: ir.Value, at: ir.Value) -> ir.Value:
+            join.store(b.add(first, join.lowest(left)), join.numbers, at, join.shape.bits)
+            return b.and_(left, b.sub(left, const(1)))
+
+        left = bits
+        for number in range(WRITTEN):
+            left = write(left, b.add(place, const(number)))
+        with b.if_then(b.icmp_signed("!=", left, const(0))):
+            b.store(b.add(place, const(WRITTEN)), join.following)
+
+            def step(rest: ir.Value) -> ir.Value:
+                at = b.load(join.following, typ=I64)
+                b.store(b.add(at, const(1)), join.following)
+                return write(rest, at)
+
+            join.repeat(left, lambda rest: b.icmp_signed("!=", rest, const(0)), step)
 
 
 _COLLECTORS: dict[str, type[_Collector]] = {

@@ -22,7 +22,7 @@ import numpy as np
 from hectorite.backends import jit
 from hectorite.backends.cache import cache_key, default_cache
 from hectorite.backends.cpu_threads import symbols
-from hectorite.backends.derive_ir import ENTRIES, Shape, SumShape, derive_ir, words_of
+from hectorite.backends.derive_ir import ENTRIES, WRITTEN, Shape, SumShape, derive_ir, words_of
 from hectorite.backends.derive_plan import JoinPlan
 from hectorite.backends.memory import POOL
 
@@ -89,7 +89,8 @@ def _round(
     """Fields of the elements that the tasks between some cuts make."""
     ahead = np.zeros(len(plan.bound) + 1, np.int64)
     np.cumsum(plan.bound, out=ahead[1:])
-    starts = ahead[cuts] - ahead[cuts[0]]
+    # A task may write over its end by what a word of a bitmap has too much.
+    starts = ahead[cuts] - ahead[cuts[0]] + WRITTEN * np.arange(len(cuts))
     numbers = POOL.empty(int(starts[-1]), f"i{shape.bits // 8}")
     words["starts", 0, 0], words["numbers", 0, 0] = starts, numbers
     code["derive.join"](_addresses(shape, words), len(cuts) - 1)
