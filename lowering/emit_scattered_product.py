@@ -28,7 +28,7 @@ from hectorite.ir.index import IndexExpr, Path
 from hectorite.lowering.emit_product import Block, ProductEmitter
 from hectorite.lowering.emit_row import RowEmitter
 from hectorite.lowering.emit_values import Frame, Scope
-from hectorite.lowering.kernel_builder import KernelBuilder, Layout, element_path
+from hectorite.lowering.kernel_builder import LAYOUT_TYPE, KernelBuilder, Layout, element_path
 from hectorite.lowering.kernel_plan import Kernel, Phase, Product, Root
 from hectorite.lowering.place_tensors import Placement
 from hectorite.lowering.row_order import Place, RowOrder
@@ -64,8 +64,7 @@ class BlockOrder(RowOrder):
         array = kernel.layout(layout)
         if place.height == 1:
             return code.cast(code.add(LoadOp(array, [place.start])), index)
-        element = array.type.element  # pyright: ignore
-        type = VectorType(element, [place.height])
+        type = VectorType(LAYOUT_TYPE.element, [place.height])
         return code.cast(code.add(LoadOp(array, [place.start], type, axis=0)), index)
 
 

@@ -106,7 +106,7 @@ class TwoStepEmitter:
         body: Callable[[Scope], None],
     ) -> None:
         """All points of the left side, the strip in lanes."""
-        root, names = self.kernel.roots[statement], []
+        root, names = self.kernel.roots[statement], list[str]()
         for index in statement.access.data:
             if index.variable is not None and index.variable not in root.bound:
                 names.append(index.variable)
