@@ -97,7 +97,9 @@ class ApplyFormats(ModulePass):
                 )
             outcome = serve(func, use)
             if outcome.refused and not outcome.served:
-                raise _refused(*outcome.refused[0], written, over, str(format))
+                # The reason at the largest statement tells most.
+                op, reason = max(outcome.refused, key=lambda each: len(each[0].variables.data))
+                raise _refused(op, reason, written, over, str(format))
             served += outcome.served
         if served:
             _declare(module, over, [position_set_op(decl) for decl in parts])
@@ -146,7 +148,7 @@ def _statements(func: FuncOp, over: str) -> list[StatementOp]:
 def _refused(
     op: StatementOp, reason: str, written: dict[StatementOp, str], over: str, format: str
 ) -> HectoriteError:
-    """A format that serves no statement, at the first one."""
+    """A format that serves no statement, at one of them."""
     place, span, source = op.location, None, None
     if isinstance(place, FileLineColLoc):
         line, column = place.line.data, place.column.data

@@ -70,7 +70,7 @@ def match_summed(op: StatementOp, variable: str, fields: Sequence[str]) -> Summe
         for names, variables in zip(through, extra, strict=True)
     ]
     if not any(row and names for row, names in zip(rows, through, strict=True)):
-        raise NotServed(_no_rows(op, factors, through, extra, gathered))
+        raise NotServed(_no_rows(op, variable, factors, through, extra, gathered))
     own = [factor for factor, row in zip(factors, rows, strict=True) if not row]
     for _, value in own:
         shared |= variables_of(value) - {variable}
@@ -160,6 +160,7 @@ def _first_fields(variable: str, value: SSAValue) -> set[str]:
 
 def _no_rows(
     op: StatementOp,
+    variable: str,
     factors: Sequence[Factor],
     through: Sequence[set[str]],
     extra: Sequence[set[str]],
@@ -172,13 +173,19 @@ def _no_rows(
         if names == {gathered} and more
     ]
     for (_, value), names, variables in zip(factors, through, extra, strict=True):
-        if names - {gathered} and variables and wide:
-            listed = " and ".join(sorted(variables))
+        if not (names - {gathered} and variables):
+            continue
+        listed = " and ".join(sorted(variables))
+        if wide:
             return (
                 f"its factor `{_text(op, value)}` differs from element to element and along "
                 f"{listed}, and a place of a block holds one number for {listed}"
             )
-    return f"no factor is a row of data that is read at the field `{gathered}`"
+        return (
+            f"its factor `{_text(op, value)}` depends on {_listed(op, variable, value)}, and rows "
+            f"of data are read at {variable}.{gathered}"
+        )
+    return f"no factor is a row of data that is read at {variable}.{gathered}"
 
 
 def _text(op: StatementOp, value: SSAValue) -> str:

@@ -223,7 +223,12 @@ def test_a_format_that_serves_nothing_says_why(program):
         (
             "y[e.dst] += a[e] * b[e.src] | e: edge | f32[node]",
             "sgt(dst, src, 16, 8)",
-            "no factor is a row of data that is read at the field `src`",
+            "no factor is a row of data that is read at e.src",
+        ),
+        (
+            "y[e.dst, o] += a[e] * x[e.type, o] | e: edge, o: 4 | f32[node, 4]",
+            "sgt(dst, src, 16, 8)",
+            "its factor `x[e.type, o]` depends on e.type, and rows of data are read at e.src",
         ),
         (
             "y[e.type, o] += a[e] * x[e.src, o] | e: edge, o: 4 | f32[etype, 4]",
