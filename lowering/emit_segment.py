@@ -18,6 +18,7 @@ Sums of another type than the result's are in local memory until the row is done
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import cast
 
 from xdsl.dialects.builtin import VectorType
 from xdsl.dialects.scf import IfOp, YieldOp
@@ -54,13 +55,13 @@ class Side:
         """The side at the element and the lanes (or the row) of a scope."""
         if self.memory is None:
             return self.computed(scope)
-        code, type = scope.code, self.memory.type.element  # pyright: ignore
+        code, element = scope.code, cast(TensorType, self.memory.type).element
         assert scope.frame.place is not None
         slot = code.scalar("sub", scope.frame.place, self.start)
         at = [slot, *(scope.loops[name] for name in self.variables)]
         if scope.lanes is None:
             return code.add(LoadOp(self.memory, at))
-        type = VectorType(type, [scope.lanes.count])
+        type = VectorType(element, [scope.lanes.count])
         return code.add(LoadOp(self.memory, at, type, axis=len(self.variables)))
 
     def computed(self, scope: Scope) -> SSAValue:
@@ -179,9 +180,7 @@ class _Writer:
 
     # The elements at hand -----------------------------------------------------------------------
 
-    def step(
-        self, scope: Scope, start: SSAValue, end: SSAValue, is_first: SSAValue | None
-    ) -> None:
+    def step(self, scope: Scope, start: SSAValue, end: SSAValue, is_first: SSAValue | None) -> None:
         """The elements from the place `start` to `end`; the first step, always so if nothing says
         whether it is, begins with what the sums start from."""
         segment, self.is_first = self.segment, is_first
@@ -280,7 +279,6 @@ class _Writer:
         sums = scope.code.loop(left.start, end, 1, sums, element)
         for point, value in zip(points, sums, strict=True):
             point.store(value, self.total, self.access, self.pad)
-
 
     def _before(self, scope: Scope, points: Sequence[Scope]) -> Sequence[SSAValue]:
         """The sums of a block before a step."""

@@ -22,6 +22,7 @@ row are zero in the blocks. A swapped block has j for the rows of the product an
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from xdsl.dialects.builtin import IntegerAttr, VectorType
 from xdsl.dialects.scf import ForOp
@@ -170,7 +171,7 @@ class _Block:
         if self.first is None or self.scope.frame.window is not None:
             return self.code.constant(identity("add", type), self.type)
         indices, axis, valid, pad = self._places(self.first)
-        element = self.first.tensor.type.element  # pyright: ignore
+        element = cast(TensorType, self.first.tensor.type).element
         loaded = VectorType(element, [self.height, self.width])
         op = LoadOp(self.first.tensor, indices, loaded, axis, pad=pad, valid=valid)
         return self.code.cast(self.code.add(op), type)
@@ -239,7 +240,7 @@ class _Block:
     def store(self, total: SSAValue) -> None:
         """Round the sums once, into the result; those of a part of a row are added to it."""
         indices, axis, valid, pad = self._places(self.target)
-        value = self.code.cast(total, self.target.tensor.type.element)  # pyright: ignore
+        value = self.code.cast(total, cast(TensorType, self.target.tensor.type).element)
         combine = None if self.scope.frame.window is None else "add"
         self.code.block.add_op(
             StoreOp(value, self.target.tensor, indices, axis, 1, pad, valid, combine)

@@ -16,10 +16,10 @@ Nothing is matched by name.
 
 from collections.abc import Iterator, Sequence
 
-from xdsl.dialects.builtin import IntegerType
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from hectorite.dialects.graph import ReadOp, StatementOp
+from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schedule import Schedule
 from hectorite.ir.schema import Schema
@@ -95,8 +95,8 @@ def covers(statement: StatementOp, segment: Segment | None, schema: Schema) -> b
 
 def _is_short(statement: StatementOp) -> bool:
     """Whether sums are of integers that a step of a product could not widen."""
-    type = statement.value.type
-    return isinstance(type, IntegerType) and type.width.data < 32
+    element = element_of(statement.value.type)
+    return not element.is_float and element.storage.itemsize < 4
 
 
 def _picks(statement: StatementOp) -> bool:
@@ -193,7 +193,7 @@ def _is_padded(value: SSAValue) -> bool:
     op = value.owner
     if isinstance(op, ReadOp):
         return op.type.pad_value is not None
-    return hasattr(op, "operands") and any(_is_padded(operand) for operand in op.operands)
+    return isinstance(op, Operation) and any(_is_padded(operand) for operand in op.operands)
 
 
 def _segment(
@@ -211,8 +211,7 @@ def _segment(
     loops = tuple(name for name in others if name in left)
     inner = tuple(name for name in others if name not in left)
     schedule = Schedule.on(statement)
-    tile = {} if schedule is None else schedule.tile
-    wanted = tuple(tile.get(name) for name in (*names, element))
+    wanted = [None if schedule is None else schedule.tile.get(n) for n in (*names, element)]
     extents = int(dims[names[0]]), int(dims[names[1]])
     inputs = [read.type.element for read in direct if read is not None]
     shape = segment_shape(*extents, statement.value.type, inputs, machine, wanted)
