@@ -208,10 +208,11 @@ class _Writer:
         names = [i.variable for i in op.access.data if variable not in i.variables]
         dims = dict(op.variables.data)
         extents = [dims[name] for name in names if name is not None]
-        if len(self.grid.within) > 1 or {*names, variable} != set(dims):
+        height, is_grid = self.grid.within[0], len(self.grid.within) > 1
+        if is_grid or height < 2 or {*names, variable} != set(dims):
             return False
         dense = [dims[name] for name in names if name is not None and name not in found.shared]
-        long = [n for n in dense if isinstance(n, int) and n >= max(4, 64 // self.grid.within[0])]
+        long = [n for n in dense if isinstance(n, int) and n >= max(4, 64 // height)]
         is_wide = element_of(op.value.type).is_float or element_of(op.value.type).bits >= 32
         return is_wide and bool(long) and all(isinstance(n, int) for n in extents)
 
