@@ -15,9 +15,9 @@ graph.func @f(%x: !hec.tensor<f32[node, 8]>, %w: !hec.tensor<f32[8, O]>) -> !hec
   graph.return %y : !hec.tensor<f32[node, O]>
 }
 
-// CHECK:      graph.statement add [[[U:.*]], o] for ([[U]]: node, o: 16, i: 8)
-// CHECK:      %y = graph.statement add [e.dst, o] for (e: edge, o: 16)
-// CHECK-NEXT:   graph.read %{{.*}}[e.src, o]
+// CHECK:      graph.statement add [e.dst, i] for (e: edge, i: 8)
+// CHECK-NEXT:   graph.read %x[e.src, i]
+// CHECK:      %y = graph.statement add [[[U:.*]], o] for ([[U]]: node, o: 16, i: 8)
 
 // EXACT:     graph.func
 // EXACT-NEXT:  %y = graph.statement add [e.dst, o] for (e: edge, o: O, i: 8)
