@@ -114,7 +114,7 @@ class DotEmitter:
         product, type = self.product, self.statement.value.type
         keep, group = product.format.keep, product.format.group
         outer = [known[str(e.variable)] for e in product.outer]
-        codes = EntryCodes(product, self.codes, code, outer, chunk)
+        codes = EntryCodes(product.format, product.chunk, self.codes, code, outer, chunk)
         first = code.scalar("mul", chunk, code.constant(product.chunk))
         base = code.scalar("mul", chunk, code.constant(product.chunk // keep * group))
         zero, new = code.constant(0, type), list(sums)

@@ -321,7 +321,7 @@ class KeptEmitter:
         plan, product = self.plan, self.plan.product
         keep, group = product.format.keep, product.format.group
         outer = [self._index(code, e, row) for e in product.outer]
-        codes = EntryCodes(plan.product, self.tensors.codes, code, outer, chunk)
+        codes = EntryCodes(product.format, product.chunk, self.tensors.codes, code, outer, chunk)
         first = code.scalar("mul", chunk, code.constant(product.chunk))
         base = code.scalar("mul", chunk, code.constant(plan.chunk_groups * group))
         zeros, new = code.constant(0, plan.lanes), list(sums)

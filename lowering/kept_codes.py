@@ -12,8 +12,8 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import LoadOp
 from hectorite.ir.space import Dim, TensorType
+from hectorite.ir.tensor_format import Nm
 from hectorite.lowering.kernel_builder import KernelBuilder
-from hectorite.lowering.match_kept import EIGHT, KeptProduct
 from hectorite.lowering.tile_code import Code, index
 
 
@@ -38,14 +38,15 @@ class EntryCodes:
 
     def __init__(
         self,
-        product: KeptProduct,
+        format: Nm,
+        entries: int,
         tensor: SSAValue,
         code: Code,
         outer: Sequence[SSAValue],
         chunk: SSAValue,
     ):
-        bytes = product.chunk // EIGHT * product.format.bits
-        self.bits, self.cursor, self.outer = product.format.bits, code, outer
+        bytes = entries * format.bits // 8
+        self.bits, self.cursor, self.outer = format.bits, code, outer
         self.tensor = tensor
         self.first = code.scalar("mul", chunk, code.constant(bytes))
         self.loaded: dict[int, SSAValue] = {}

@@ -15,6 +15,7 @@ from hectorite.dialects.graph import StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.space import Dim, TensorType
 from hectorite.lowering.emit_kept_block import fits_block
+from hectorite.lowering.emit_kept_gather import fits_gather
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match_kept import KeptProduct, match_kept
 
@@ -140,6 +141,7 @@ def kept_product(statement: StatementOp, machine: Machine) -> KeptProduct | None
     """A statement as a product with what is kept of a tensor that has kernels of its own; None if
     it is done as any other."""
     product = match_kept(statement)
-    if product is None or machine.is_gpu and not fits_block(product, statement):
-        return None
-    return product
+    if product is None or not machine.is_gpu:
+        return product
+    fits = fits_block(product, statement) or fits_gather(product, statement)
+    return product if fits else None
