@@ -40,6 +40,10 @@ RAGGED, PACKED_ROWS = 4, 32
 """A CPU packs weights with more columns than this, if they are no power of two, for products of at
 least so many rows."""
 
+PICKED = 4.0
+"""Operations outside of vectors for each element that a sum reads at a quotient or a remainder of
+the variable in lanes, from which no vector can be loaded."""
+
 TRANSCENDENTAL: Mapping[str, float] = {
     "exp": 1.0,
     "log": 1.3,
@@ -202,8 +206,21 @@ class _Counting:
                 if steps and len(set(names)) == len(every):
                     continue  # in the steps
                 self._apply(work, part, names)
+        picked = self._picked() if block is None and not self.gpu else 0
+        if picked:
+            self._count(work, "scalar", self.points(every), PICKED * picked)
         if self.form.kind != "assign" and block is None and not steps:
             self._count(work, self._unit(self.form.shape.element, every), self.points(every), 1.0)
+
+    def _picked(self) -> int:
+        """Reads of a sum whose elements for neighbouring lanes lie apart."""
+        lanes = self.form.left[-1].variable if self.form.left else None
+        if self.form.kind == "assign" or lanes is None:
+            return 0
+        return sum(
+            any(i.division is not None and lanes in i.variables for i in read.access or ())
+            for read in self.form.reads
+        )
 
     def _apply(self, work: Work, part: Apply, names: Sequence[str]) -> None:
         points = self.points(names)

@@ -39,8 +39,8 @@ SMALL = 1_000
 
 Moves = list[Move]
 Solved = dict[tuple[str, int, Fraction | int | None], tuple[Moves, int]]
-"""For the key of a region, a budget and a limit of folded bytes: the moves to its solution, and what
-was tried. That is charged again where a solution is used, so that what has been solved before
+"""For the key of a region, a budget and a limit of folded bytes: the moves to its solution, and
+what was tried. That is charged again where a solution is used, so that what has been solved before
 changes no outcome."""
 
 
