@@ -107,8 +107,6 @@ def test_estimates_do_not_pile_up_sets():
     estimated, so the search ends with few sets."""
     text = (EXAMPLES / "hgt.hec").read_text()
     known = ("edge=185364", "node=40000", "etype=22", "ntype=1", "edge(src,type)=78000")
-    module = optimise(
-        read_program(text).module, {"I": 64, "O": 64}, Options(cardinalities=known)
-    )
+    module = optimise(read_program(text).module, {"I": 64, "O": 64}, Options(cardinalities=known))
     derived = [line for line in str(module).splitlines() if "graph.derive" in line]
     assert len(derived) <= 3 and max(map(len, derived)) < 200
