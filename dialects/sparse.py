@@ -41,8 +41,8 @@ from xdsl.utils.exceptions import VerifyException
 
 from hectorite.dialects.graph_sets import SetDeclarationOp, schema_of
 from hectorite.ir.encoding import Encoding
-from hectorite.ir.schema import Encoded, Schema, SetDecl
 from hectorite.ir.format_text import FormatFault
+from hectorite.ir.schema import Encoded, Schema, SetDecl
 from hectorite.ir.set_format import position_sets
 from hectorite.ir.space import parse_dim
 

@@ -6,8 +6,8 @@ every dimension, estimated where nothing is known:
     a size                        64
     a set without maps            1000 elements
     a set with maps               8 elements for each of its largest target
-    distinct images of k maps     n balls in as many bins as there are tuples: m * (1 - exp(-n / m)),
-                                  but no more than half of a set whose other maps tell it apart
+    distinct images of k maps     n balls in m bins, one for each tuple: m * (1 - exp(-n / m)),
+                                  but at most half of a set that other maps tell apart
     the busiest image             4 times the mean
 
 A range (low, high) counts as its geometric mean.

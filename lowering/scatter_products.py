@@ -68,9 +68,6 @@ SWEPT = 5e-11
 """Seconds of a byte of the weights, which each task fetches for itself."""
 TASKS = 16.0
 """Tasks that do so, about."""
-SPREAD = 6.0
-"""A tensor with so many times more rows than the result has counts like as many seconds again:
-memory is scarce too."""
 
 
 @dataclass(frozen=True)
@@ -308,9 +305,7 @@ def _costs(found: _Sum, extents: Extents) -> Mapping[str, float]:
     costs = {"each": multiplied(elements) + fetched + computed}
     if found.source is not None:
         made = found.made * (work * MULTIPLIED + results * size * PASSED_ON)
-        stay = made + elements * results * size * GATHERED
-        targets = extents.of(extents.schema.follow(found.over, found.target.fields))
-        costs["stay"] = 2 * stay if found.made >= SPREAD * targets else stay
+        costs["stay"] = made + elements * results * size * GATHERED
     else:
         costs["stay"] = costs["each"]
     if _are_shared(found, extents.schema):
