@@ -61,7 +61,7 @@ def subject(
     from hectorite.frontend.api import facts_of
     from hectorite.ir.extents import Extents
     from hectorite.lowering.lower_dataflow import lower
-    from hectorite.lowering.pipelines import Options, finish, to_tile
+    from hectorite.lowering.pipelines import finish, to_tile
     from hectorite.lowering.specialize_sizes import specialize
 
     text = read_program(source)
@@ -74,7 +74,7 @@ def subject(
     rewrite(module)
     flow = flow_of(module, name)
     lower(flow, module, name)
-    for each in finish(Options()):
+    for each in finish():
         each.apply(Context(), module)
     code = build(to_tile(module, name), cache)
     ready = code.prepare(binding, inputs.sizes)
