@@ -18,6 +18,7 @@ import numpy as np
 
 from hectorite.backends.arrays import to_numpy
 from hectorite.backends.binding import Binding
+from hectorite.backends.formats.nm import NmOperand
 from hectorite.backends.formats.operands import is_stored
 from hectorite.frontend.signature import Parameter, Signature
 
@@ -31,7 +32,8 @@ PLAIN = 0x0101
 
 
 class RecentCall:
-    """One call. Arguments may be NumPy arrays, torch tensors in host memory, and Python's numbers.
+    """One call. Arguments may be NumPy arrays, torch tensors in host memory, tensors that were
+    converted to `nm`, and Python's numbers.
 
     `executable` is what ran; what it has made ready for the binding is asked for once (`ready`),
     and goes when the binding goes.
@@ -55,7 +57,7 @@ class RecentCall:
         self._count = len(self._arguments)
         self._plain = all(kind is np.ndarray for _, kind, _, _ in self._arguments)
         self._for_torch = not self._plain and any(
-            kind not in (np.ndarray, int, float) for _, kind, _, _ in self._arguments
+            kind not in (np.ndarray, NmOperand, int, float) for _, kind, _, _ in self._arguments
         )
         self._results = [result.element.storage for result in signature.results]
 
@@ -91,6 +93,11 @@ class RecentCall:
             given = arguments.get(name)
             if type(given) is not kind:
                 return None
+            if kind is NmOperand:
+                if given.dtype != dtype or (given.shape, given.format) != shape:
+                    return None
+                values |= given.parts(name)
+                continue
             if kind is not np.ndarray:
                 if shape is None:
                     if dtype is not None and given not in dtype:
@@ -169,7 +176,7 @@ def _is_plain(parameter: Parameter, given: Any) -> bool:
     """Whether an argument is one that is passed on as it is, whatever it holds."""
     element = parameter.element
     if is_stored(parameter.format):
-        return False
+        return type(given) is NmOperand
     if type(given) is float:
         return parameter.scalar and element.is_float
     if type(given) is int:
@@ -184,7 +191,7 @@ def _is_plain(parameter: Parameter, given: Any) -> bool:
     return given.dtype is element.storage and plain and not checked_by_value
 
 
-def _kind(parameter: Parameter, given: Any) -> tuple[str, type, Any, tuple[int, ...] | None]:
+def _kind(parameter: Parameter, given: Any) -> tuple[str, type, Any, tuple[Any, ...] | None]:
     """The name of a parameter, and what an argument has to be to be like this one: its class, its
     type and shape. For numbers no shape, and the range of those that a parameter can take."""
     kind = type(given)
@@ -192,5 +199,7 @@ def _kind(parameter: Parameter, given: Any) -> tuple[str, type, Any, tuple[int, 
         element = parameter.element
         low, high = element.bounds if element.is_integer else (-(1 << 63), (1 << 63) - 1)
         return parameter.name, kind, range(low, high + 1) if kind is int else None, None
+    if kind is NmOperand:
+        return parameter.name, kind, parameter.element.storage, (given.shape, given.format)
     shape = given.shape if kind is np.ndarray else tuple(given.shape)
     return parameter.name, kind, parameter.element.storage, shape

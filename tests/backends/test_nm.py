@@ -113,3 +113,13 @@ def test_fixed_operands():
     W = np.diag(np.arange(1, 9, dtype=np.float32))
     program = hectorite.compile(TEXT, fixed={"W": hectorite.nm(W, 2, 4)})
     np.testing.assert_array_equal(program.f(x=np.ones(8, np.float32)), np.arange(1, 9))
+
+
+def test_calls_like_earlier_ones_see_their_own_operand():
+    call, x = hectorite.compile(TEXT).f, np.ones(8, np.float32)
+    for scale in (1, 2):
+        W = np.diag(np.arange(1, 9, dtype=np.float32)) * np.float32(scale)
+        np.testing.assert_array_equal(call(W=hectorite.nm(W, 2, 4), x=x), np.arange(1, 9) * scale)
+    np.testing.assert_array_equal(call(W=hectorite.nm(W[:4], 2, 4), x=x), np.arange(1, 5) * 2)
+    with pytest.raises(HectoriteError, match=r"as nm\(1, 4\)"):
+        call(W=hectorite.nm(W, 1, 4), x=x)
