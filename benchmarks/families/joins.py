@@ -116,7 +116,7 @@ class _Pairs:
 def compiled(data: Data, case: Case) -> Call:
     import hectorite
 
-    program = hectorite.compile(EXAMPLES / "spgemm.hec")
+    program = hectorite.compile(EXAMPLES / "spgemm.hec", function="spgemm")
     entries = {"row": data["row"], "col": data["col"]}
     none = {field: np.zeros(0, np.int32) for field in ("row", "col")}
     sizes = dict.fromkeys(("row", "mid", "col"), data["n"])
