@@ -36,13 +36,16 @@ from hectorite.lowering.rules.term import (
 from hectorite.lowering.rules.windows import windows
 from hectorite.lowering.search.step import Match
 
+FEW = 4
+"""Siblings that are also taken two at a time."""
+
 
 class LawRule:
     """A rule of the search, made from a law. With `most`, each so many of a group of siblings match
-    by themselves instead of all together."""
+    by themselves instead of all together, if the group has at most `few`."""
 
-    def __init__(self, law: Law, most: int | None = None):
-        self.law, self.most = law, most
+    def __init__(self, law: Law, most: int | None = None, few: int | None = None):
+        self.law, self.most, self.few = law, most, few
         statements = [part for part in walk(law.source) if isinstance(part, Statement)]
         self._sights = {statement: Sight(law, statement) for statement in statements}
         self._first = self._sights[statements[0]]
@@ -56,6 +59,10 @@ class LawRule:
     @property
     def family(self) -> str:
         return self.law.family
+
+    def in_pairs(self) -> LawRule:
+        """The rule for two siblings at a time, where there are few."""
+        return LawRule(self.law, 2, FEW)
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """All matches that are found from this node."""
@@ -236,7 +243,8 @@ class LawRule:
 
     def _parts(self, groups: Iterable[Group]) -> Iterator[Group]:
         for group in groups:
-            if self.most is None or len(group.members) <= self.most:
+            size = len(group.members)
+            if self.most is None or size <= self.most or (self.few is not None and size > self.few):
                 yield group
                 continue
             for members in combinations(group.members, self.most):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from hectorite.ir.dataflow import Dataflow
+from hectorite.lowering.rules.matching import LawRule
 from hectorite.lowering.search.best_first import best_first
 from hectorite.lowering.search.descent import descend
 from hectorite.lowering.search.discrepancy import discrepancies
@@ -106,6 +107,7 @@ def _round(start: Workspace, solved: Solved) -> Workspace:
 
 def _whole(start: Workspace) -> Workspace:
     """Descent over a whole graph, then with families delayed."""
+    own = Budget(start.budget.left)
     start.offers(start.flow.order())
     greedy = start.fork()
     descend(greedy)
@@ -114,9 +116,21 @@ def _whole(start: Workspace) -> Workspace:
         greedy.slack = 1
         descend(greedy)
     best = _cheapest(start, greedy)
+    best = _cheapest(best, _in_pairs(start, own))
     fired = {move.family for move in greedy.moves}
     share = start.budget.left // 2
     return _cheapest(best, discrepancies(start, fired, descend, share))
+
+
+def _in_pairs(start: Workspace, budget: Budget) -> Workspace:
+    """Descent with siblings two at a time, with a budget of its own: some of a group may
+    have something better to do than to be merged with all the others."""
+    rules = [rule.in_pairs() if isinstance(rule, LawRule) else rule for rule in start.rules]
+    flow, ledger = start.flow.copy(), start.ledger.copy()
+    pairs = Workspace(flow, rules, start.model, budget, ledger)
+    if rules != list(start.rules):
+        descend(pairs)
+    return pairs
 
 
 def _cheapest(best: Workspace, other: Workspace) -> Workspace:
