@@ -80,7 +80,7 @@ class SetDeclarationOp(DeclarationOp):
     @property
     def decl(self) -> SetDecl:
         """What it declares."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{self.name} does not say what set it declares")
 
 
 @irdl_op_definition

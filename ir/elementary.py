@@ -236,4 +236,4 @@ class Elementary(Generic[N]):
 
         How far one has to go for this depends on the machine, so each has its own.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} reduces no angles")

@@ -66,11 +66,11 @@ class Elementary(elementary.Elementary[PtxNumber]):
 
     def subtracted_turns(self, x: PtxNumber) -> list[PtxNumber]:
         """What `quarter_turns` gives, for arguments within the limit."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} subtracts no quarter turns")
 
     def fitting(self, count: PtxNumber, r: PtxNumber, low: PtxNumber) -> list[PtxNumber]:
         """The result of an exact reduction as this precision has it."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} takes no exact reduction")
 
 
 class SingleElementary(Elementary):

@@ -15,11 +15,12 @@ them cannot be served, and is an error.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from xdsl.dialects.builtin import FunctionType, ModuleOp, StringAttr
-from xdsl.ir import SSAValue
+from xdsl.dialects.builtin import ModuleOp, StringAttr
+from xdsl.ir import BlockArgument, SSAValue
 
 from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.dialects.graph_sets import SetOp
@@ -30,6 +31,7 @@ from hectorite.ir.space import Dim, TensorType
 from hectorite.ir.tensor_format import BLOCK, BLOCKS, COLUMNS, ROWS, Bsr
 from hectorite.lowering.formats.format_use import unused
 from hectorite.lowering.formats.nm import vanishes
+from hectorite.lowering.formats.parts import in_parts
 from hectorite.lowering.notation import Notation
 from hectorite.lowering.statement_body import Body, operations_of, replace_statement, statements
 
@@ -44,7 +46,7 @@ def apply_bsr(module: ModuleOp, function: FuncOp) -> None:
             _parameter(module, function, argument, format)
 
 
-def _parameter(module: ModuleOp, function: FuncOp, argument: SSAValue, format: Bsr) -> None:
+def _parameter(module: ModuleOp, function: FuncOp, argument: BlockArgument, format: Bsr) -> None:
     """Put the blocks of a parameter in its place."""
     notation = Notation(function)
     lines = {op: notation.line(op) or "" for op in statements(function)}
@@ -64,23 +66,13 @@ def _parameter(module: ModuleOp, function: FuncOp, argument: SSAValue, format: B
         first = module.body.block.first_op
         assert first is not None
         module.body.block.insert_op_before(op, first)
-    inner, position = function.body.block, argument.index  # pyright: ignore
     part = TensorType.of(type.element, (block, format.height, format.width))
-    blocks = inner.insert_arg(part, position + 1)
-    for use in list(argument.uses):
-        user = use.operation.parent_op() if isinstance(use.operation, ReadOp) else use.operation
-        if not isinstance(user, StatementOp):
-            hint = "write a statement that sums over it"
-            raise fail(f"`{name}` is stored as {format} and needed as a whole", hint=hint)
-        if user.parent is not None:
-            kept = _Kept(argument, blocks, block, format, name)
-            _Rewriting(user, kept, lines[user]).rewrite()
-    names = function.names
-    names[position] = name + BLOCKS
-    inner.erase_arg(inner.args[position])
-    function.properties["arg_names"] = StringAttr(" ".join(names))
-    types = [arg.type for arg in inner.args]
-    function.properties["function_type"] = FunctionType.from_lists(types, function.outputs)
+
+    def rewrite(user: StatementOp, parts: Sequence[SSAValue]) -> None:
+        _Rewriting(user, _Kept(argument, parts[0], block, format, name), lines[user]).rewrite()
+
+    hint = f"it is {format}: write a statement that sums over it"
+    in_parts(function, argument, name, {BLOCKS: part}, rewrite, hint)
 
 
 @dataclass(frozen=True)

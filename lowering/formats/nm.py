@@ -21,8 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from xdsl.dialects.builtin import FunctionType, StringAttr, UnitAttr
-from xdsl.ir import Operation, SSAValue
+from xdsl.dialects.builtin import StringAttr, UnitAttr
+from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from hectorite.dialects.graph import FuncOp, IndexOp, ReadOp, StatementOp
 from hectorite.ir.diagnostics import fail
@@ -32,6 +32,7 @@ from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp
 from hectorite.ir.space import Dim, TensorType
 from hectorite.ir.tensor_format import CODES, VALUES, Nm
 from hectorite.lowering.formats.format_use import unused
+from hectorite.lowering.formats.parts import in_parts
 from hectorite.lowering.notation import Notation
 from hectorite.lowering.statement_body import Body, operations_of, replace_statement, statements
 
@@ -56,7 +57,7 @@ def apply_nm(function: FuncOp, finite: bool = False) -> None:
             _parameter(function, argument, format, finite)
 
 
-def _parameter(function: FuncOp, argument: SSAValue, format: Nm, finite: bool) -> None:
+def _parameter(function: FuncOp, argument: BlockArgument, format: Nm, finite: bool) -> None:
     """Put the parts of a parameter in its place."""
     notation = Notation(function)
     lines = {op: notation.line(op) or "" for op in statements(function)}
@@ -73,24 +74,13 @@ def _parameter(function: FuncOp, argument: SSAValue, format: Nm, finite: bool) -
         VALUES: TensorType.of(type.element, (*outer, format.entries(extent))),
         CODES: TensorType.of(BYTE, (*outer, format.row_bytes(extent))),
     }
-    block, position = function.body.block, argument.index  # pyright: ignore
-    parts = [
-        block.insert_arg(part, position + number) for number, part in enumerate(shapes.values(), 1)
-    ]
-    tensor = Kept(argument, parts[0], parts[1], format, name)
-    for use in list(argument.uses):
-        user = use.operation.parent_op() if isinstance(use.operation, ReadOp) else use.operation
-        if not isinstance(user, StatementOp):
-            hint = "write a statement that sums over its last axis"
-            raise fail(f"`{name}` is stored as {format} and needed as a whole", hint=hint)
-        if user.parent is not None:
-            _Rewriting(user, tensor, lines[user], finite).rewrite()
-    names = function.names
-    names[position : position + 1] = [name + suffix for suffix in shapes]
-    block.erase_arg(block.args[position])
-    function.properties["arg_names"] = StringAttr(" ".join(names))
-    types = [arg.type for arg in block.args]
-    function.properties["function_type"] = FunctionType.from_lists(types, function.outputs)
+
+    def rewrite(user: StatementOp, parts: Sequence[SSAValue]) -> None:
+        tensor = Kept(argument, parts[0], parts[1], format, name)
+        _Rewriting(user, tensor, lines[user], finite).rewrite()
+
+    hint = f"it is {format}: write a statement that sums over its last axis"
+    in_parts(function, argument, name, shapes, rewrite, hint)
 
 
 @dataclass(frozen=True)
