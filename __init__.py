@@ -12,10 +12,10 @@ _HOMES = {
     **dict.fromkeys(
         ("bind", "compile", "emit", "grad", "parse", "verify"), "hectorite.frontend.api"
     ),
-    "from_onnx": "hectorite.frontend.onnx_model",
+    "from_onnx": "hectorite.frontend.onnx.model",
     "bsr": "hectorite.backends.formats.bsr_operand",
     "nm": "hectorite.backends.formats.nm",
-    "to_onnx": "hectorite.frontend.onnx_export",
+    "to_onnx": "hectorite.frontend.onnx.export",
 }
 _MODULES = {"ptx": "hectorite.frontend.ptx", "rules": "hectorite.frontend.rules"}
 

@@ -5,7 +5,7 @@ registers, shared memory, spills. nvJitLink does it inside this process where it
 installed (`pip install 'hectorite[asm]'`), else a `ptxas` that is found on the machine.
 
 What the assembler finds wrong becomes diagnostics at the lines of the PTX, each with the statement
-that produced its line where comments in the text tell (`ir/ptx_origin.py`).
+that produced its line where comments in the text tell (`ir/ptx/origin.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, fail
-from hectorite.ir.ptx_origin import statement_of
+from hectorite.ir.ptx.origin import statement_of
 from hectorite.ir.target import target as target_named
 
 VARIABLE = "HECTORITE_ASSEMBLER"

@@ -19,8 +19,8 @@ import numpy as np
 
 from hectorite.backends import order
 from hectorite.backends.access import column, extent
-from hectorite.backends.derive import derive
-from hectorite.backends.derive_plan import Adjacency
+from hectorite.backends.derived.elements import derive
+from hectorite.backends.derived.plan import Adjacency
 from hectorite.backends.formats import Part, build_parts, check_data
 from hectorite.backends.intake import MOST, Intake
 from hectorite.ir.diagnostics import fail

@@ -175,7 +175,7 @@ def _compiler_identity() -> str:
     """Changes whenever a file of the compiler does, so that no entry outlives what made it."""
     root = Path(__file__).parent.parent
     folders = ("ir", "dialects", "lowering", "backends", "frontend")
-    files = sorted(file for folder in folders for file in (root / folder).glob("*.[pl]*"))
+    files = sorted(file for folder in folders for file in (root / folder).rglob("*.[pl]*"))
     states = ((path.relative_to(root).as_posix(), path.stat()) for path in files)
     return "\n".join(f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states)
 

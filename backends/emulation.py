@@ -2,7 +2,7 @@
 
 Enters: PTX text, and the listings of its cubin. Leaves: for each kernel the matrix instructions
 that became something else than machine instructions of their kind. This is a measurement; what to
-expect is in `ir/ptx_limits.py`.
+expect is in `ir/ptx/limits.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from hectorite.backends.sass import Listing
-from hectorite.ir.ptx_isa import split
+from hectorite.ir.ptx.isa import split
 
 _FAMILIES = (
     (("b1",), r"B(G)?MMA\."),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict
 
-from hectorite.backends import jit
 from hectorite.backends.cache import Cache, default_cache
-from hectorite.backends.cpu_threads import thread_count
+from hectorite.backends.cpu import jit
+from hectorite.backends.cpu.threads import thread_count
 from hectorite.ir.device import Device, device_of
 from hectorite.ir.devices import CPU
 from hectorite.ir.diagnostics import HectoriteError

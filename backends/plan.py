@@ -22,7 +22,7 @@ Values are numbered: first the parameters, then what each step makes (`to`). Ste
     size      of                            number of elements of a set, or value of a size
     constant  number                        an integer
     compute   function arguments            a scalar function of integers
-    launch    kernel arguments sizes tasks  run a kernel for each task; see `llvm_kernel.py`
+    launch    kernel arguments sizes tasks  run a kernel for each task; see `cpu/kernel.py`
 
 A launch on a GPU says also how tasks are put together: `block` threads make a block, which does
 `per_block` tasks with `shared` bytes of dynamic shared memory.

@@ -35,9 +35,9 @@ from benchmarks.machine import Limits, bound
 from benchmarks.peers.table import GPU_ONLY, OURS, Call, Peer, Skip, all_peers, matches
 from benchmarks.race import Entry
 from benchmarks.reference import expected, relative_error
-from hectorite.backends.cuda_driver import CudaDevice, check, device, driver
-from hectorite.backends.cuda_events import Event
-from hectorite.backends.cuda_memory import Span, download, pool, synchronise
+from hectorite.backends.cuda.driver import CudaDevice, check, device, driver
+from hectorite.backends.cuda.events import Event
+from hectorite.backends.cuda.memory import Span, download, pool, synchronise
 from hectorite.ir.diagnostics import HectoriteError
 
 RUNTIMES = (OURS, "torch", "inductor", "pyg", *GPU_ONLY)

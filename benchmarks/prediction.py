@@ -247,7 +247,7 @@ def predict(
     json_path: Path | None,
 ) -> int:
     """Measures and predicts every function whose name `only` wants; 1 if there is none."""
-    from hectorite.backends.cpu_threads import set_threads
+    from hectorite.backends.cpu.threads import set_threads
     from hectorite.backends.host_device import host_device
     from hectorite.frontend.timing import shortest, subject
     from hectorite.ir.cost import CostModel

@@ -83,7 +83,7 @@ def race_rewrites(
     json_path: Path | None,
 ) -> int:
     """Measure every layer whose name `only` wants; 1 if there is none."""
-    from hectorite.backends.cpu_threads import set_threads
+    from hectorite.backends.cpu.threads import set_threads
     from hectorite.backends.host_device import host_device
 
     set_threads(threads)

@@ -101,7 +101,7 @@ def superopt(
     json_path: Path | None,
 ) -> int:
     """Search, and measure, every network whose name `only` wants; 1 if there is none."""
-    from hectorite.backends.cpu_threads import set_threads
+    from hectorite.backends.cpu.threads import set_threads
 
     set_threads(threads)
     rows, measured, large = list[Row](), list[Measured](), list[Large]()
@@ -278,7 +278,7 @@ def compiled(module: Any, name: str, binding: Any) -> tuple[Callable[[Any], Any]
     """One function of a module as machine code, and the names of its arguments."""
     from xdsl.context import Context
 
-    from hectorite.backends.cpu import build
+    from hectorite.backends.cpu.program import build
     from hectorite.dialects.graph import FuncOp
     from hectorite.frontend.targets import only
     from hectorite.lowering.expand_softmax import ExpandSoftmax

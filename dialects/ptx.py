@@ -29,7 +29,7 @@
 
 A register is a value of type `!ptx.reg<kind>`; a kernel is a graph of blocks whose arguments stand
 for registers that several places write. What an instruction takes, gives and needs is in the table
-of `ir/ptx_isa.py`; `ptx_legality.py` says how a module names the target it must be legal on.
+of `ir/ptx/isa.py`; `ptx_legality.py` says how a module names the target it must be legal on.
 """
 
 from __future__ import annotations

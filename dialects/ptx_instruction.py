@@ -39,7 +39,7 @@ from xdsl.traits import MemoryReadEffect, MemoryWriteEffect, OpTrait, Pure
 from xdsl.utils.exceptions import VerifyException
 
 from hectorite.dialects.ptx_legality import check_target
-from hectorite.ir.ptx_isa import NAMES, REGISTERS, TABLE, Row, result_registers, row_of
+from hectorite.ir.ptx.isa import NAMES, REGISTERS, TABLE, Row, result_registers, row_of
 from hectorite.ir.space import parse_defined
 
 

@@ -13,7 +13,7 @@ from xdsl.dialects.builtin import StringAttr
 from xdsl.ir import Operation
 from xdsl.utils.exceptions import VerifyException
 
-from hectorite.ir.ptx_limits import machine_instructions, why_not
+from hectorite.ir.ptx.limits import machine_instructions, why_not
 
 TARGET = "ptx.target"
 ALLOW_EMULATED = "ptx.allow_emulated"

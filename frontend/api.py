@@ -29,7 +29,7 @@ from hectorite.lowering.options import Options
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
-    from hectorite.frontend.onnx_model import OnnxModel
+    from hectorite.frontend.onnx.model import OnnxModel
     from hectorite.frontend.verify import Verification
 
 ProgramLike: TypeAlias = "str | os.PathLike[str] | OnnxModel"

@@ -13,7 +13,7 @@ from xdsl.ir import Operation
 
 from hectorite.dialects.graph_sets import DeriveOp, DimOp, SetOp
 from hectorite.frontend.build_function import build_function, location
-from hectorite.frontend.check import check_program
+from hectorite.frontend.check.program import check_program
 from hectorite.frontend.load import read_source, with_imports
 from hectorite.frontend.typed import CheckedProgram
 from hectorite.ir.diagnostics import Diagnostic

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hectorite.backends.cpu_threads import thread_count
+from hectorite.backends.cpu.threads import thread_count
 from hectorite.frontend.console import Progress
 from hectorite.frontend.timing import shortest, subject
 from hectorite.ir.device import Device, Grid

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from hectorite.frontend.cli_explain_arguments import add_arguments as add_explain_arguments
-from hectorite.frontend.cli_ptx_arguments import add_arguments as add_ptx_arguments
-from hectorite.frontend.cli_rewrites_arguments import add_formats, rewrite_arguments
-from hectorite.frontend.cli_rules_arguments import add_arguments as add_rules_arguments
+from hectorite.frontend.commands.explain_arguments import add_arguments as add_explain_arguments
+from hectorite.frontend.commands.ptx_arguments import add_arguments as add_ptx_arguments
+from hectorite.frontend.commands.rewrites_arguments import add_formats, rewrite_arguments
+from hectorite.frontend.commands.rules_arguments import add_arguments as add_rules_arguments
 from hectorite.ir.diagnostics import HectoriteError, render
 
 PROGRAM = "a .hec file, IR of any level as `emit` prints it, PTX, or an .onnx model"
@@ -30,10 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["opt"]:
-            status = import_module("hectorite.frontend.cli_opt").run(given[1:])
+            status = import_module("hectorite.frontend.commands.opt").run(given[1:])
         else:
             chosen = _parser().parse_args(given)
-            status = import_module(f"hectorite.frontend.cli_{chosen.command}").run(chosen)
+            status = import_module(f"hectorite.frontend.commands.{chosen.command}").run(chosen)
         sys.stdout.flush()
         return status
     except HectoriteError as error:

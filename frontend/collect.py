@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hectorite.frontend import syntax
-from hectorite.frontend.check_index import IndexReader
+from hectorite.frontend.check.index import IndexReader
 from hectorite.ir.index import IndexExpr
 
 Access = tuple[IndexExpr, ...]

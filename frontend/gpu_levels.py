@@ -32,7 +32,7 @@ def ptx_of_tile(
     observe: Callable[[str, ModuleOp], None] | None = None,
 ) -> str:
     """PTX of a tile module that was scheduled for a GPU, under its plan and checks."""
-    from hectorite.backends.ptx_module import compile_ptx
+    from hectorite.backends.ptx.module import compile_ptx
     from hectorite.frontend.emitted_code import emitted
 
     plan, code = compile_ptx(module, target, observe)
@@ -48,7 +48,7 @@ def dialect_of_tile(
     write: Callable[[ModuleOp], str],
 ) -> str:
     """The kernels of a tile module in the `ptx` dialect, under the plan and checks."""
-    from hectorite.backends.ptx_module import lower_to_ptx
+    from hectorite.backends.ptx.module import lower_to_ptx
     from hectorite.frontend.emitted_code import emitted
 
     plan, lowered = lower_to_ptx(module, target, observe)
@@ -61,7 +61,7 @@ def dialect_of_text(text: ProgramText, write: Callable[[ModuleOp], str]) -> str:
     Raises `HectoriteError` for what the dialect has no operation for.
     """
     from hectorite.frontend.program_text import head_of, parse_ir
-    from hectorite.ir.ptx_parse import parse_ptx
+    from hectorite.ir.ptx.parse import parse_ptx
     from hectorite.lowering.import_ptx import import_ptx
 
     if text.ir is not None:

@@ -18,9 +18,9 @@ from hectorite.ir.diagnostics import fail
 from hectorite.ir.target import target as target_named
 
 if TYPE_CHECKING:
-    from hectorite.backends.cuda import CudaExecutable
-    from hectorite.backends.cuda_graph import CudaGraph
-    from hectorite.backends.ptx_device import PtxExecutable
+    from hectorite.backends.cuda.graph import CudaGraph
+    from hectorite.backends.cuda.program import CudaExecutable
+    from hectorite.backends.ptx.device import PtxExecutable
     from hectorite.frontend.targets import Request
 
 EXECUTED = "sm_80"
@@ -82,7 +82,7 @@ class CudaFunction:
         self, binding: Binding, arguments: Mapping[str, Any], sizes: Mapping[str, int]
     ) -> CudaGraph:
         """A call recorded as a graph."""
-        from hectorite.backends.cuda_graph import CudaGraph
+        from hectorite.backends.cuda.graph import CudaGraph
 
         return CudaGraph(self.code, binding, arguments, sizes, self.stream)
 
@@ -94,7 +94,7 @@ class CudaFunction:
         rounds: int,
     ) -> list[float]:
         """What calls take by the clock of the device."""
-        from hectorite.backends.cuda_events import seconds
+        from hectorite.backends.cuda.events import seconds
 
         stream = self.code.queue(arguments, self.stream)[0].stream
         call: Callable[[], Any] = lambda: self(binding, arguments, sizes, None)  # noqa: E731
@@ -111,7 +111,7 @@ def check_option(kind: str, option: str) -> None:
 
 def build_ptx(request: Request, option: str) -> PtxFunction:
     """A function for the executor."""
-    from hectorite.backends.ptx_device import build
+    from hectorite.backends.ptx.device import build
 
     text = ptx_text(request, option or EXECUTED)
     return PtxFunction(build(text, _name(request)))
@@ -119,8 +119,8 @@ def build_ptx(request: Request, option: str) -> PtxFunction:
 
 def build_cuda(request: Request, option: str) -> CudaFunction:
     """A function for a device. Raises `HectoriteError` where there is none."""
-    from hectorite.backends.cuda import build
-    from hectorite.backends.cuda_driver import device
+    from hectorite.backends.cuda.driver import device
+    from hectorite.backends.cuda.program import build
 
     on = device(int(option or 0))
     text = ptx_text(request, on.target.name)
@@ -152,7 +152,7 @@ def ptx_text(request: Request, target: str) -> str:
 
 
 def _compiled(request: Request, target: str) -> str:
-    from hectorite.backends.ptx_module import to_ptx_text
+    from hectorite.backends.ptx.module import to_ptx_text
     from hectorite.frontend.targets import tile_module
 
     return to_ptx_text(tile_module(replace(request, gpu=target)), target_named(target))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hectorite.frontend.check_index import Variable, extent_dim
+from hectorite.frontend.check.index import Variable, extent_dim
 from hectorite.frontend.scope import Place, Scope
 from hectorite.frontend.typed import Dim
 from hectorite.ir.diagnostics import Span, did_you_mean

@@ -194,19 +194,19 @@ def _graph(
 
 
 def _code_of(module: ModuleOp, checks: Sequence[Check], name: str, level: str) -> str:
-    from hectorite.backends.llvm_module import compile_tile
+    from hectorite.backends.cpu.module import compile_tile
     from hectorite.frontend.emitted_code import emitted
 
     plan, code = compile_tile(module)
     if level == "asm":
-        from hectorite.backends.jit import compile_assembly
+        from hectorite.backends.cpu.jit import compile_assembly
 
         code = compile_assembly(code, f"{name}.ll")
     return emitted(level, plan, checks, code)
 
 
 def _assembly_of(text: ProgramText) -> str:
-    from hectorite.backends.jit import compile_assembly
+    from hectorite.backends.cpu.jit import compile_assembly
     from hectorite.backends.plan import plan_from_text
     from hectorite.frontend.emitted_code import emitted, facts_of_code
 

@@ -28,7 +28,7 @@ from hectorite.ir.element import ElementType
 from hectorite.ir.schema import Schema
 
 if TYPE_CHECKING:
-    from hectorite.backends.cuda_graph import CudaGraph
+    from hectorite.backends.cuda.graph import CudaGraph
 
 Array = np.ndarray[Any, Any]
 Sizes = dict[str, int]

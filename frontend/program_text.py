@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from xdsl.ir import Operation
     from xdsl.utils.exceptions import ParseError
 
-    from hectorite.frontend.onnx_data import Given
+    from hectorite.frontend.onnx.data import Given
 
 LEVELS = ("graph", "graph-opt", "sparse", "tile", "llvm", "asm", "ptx-ir", "ptx", "cubin", "sass")
 """The levels that can be printed, in the order of compilation: after tile come those of a CPU, then
@@ -110,7 +110,7 @@ def read_program(
     if hasattr(path_or_text, "program_text"):
         return path_or_text.program_text
     if _is_onnx(path_or_text):
-        from hectorite.frontend.onnx_model import from_onnx
+        from hectorite.frontend.onnx.model import from_onnx
 
         return from_onnx(path_or_text, sizes).program_text
     if isinstance(path_or_text, str) and "\n" in path_or_text:
@@ -141,7 +141,7 @@ def _program(name: str, text: str, path: Path | None) -> ProgramText:
     form = form_of(text)
     if form != "ptx-ir":
         return ProgramText(name, text, form, path)
-    from hectorite.backends.ptx_print import module_to_text
+    from hectorite.backends.ptx.print import module_to_text
 
     code = head_of(text) + module_to_text(parse_ir(text, name))
     return ProgramText(name, code, "ptx", path, text)
@@ -174,7 +174,7 @@ def parse_ir(text: str, name: str) -> ModuleOp:
     from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
 
     from hectorite.dialects.context import make_context
-    from hectorite.frontend.check_ir import check_names
+    from hectorite.frontend.check.ir import check_names
 
     source = Source(name, text)
     try:

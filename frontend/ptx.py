@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from hectorite.backends.ptx_jit import Allocation, CompiledKernel, Geometry, compile_kernel
-from hectorite.backends.ptx_machine import Launch, execute
-from hectorite.backends.ptx_watch import Checks, Finding, Traffic
+from hectorite.backends.ptx.jit import Allocation, CompiledKernel, Geometry, compile_kernel
+from hectorite.backends.ptx.machine import Launch, execute
+from hectorite.backends.ptx.watch import Checks, Finding, Traffic
 from hectorite.frontend.ptx_arguments import (
     Value,
     check_launch,
@@ -31,9 +31,9 @@ from hectorite.frontend.ptx_arguments import (
     values_of,
 )
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, did_you_mean, fail
-from hectorite.ir.ptx_parse import parse_ptx
-from hectorite.ir.ptx_static import static_findings
-from hectorite.ir.ptx_syntax import Function, Variable
+from hectorite.ir.ptx.parse import parse_ptx
+from hectorite.ir.ptx.static import static_findings
+from hectorite.ir.ptx.syntax import Function, Variable
 
 __all__ = ["Kernel", "Program", "Report", "load"]
 

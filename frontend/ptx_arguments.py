@@ -1,9 +1,9 @@
 """Arguments of a PTX kernel: checked against its parameters, and made bytes.
 
-Enters: a kernel of `ptx_syntax.py` and what the caller passes. Leaves: for each parameter an array,
-which is passed by address, or the bytes of a value; and the sizes of grid and block. PTX says only
-how wide a parameter is and, sometimes, whether it is a float, so a Python number is taken where
-that is enough: an int for an integer or float, a float for a float.
+Enters: a kernel of `ir/ptx/syntax.py` and what the caller passes. Leaves: for each parameter an
+array, which is passed by address, or the bytes of a value; and the sizes of grid and block. PTX
+says only how wide a parameter is and, sometimes, whether it is a float, so a Python number is taken
+where that is enough: an int for an integer or float, a float for a float.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from hectorite.backends.ptx_jit_frame import SIZES, bytes_of
+from hectorite.backends.ptx.jit_frame import SIZES, bytes_of
 from hectorite.ir.diagnostics import HectoriteError, fail
-from hectorite.ir.ptx_syntax import Function, Variable
+from hectorite.ir.ptx.syntax import Function, Variable
 
 Array = np.ndarray[Any, Any]
 Value = Array | bytes

@@ -21,7 +21,7 @@ from itertools import product
 import numpy as np
 
 from hectorite.backends.field_arithmetic import PRIMES, FieldArithmetic
-from hectorite.frontend.cli_rules_arguments import OPERATIONS
+from hectorite.frontend.commands.rules_arguments import OPERATIONS
 from hectorite.frontend.law_text import Operation, Tree, code_of, law_of_pair, size_of, text_of
 from hectorite.frontend.rule_check import RuleReport, check_rule
 from hectorite.ir.diagnostics import fail

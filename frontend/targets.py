@@ -26,8 +26,8 @@ from hectorite.lowering.options import Options
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
-    from hectorite.backends.cpu import CpuExecutable
-    from hectorite.backends.cpu_call import Call
+    from hectorite.backends.cpu.call import Call
+    from hectorite.backends.cpu.program import CpuExecutable
     from hectorite.ir.device import Device
 
 Array = np.ndarray[Any, Any]
@@ -96,7 +96,7 @@ def gpu_of(target: str) -> str | None:
     if kind == "ptx":
         return option or EXECUTED
     if kind == "cuda":
-        from hectorite.backends.cuda_driver import device
+        from hectorite.backends.cuda.driver import device
 
         return device(int(option or 0)).target.name
     return None
@@ -157,7 +157,7 @@ def check_target(target: str) -> None:
     if colon:
         check_option(kind, option)
     if kind == "cuda":
-        from hectorite.backends.cuda_driver import device
+        from hectorite.backends.cuda.driver import device
 
         device(int(option or 0))
 
@@ -174,7 +174,7 @@ def intake_of(target: str) -> Intake:
     """How a target takes the arrays of a caller."""
     if target.partition(":")[0] != "cuda":
         return HOST
-    from hectorite.backends.cuda_arrays import DeviceArrays
+    from hectorite.backends.cuda.arrays import DeviceArrays
 
     return DeviceArrays()
 
@@ -316,8 +316,8 @@ def _build_tile(request: Request) -> Executable:
 
 
 def _build_cpu(request: Request) -> Executable:
-    from hectorite.backends.cpu import build_from_text, build_once
-    from hectorite.backends.llvm_module import compile_tile
+    from hectorite.backends.cpu.module import compile_tile
+    from hectorite.backends.cpu.program import build_from_text, build_once
 
     text = request.text
     if text.form == "ptx":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hectorite.backends.binding import Binding
 from hectorite.backends.cache import Cache
-from hectorite.backends.cpu_threads import thread_count
+from hectorite.backends.cpu.threads import thread_count
 from hectorite.frontend.inputs import inputs_for
 from hectorite.frontend.program_text import read_program
 from hectorite.frontend.targets import bound_sets, only
@@ -57,7 +57,7 @@ def subject(
     """
     from xdsl.context import Context
 
-    from hectorite.backends.cpu import build
+    from hectorite.backends.cpu.program import build
     from hectorite.frontend.api import facts_of
     from hectorite.ir.extents import Extents
     from hectorite.lowering.lower_dataflow import lower

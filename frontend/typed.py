@@ -1,7 +1,8 @@
 """The checked program: what a program means, with every name, space and type resolved.
 
-Enters nothing; `check.py` makes it, `build.py` turns it into the graph dialect. All casts are
-explicit here, index expressions are canonical, and every index variable has what it ranges over.
+Enters nothing; `check/program.py` makes it, `build.py` turns it into the graph dialect. All casts
+are explicit here, index expressions are canonical, and every index variable has what it ranges
+over.
 """
 
 from __future__ import annotations

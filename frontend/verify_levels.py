@@ -151,7 +151,7 @@ class _Ladder:
     def run_checked(self) -> Run:
         """What the PTX does step by step, with every check of the executor; what these find is an
         error."""
-        from hectorite.backends.ptx_checked import run_checked
+        from hectorite.backends.ptx.checked import run_checked
 
         return run_checked(self.ptx.text, self.ptx.name)
 

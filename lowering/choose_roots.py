@@ -29,10 +29,10 @@ from hectorite.lowering.kept_plan import kept_product
 from hectorite.lowering.kernel_plan import Product, Root, Segment, Visit
 from hectorite.lowering.lane_choice import left_lanes, reduced_lanes
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match_product import PACKED_ROWS, match_product
-from hectorite.lowering.match_scattered import scattered_product
-from hectorite.lowering.match_segment import match_segment
-from hectorite.lowering.match_two_step import two_steps
+from hectorite.lowering.match.product import PACKED_ROWS, match_product
+from hectorite.lowering.match.scattered import scattered_product
+from hectorite.lowering.match.segment import match_segment
+from hectorite.lowering.match.two_step import two_steps
 from hectorite.lowering.place_tensors import adds_in_lanes, adds_to_memory
 
 MUCH = 4

@@ -20,9 +20,9 @@ from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Schema
 from hectorite.lowering.choose_roots import choose_roots
-from hectorite.lowering.emit_nest import identity
+from hectorite.lowering.emit.nest import identity
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match_segment import covers
+from hectorite.lowering.match.segment import covers
 from hectorite.lowering.place_tensors import is_regular, rows_cover
 from hectorite.lowering.schedule_orders import wants_split
 from hectorite.lowering.statement_body import Body, hint

@@ -29,22 +29,22 @@ from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.dialects.graph_sets import DeclarationOp, schema_of
 from hectorite.dialects.tile import KernelOp
 from hectorite.dialects.tile_program import AllocateOp, LaunchOp, ProgramOp, ReturnOp
-from hectorite.ir.ptx_origin import Origin
+from hectorite.ir.ptx.origin import Origin
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import TensorType
-from hectorite.lowering.emit_join import JoinEmitter, resolved_statement, table_type, walk_cuts
-from hectorite.lowering.emit_kept_block import BlockEmitter, fits_block
-from hectorite.lowering.emit_kept_dots import DotEmitter, dot_tasks
-from hectorite.lowering.emit_kept_gather import GatherEmitter
-from hectorite.lowering.emit_kept_product import (
+from hectorite.lowering.emit.join import JoinEmitter, resolved_statement, table_type, walk_cuts
+from hectorite.lowering.emit.kept_block import BlockEmitter, fits_block
+from hectorite.lowering.emit.kept_dots import DotEmitter, dot_tasks
+from hectorite.lowering.emit.kept_gather import GatherEmitter
+from hectorite.lowering.emit.kept_product import (
     KeptEmitter,
     KeptTensors,
     emit_panels,
     kept_tasks,
     panel_count,
 )
-from hectorite.lowering.emit_kernel import KernelEmitter
-from hectorite.lowering.emit_total import emit_parts, emit_total, is_total
+from hectorite.lowering.emit.kernel import KernelEmitter
+from hectorite.lowering.emit.total import emit_parts, emit_total, is_total
 from hectorite.lowering.explicit_starts import make_starts_explicit
 from hectorite.lowering.host_program import HostProgram
 from hectorite.lowering.join_walk import JoinWalk, join_walk
@@ -52,7 +52,7 @@ from hectorite.lowering.kept_plan import KeptPlan, kept_product
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage
 from hectorite.lowering.kernel_plan import Kernel
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match_kept import KeptProduct
+from hectorite.lowering.match.kept import KeptProduct
 from hectorite.lowering.materialise_operands import materialise_operands
 from hectorite.lowering.materialise_sides import materialise_sides
 from hectorite.lowering.notation import Notation

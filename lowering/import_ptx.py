@@ -34,8 +34,8 @@ from hectorite.dialects.ptx import (
 from hectorite.dialects.ptx_instruction import OPERATIONS, RegisterType, Slot, kind_of
 from hectorite.dialects.ptx_legality import TARGET
 from hectorite.ir.diagnostics import fail
-from hectorite.ir.ptx_isa import register_kind, result_registers, row_of, types_of
-from hectorite.ir.ptx_syntax import (
+from hectorite.ir.ptx.isa import register_kind, result_registers, row_of, types_of
+from hectorite.ir.ptx.syntax import (
     Address,
     Braces,
     Call,
@@ -53,7 +53,7 @@ from hectorite.ir.ptx_syntax import (
     Symbol,
     Variable,
 )
-from hectorite.lowering.ptx_blocks import merge, remove_single_valued_arguments, thread_jumps
+from hectorite.lowering.ptx.blocks import merge, remove_single_valued_arguments, thread_jumps
 
 WIDE_SPECIALS = ("clock64", "globaltimer", "gridid")
 ENDS = ("ret", "exit")

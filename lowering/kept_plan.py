@@ -14,10 +14,10 @@ from xdsl.ir import Attribute
 from hectorite.dialects.graph import StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.space import Dim, TensorType
-from hectorite.lowering.emit_kept_block import fits_block
-from hectorite.lowering.emit_kept_gather import fits_gather
+from hectorite.lowering.emit.kept_block import fits_block
+from hectorite.lowering.emit.kept_gather import fits_gather
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match_kept import KeptProduct, match_kept
+from hectorite.lowering.match.kept import KeptProduct, match_kept
 
 PANEL_BYTES = 24 << 10
 """The part of a panel that a block of steps reads: together with rows of results and of values it

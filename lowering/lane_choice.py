@@ -14,7 +14,7 @@ from hectorite.dialects.graph import StatementOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match_product import runs_along
+from hectorite.lowering.match.product import runs_along
 
 
 def left_lanes(

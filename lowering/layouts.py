@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from xdsl.ir import SSAValue
 
 from hectorite.ir.layout import Digit, Layout
-from hectorite.lowering.ptx_code import PtxCode
+from hectorite.lowering.ptx.writer import PtxCode
 
 ACCESS_BYTES = 16
 """The widest load or store of one thread."""

@@ -22,7 +22,7 @@ from hectorite.ir.scalar import CastOp
 from hectorite.lowering.choose_roots import product_of
 from hectorite.lowering.kernel_plan import Product
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match_product import factors, plain_read, variables_of
+from hectorite.lowering.match.product import factors, plain_read, variables_of
 from hectorite.lowering.statement_body import (
     Body,
     hint,

@@ -20,8 +20,8 @@ from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.ir.schema import Schema
 from hectorite.lowering.kernel_plan import Segment
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match_product import variables_of
-from hectorite.lowering.match_segment import match_segment
+from hectorite.lowering.match.product import variables_of
+from hectorite.lowering.match.segment import match_segment
 from hectorite.lowering.statement_body import Body, hint, plain, replace_statement, temporary
 
 

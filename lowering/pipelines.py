@@ -5,8 +5,8 @@
 A program enters as graph IR, from the language (`frontend/build.py`) or as text. Passes below take
 the graph level to itself; those of formats put position sets in the place of sets that have a
 storage format, and without any the level `sparse` is `graph-opt`; `graph_to_tile` turns groups of
-statements into kernels and the host program that launches them; `backends/llvm_module.py` turns
-kernels into LLVM IR, and `backends/jit.py` that into machine code. Every level can be printed,
+statements into kernels and the host program that launches them; `backends/cpu/module.py` turns
+kernels into LLVM IR, and `backends/cpu/jit.py` that into machine code. Every level can be printed,
 parsed, checked and run.
 """
 

@@ -18,8 +18,8 @@ from hectorite.ir.schema import Schema
 from hectorite.lowering.choose_roots import Roots, choose_roots
 from hectorite.lowering.kernel_plan import Kernel, Phase, Product, Root
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match_scattered import feeder_of
-from hectorite.lowering.match_two_step import strip_width
+from hectorite.lowering.match.scattered import feeder_of
+from hectorite.lowering.match.two_step import strip_width
 from hectorite.lowering.place_tensors import is_narrow
 from hectorite.lowering.schedule_orders import is_split, wants_split
 

@@ -24,7 +24,7 @@ from xdsl.ir import SSAValue
 from hectorite.dialects.tile import LoadOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
-from hectorite.lowering.emit_scattered_product import target_blocks
+from hectorite.lowering.emit.scattered_product import target_blocks
 from hectorite.lowering.host_program import HostProgram
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout
 from hectorite.lowering.kernel_plan import Kernel, Phase, Segment, Visit

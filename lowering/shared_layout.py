@@ -27,7 +27,7 @@ from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import CopyOp, SharedOp
 from hectorite.ir.space import TensorType
 from hectorite.lowering.product_plan import MmaPlan, Plan, WgmmaPlan, product_plan, uses_wgmma
-from hectorite.lowering.ptx_code import At, PtxCode
+from hectorite.lowering.ptx.writer import At, PtxCode
 
 CHUNK = 16
 LINE = 128

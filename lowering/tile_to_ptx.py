@@ -40,22 +40,20 @@ from hectorite.dialects.tile_layout import AtOp, BarrierOp, ConvertOp
 from hectorite.dialects.tile_memory import ElementAccess, LoadOp, StoreOp
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.element import ElementType, element_of
-from hectorite.ir.ptx_origin import Origin, origin_comment
+from hectorite.ir.ptx.origin import Origin, origin_comment
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.target import Target
-from hectorite.lowering import (
-    ptx_access,
-    ptx_bulk,
-    ptx_copy,
-    ptx_exchange,
-    ptx_loop,
-    ptx_product,
-    ptx_product_wgmma,
-)
-from hectorite.lowering.ptx_arithmetic import apply
-from hectorite.lowering.ptx_convert import constant, convert
-from hectorite.lowering.ptx_fuse import fused_operands, is_fused_away, multiply_add
-from hectorite.lowering.ptx_kernel import STATIC_SHARED, PtxKernel, block_threads
+from hectorite.lowering.ptx import access as ptx_access
+from hectorite.lowering.ptx import bulk as ptx_bulk
+from hectorite.lowering.ptx import copies as ptx_copy
+from hectorite.lowering.ptx import exchange as ptx_exchange
+from hectorite.lowering.ptx import loop as ptx_loop
+from hectorite.lowering.ptx import product as ptx_product
+from hectorite.lowering.ptx import product_wgmma as ptx_product_wgmma
+from hectorite.lowering.ptx.arithmetic import apply
+from hectorite.lowering.ptx.convert import constant, convert
+from hectorite.lowering.ptx.fuse import fused_operands, is_fused_away, multiply_add
+from hectorite.lowering.ptx.kernel import STATIC_SHARED, PtxKernel, block_threads
 from hectorite.lowering.shared_layout import shared_alignment, shared_layout
 from hectorite.lowering.tile_layouts import yielded
 

@@ -9,7 +9,7 @@ import hectorite
 from benchmarks import cases
 from benchmarks.families import convolution, hypergraph, kinds
 from hectorite.ir.index import IndexExpr
-from hectorite.lowering.emit_scattered_product import TARGET_BYTES
+from hectorite.lowering.emit.scattered_product import TARGET_BYTES
 
 FEATURES = 64
 

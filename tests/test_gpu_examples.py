@@ -10,7 +10,7 @@ from hectorite.backends.resources import machine_code
 from hectorite.backends.sass import find_nvdisasm
 from hectorite.frontend.api import facts_of
 from hectorite.frontend.program_text import read_program
-from hectorite.ir.ptx_limits import TARGET_VERSIONS
+from hectorite.ir.ptx.limits import TARGET_VERSIONS
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.hec"))
 SIZE = 64

@@ -74,5 +74,7 @@ def test_the_readme_commands_are_what_ci_runs():
 
 
 def test_nothing_needs_a_gpu_driver():
-    imported = modules_after("import hectorite.backends.cpu, hectorite.frontend.cli_run")
+    imported = modules_after(
+        "import hectorite.backends.cpu.program, hectorite.frontend.commands.run"
+    )
     assert "cuda" not in imported

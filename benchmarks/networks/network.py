@@ -19,7 +19,7 @@ from onnx import helper
 from xdsl.dialects.builtin import ModuleOp
 
 from hectorite.dialects.graph import FuncOp
-from hectorite.frontend.onnx_import import import_model
+from hectorite.frontend.onnx.importer import import_model
 from hectorite.frontend.program_text import read_program
 
 Array = np.ndarray[Any, Any]

@@ -89,8 +89,8 @@ def on_device(array: Any) -> Any:
         from benchmarks.peers.torch_sparse_ops import tensor
 
         return tensor(array)
-    from hectorite.backends.cuda_driver import device
-    from hectorite.backends.cuda_memory import pool, synchronise, upload
+    from hectorite.backends.cuda.driver import device
+    from hectorite.backends.cuda.memory import pool, synchronise, upload
 
     span = pool(0).empty(array.shape, array.dtype, 0)
     with device().active():

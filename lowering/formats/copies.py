@@ -30,7 +30,7 @@ from hectorite.dialects.graph import FuncOp, IndexOp, ReadOp, StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import AccessAttr, TensorType
-from hectorite.lowering.emit_nest import identity
+from hectorite.lowering.emit.nest import identity
 from hectorite.lowering.formats.format_use import (
     FormatUse,
     Outcome,

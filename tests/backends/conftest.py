@@ -9,13 +9,13 @@ from xdsl.dialects.builtin import IntegerAttr
 from xdsl.parser import Parser
 
 from hectorite.backends.binding import Binding
-from hectorite.backends.cpu import CpuExecutable, build
-from hectorite.backends.cuda import CudaExecutable
-from hectorite.backends.cuda import build as build_cuda
-from hectorite.backends.cuda_driver import device
-from hectorite.backends.ptx_device import PtxExecutable
-from hectorite.backends.ptx_device import build as build_ptx
-from hectorite.backends.ptx_module import to_ptx_text
+from hectorite.backends.cpu.program import CpuExecutable, build
+from hectorite.backends.cuda.driver import device
+from hectorite.backends.cuda.program import CudaExecutable
+from hectorite.backends.cuda.program import build as build_cuda
+from hectorite.backends.ptx.device import PtxExecutable
+from hectorite.backends.ptx.device import build as build_ptx
+from hectorite.backends.ptx.module import to_ptx_text
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.dialects.tile import KernelOp

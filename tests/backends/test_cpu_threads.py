@@ -12,8 +12,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hectorite.backends import cpu_threads, jit
-from hectorite.backends.thread_pool_ir import FUTEX_CALL, pool_ir
+from hectorite.backends.cpu import jit
+from hectorite.backends.cpu import threads as cpu_threads
+from hectorite.backends.cpu.thread_pool_ir import FUTEX_CALL, pool_ir
 from hectorite.ir.diagnostics import HectoriteError
 
 COUNTING = """
@@ -138,7 +139,7 @@ def test_fork(pool: cpu_threads.ThreadPool):
 def test_exit_does_not_hang():
     program = (
         "import numpy as np\n"
-        "from hectorite.backends import cpu_threads\n"
+        "from hectorite.backends.cpu import threads as cpu_threads\n"
         "from tests_cpu_threads import calls\n"
         "calls(cpu_threads.pool())(np.zeros(100, np.int64), 100)\n"
         "print(cpu_threads.thread_count())\n"

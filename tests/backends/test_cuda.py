@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hectorite.backends.cuda_driver import stream_handle
+from hectorite.backends.cuda.driver import stream_handle
 from hectorite.ir.diagnostics import HectoriteError
 from tests.driver import stand_in
 
@@ -24,8 +24,8 @@ PREPARE = """
 import json, sys
 import numpy as np
 import hectorite
-from hectorite.backends.cuda_driver import check, device, driver
-from hectorite.backends.cuda_memory import download, pool, synchronise, upload
+from hectorite.backends.cuda.driver import check, device, driver
+from hectorite.backends.cuda.memory import download, pool, synchronise, upload
 from tests.driver.stand_in import calls
 
 PROGRAM = '''

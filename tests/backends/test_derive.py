@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hectorite.backends import derive as derive_module
 from hectorite.backends.binding import Binding
-from hectorite.backends.derive import COMPARE, derive
+from hectorite.backends.derived import elements as derive_module
+from hectorite.backends.derived.elements import COMPARE, derive
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.index import IndexExpr, Path, Term
 from hectorite.ir.schema import Condition, Derivation, Schema, SetDecl

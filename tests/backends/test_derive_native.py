@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.parser import Parser
 
-from hectorite.backends import derive as derive_module
-from hectorite.backends import derive_native, derive_plan
 from hectorite.backends.binding import Binding
-from hectorite.backends.cpu_threads import set_threads, thread_count
-from hectorite.backends.derive import Derived, derive
-from hectorite.backends.derive_native import run_join
-from hectorite.backends.derive_plan import plan_join
+from hectorite.backends.cpu.threads import set_threads, thread_count
+from hectorite.backends.derived import elements as derive_module
+from hectorite.backends.derived import native as derive_native
+from hectorite.backends.derived import plan as derive_plan
+from hectorite.backends.derived.elements import Derived, derive
+from hectorite.backends.derived.native import run_join
+from hectorite.backends.derived.plan import plan_join
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.schema import Derivation, Schema, SetDecl

@@ -8,7 +8,7 @@ import platform
 import numpy as np
 import pytest
 
-from hectorite.backends import jit
+from hectorite.backends.cpu import jit
 from hectorite.ir.diagnostics import HectoriteError
 
 AXPY = """

@@ -5,7 +5,7 @@ import pytest
 from xdsl.parser import Parser
 
 from hectorite.backends.binding import Binding
-from hectorite.backends.cpu import build
+from hectorite.backends.cpu.program import build
 from hectorite.backends.tile_interpreter import run_tile
 from hectorite.dialects.context import make_context
 from hectorite.ir.element import ELEMENTS

@@ -17,8 +17,8 @@ from hectorite.backends.assemble import assemble, installed
 from hectorite.backends.emulation import emulated
 from hectorite.backends.sass import disassemble, find_nvdisasm
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.ir.ptx_isa import TABLE, result_registers, row_of, shape_of, split
-from hectorite.ir.ptx_limits import (
+from hectorite.ir.ptx.isa import TABLE, result_registers, row_of, shape_of, split
+from hectorite.ir.ptx.limits import (
     LIMITS,
     OLDEST,
     TARGET_VERSIONS,

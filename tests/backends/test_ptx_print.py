@@ -7,10 +7,10 @@ import subprocess
 import pytest
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 
-from hectorite.backends.ptx_print import module_to_text
-from hectorite.ir.ptx_parse import parse_ptx
+from hectorite.backends.ptx.print import module_to_text
+from hectorite.ir.ptx.parse import parse_ptx
 from hectorite.lowering.import_ptx import import_ptx
-from hectorite.lowering.ptx_code import At, PtxCode
+from hectorite.lowering.ptx.writer import At, PtxCode
 
 
 def text_of(code: PtxCode, target: str = "sm_80") -> str:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from hectorite.backends import jit
-from hectorite.backends.conversion import cast, from_storage, register_type, storage_type
-from hectorite.backends.conversion import to_storage as stored
-from hectorite.backends.lanes import I64
-from hectorite.backends.vector_math import EMITTERS, emit
+from hectorite.backends.cpu import jit
+from hectorite.backends.cpu.conversion import cast, from_storage, register_type, storage_type
+from hectorite.backends.cpu.conversion import to_storage as stored
+from hectorite.backends.cpu.lanes import I64
+from hectorite.backends.cpu.vector_math import EMITTERS, emit
 from hectorite.ir.element import ELEMENTS, ElementType
 from hectorite.ir.rounding import loaded
 from hectorite.ir.scalar import FUNCTIONS, apply, convert

@@ -5,10 +5,10 @@ from xdsl.dialects.builtin import ModuleOp, StringAttr, UnitAttr
 from xdsl.parser import Parser
 from xdsl.utils.exceptions import ParseError, VerifyException
 
-from hectorite.backends.ptx_print import module_to_text
+from hectorite.backends.ptx.print import module_to_text
 from hectorite.dialects import ptx
 from hectorite.dialects.context import make_context
-from hectorite.lowering.ptx_code import At, PtxCode
+from hectorite.lowering.ptx.writer import At, PtxCode
 
 
 def example() -> str:

@@ -16,7 +16,7 @@ def test_example(example: Any, check: Callable[[Any], None]):
 
 
 def test_the_table_has_all_operators():
-    from hectorite.frontend.onnx_import import OPERATORS
+    from hectorite.frontend.onnx.importer import OPERATORS
 
     text = (Path(__file__).parents[2] / "docs" / DOCUMENT).read_text("utf-8")
     words = {word for line in text.splitlines() if line.startswith("| ") for word in line.split()}

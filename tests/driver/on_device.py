@@ -32,8 +32,8 @@ def run(
     value. Returns False, and does nothing, if there is no device for this text."""
     if not os.environ.get("HECTORITE_TARGET", "").startswith("cuda") or not _runs(text):
         return False
-    from hectorite.backends.cuda_driver import check, device, driver
-    from hectorite.backends.cuda_memory import download, pool, synchronise, upload
+    from hectorite.backends.cuda.driver import check, device, driver
+    from hectorite.backends.cuda.memory import download, pool, synchronise, upload
 
     module = _loaded(text, kernel, shared)
     with device().active():
@@ -64,7 +64,7 @@ def run(
 
 def _runs(text: str) -> bool:
     """Whether the device runs text for this target: its own, or what is older and for all later."""
-    from hectorite.backends.cuda_driver import device
+    from hectorite.backends.cuda.driver import device
 
     named = TARGET.search(text)
     assert named is not None
@@ -76,15 +76,15 @@ def _runs(text: str) -> bool:
 
 @cache
 def _loaded(text: str, kernel: str, shared: int) -> Any:
-    from hectorite.backends.cuda_driver import device
-    from hectorite.backends.cuda_module import CudaModule, compile_ptx
+    from hectorite.backends.cuda.driver import device
+    from hectorite.backends.cuda.module import CudaModule, compile_ptx
 
     return CudaModule(device(), compile_ptx(device(), text), {kernel: shared})
 
 
 @cache
 def _types(text: str, kernel: str) -> list[str]:
-    from hectorite.ir.ptx_parse import parse_ptx
+    from hectorite.ir.ptx.parse import parse_ptx
 
     (entry,) = [entry for entry in parse_ptx(text).entries if entry.name == kernel]
     return [parameter.type for parameter in entry.parameters]

@@ -122,7 +122,7 @@ def _parameter_count(text: bytes, kernel: bytes) -> int:
 
 def _launch(text: bytes, name: bytes, given: Any, shared: int, places: int | None) -> int:
     """Run a kernel; what it does wrong goes to the error stream, as on no real device."""
-    from hectorite.backends.ptx_jit import Allocation, Geometry
+    from hectorite.backends.ptx.jit import Allocation, Geometry
     from hectorite.ir.diagnostics import HectoriteError
 
     assert places is not None
@@ -149,7 +149,7 @@ def _launch(text: bytes, name: bytes, given: Any, shared: int, places: int | Non
 
 @cache
 def _module(text: str) -> Any:
-    from hectorite.ir.ptx_parse import parse_ptx
+    from hectorite.ir.ptx.parse import parse_ptx
 
     return parse_ptx(text)
 
@@ -157,7 +157,7 @@ def _module(text: str) -> Any:
 @cache
 def _kernel(text: str, name: str) -> Any:
     """Machine code of a kernel, None where an instruction has none."""
-    from hectorite.backends.ptx_jit import compile_kernel
+    from hectorite.backends.ptx.jit import compile_kernel
     from hectorite.ir.diagnostics import HectoriteError, Source
 
     try:
@@ -168,7 +168,7 @@ def _kernel(text: str, name: str) -> Any:
 
 def _lockstep(text: str, name: str, geometry: Any, places: int, known: list[Any]) -> int:
     """Run a kernel without machine code, each of whose tensors is an allocation of its own."""
-    from hectorite.backends.ptx_machine import Launch, execute
+    from hectorite.backends.ptx.machine import Launch, execute
     from hectorite.ir.diagnostics import HectoriteError
 
     (entry,) = [entry for entry in _module(text).entries if entry.name == name]

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from hectorite.backends.reference import run_reference
-from hectorite.frontend.onnx_import import Imported, import_model
+from hectorite.frontend.onnx.importer import Imported, import_model
 
 Array = np.ndarray[Any, Any]
 OPSET = 20

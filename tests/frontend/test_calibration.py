@@ -6,7 +6,8 @@ import pytest
 
 from hectorite.backends import host_device
 from hectorite.backends.cache import Cache
-from hectorite.frontend import calibration, cli, cli_calibrate
+from hectorite.frontend import calibration, cli
+from hectorite.frontend.commands import calibrate as cli_calibrate
 from hectorite.ir.device import device_from_json
 from hectorite.ir.devices import CPU
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hectorite.frontend.check import check_program
+from hectorite.frontend.check.program import check_program
 from hectorite.frontend.parse import parse_program
 from hectorite.frontend.typed import CheckedCall, CheckedFunction, CheckedStatement
 from hectorite.ir.diagnostics import Source

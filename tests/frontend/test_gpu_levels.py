@@ -132,7 +132,7 @@ def test_a_cubin_goes_to_a_file(hectorite, program, foreign, tmp_path):
 @needs_assembler
 def test_a_terminal_gets_no_cubin(hectorite, foreign, monkeypatch):
     terminal = SimpleNamespace(isatty=lambda: True)
-    monkeypatch.setattr("hectorite.frontend.cli_emit.sys", SimpleNamespace(stdout=terminal))
+    monkeypatch.setattr("hectorite.frontend.commands.emit.sys", SimpleNamespace(stdout=terminal))
     status, printed, told = hectorite("emit", foreign, "--level", "cubin")
     assert (status, printed) == (1, "")
     assert "write it with --out FILE" in told

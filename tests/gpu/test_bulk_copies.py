@@ -8,8 +8,8 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 
 from hectorite.backends.assemble import assemble, installed
-from hectorite.backends.ptx_print import module_to_text
-from hectorite.backends.ptx_watch import Checks
+from hectorite.backends.ptx.print import module_to_text
+from hectorite.backends.ptx.watch import Checks
 from hectorite.dialects.context import make_context
 from hectorite.dialects.tile_async import CommitOp, CopyOp
 from hectorite.dialects.tile_bulk import AwaitOp, ReleaseOp

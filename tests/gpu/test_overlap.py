@@ -7,7 +7,7 @@ from xdsl.context import Context
 from xdsl.dialects.scf import IfOp
 
 from hectorite.backends.assemble import assemble, installed
-from hectorite.backends.ptx_watch import Checks
+from hectorite.backends.ptx.watch import Checks
 from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import CopyOp, FinishOp, WaitOp
 from hectorite.dialects.tile_layout import BarrierOp

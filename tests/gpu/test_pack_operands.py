@@ -12,16 +12,16 @@ from xdsl.parser import Parser
 
 import hectorite
 from hectorite.backends.assemble import assemble, installed
-from hectorite.backends.ptx_machine import Launch, execute
-from hectorite.backends.ptx_print import module_to_text
-from hectorite.backends.ptx_watch import Checks
+from hectorite.backends.ptx.machine import Launch, execute
+from hectorite.backends.ptx.print import module_to_text
+from hectorite.backends.ptx.watch import Checks
 from hectorite.backends.resources import machine_code
 from hectorite.backends.sass import find_nvdisasm
 from hectorite.dialects.context import make_context
 from hectorite.dialects.tile import KernelOp, ProductOp
 from hectorite.dialects.tile_async import CopyOp
 from hectorite.ir.element import ELEMENTS
-from hectorite.ir.ptx_parse import parse_ptx
+from hectorite.ir.ptx.parse import parse_ptx
 from hectorite.ir.target import target
 from hectorite.lowering import pack_operands
 from hectorite.lowering.assign_layouts import AssignLayouts

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tile_products import Case, compiled
 
-from hectorite.backends.ptx_watch import Checks
+from hectorite.backends.ptx.watch import Checks
 
 MMA = [
     Case(32, 16, 64, 16, 16, "f16", "f16"),

@@ -15,16 +15,16 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 
 from hectorite.backends.binding import Binding
-from hectorite.backends.ptx_machine import Launch, Report, execute
-from hectorite.backends.ptx_print import module_to_text
-from hectorite.backends.ptx_watch import Checks
+from hectorite.backends.ptx.machine import Launch, Report, execute
+from hectorite.backends.ptx.print import module_to_text
+from hectorite.backends.ptx.watch import Checks
 from hectorite.backends.tile_interpreter import run_tile
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.dialects.tile import KernelOp
 from hectorite.ir.diagnostics import Source
 from hectorite.ir.element import ELEMENTS
-from hectorite.ir.ptx_parse import parse_ptx
+from hectorite.ir.ptx.parse import parse_ptx
 from hectorite.ir.target import target as target_named
 from hectorite.lowering.assign_layouts import AssignLayouts
 from hectorite.lowering.insert_barriers import InsertBarriers

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hectorite.ir.ptx_cost import cost
+from hectorite.ir.ptx.cost import cost
 from hectorite.ir.target import TARGETS, target
 
 F16 = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hectorite.ir.ptx_origin import Origin, origin_comment, statement_of
+from hectorite.ir.ptx.origin import Origin, origin_comment, statement_of
 
 UPDATE = Origin("y[e.dst] += x[e.src]", "spread.hec", 5)
 PLAIN = Origin("z[v] = 2")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.ir.ptx_parse import parse_ptx
-from hectorite.ir.ptx_syntax import (
+from hectorite.ir.ptx.parse import parse_ptx
+from hectorite.ir.ptx.syntax import (
     Address,
     Braces,
     Call,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from hectorite.ir.ptx_flow import blocks_of, in_cycle, live_registers, reads, writes
-from hectorite.ir.ptx_parse import parse_ptx
-from hectorite.ir.ptx_static import static_findings
+from hectorite.ir.ptx.flow import blocks_of, in_cycle, live_registers, reads, writes
+from hectorite.ir.ptx.parse import parse_ptx
+from hectorite.ir.ptx.static import static_findings
 
 HEAD = """.version 7.0
 .target sm_80

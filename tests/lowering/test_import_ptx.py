@@ -8,12 +8,12 @@ import pytest
 from xdsl.parser import Parser
 
 from hectorite import ptx
-from hectorite.backends.ptx_print import module_to_text
+from hectorite.backends.ptx.print import module_to_text
 from hectorite.dialects.context import make_context
 from hectorite.dialects.ptx import KernelOp
 from hectorite.dialects.ptx_instruction import InstructionOp
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.ir.ptx_parse import parse_ptx
+from hectorite.ir.ptx.parse import parse_ptx
 from hectorite.lowering.import_ptx import import_ptx
 
 HEAD = ".version 7.0\n.target sm_80\n.address_size 64\n"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hectorite
-from hectorite.backends.cpu_threads import set_threads, thread_count
+from hectorite.backends.cpu.threads import set_threads, thread_count
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.schema import Schema

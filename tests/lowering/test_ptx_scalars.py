@@ -11,17 +11,18 @@ import pytest
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.ir import SSAValue
 
-from hectorite.backends.ptx_jit import Allocation, Geometry, compile_kernel
-from hectorite.backends.ptx_machine import Launch, execute
-from hectorite.backends.ptx_print import module_to_text
-from hectorite.backends.ptx_watch import Checks
+from hectorite.backends.ptx.jit import Allocation, Geometry, compile_kernel
+from hectorite.backends.ptx.machine import Launch, execute
+from hectorite.backends.ptx.print import module_to_text
+from hectorite.backends.ptx.watch import Checks
 from hectorite.dialects.ptx_legality import TARGET
 from hectorite.ir.element import ELEMENTS, INDEX, ElementType
-from hectorite.ir.ptx_parse import parse_ptx
+from hectorite.ir.ptx.parse import parse_ptx
 from hectorite.ir.scalar import FUNCTIONS, apply, convert
-from hectorite.lowering import ptx_arithmetic, ptx_convert
-from hectorite.lowering.ptx_code import At, PtxCode
-from hectorite.lowering.ptx_elements import load_element, pieces, store_element, stored_bytes
+from hectorite.lowering.ptx import arithmetic as ptx_arithmetic
+from hectorite.lowering.ptx import convert as ptx_convert
+from hectorite.lowering.ptx.elements import load_element, pieces, store_element, stored_bytes
+from hectorite.lowering.ptx.writer import At, PtxCode
 
 F32, F64, BOOL = ELEMENTS["f32"], ELEMENTS["f64"], ELEMENTS["bool"]
 EVERY = tuple(ELEMENTS.values())

@@ -11,7 +11,7 @@ from hectorite.ir.target import target
 from hectorite.lowering import materialise_sides
 from hectorite.lowering.kernel_plan import Segment
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match_segment import covers, match_segment
+from hectorite.lowering.match.segment import covers, match_segment
 from hectorite.lowering.segment_shape import segment_shape
 from tests.lowering.test_graph_to_tile import example_of
 

@@ -17,7 +17,7 @@ from xdsl.context import Context
 from xdsl.printer import Printer
 
 import hectorite
-from hectorite.backends.cpu import build as build_code
+from hectorite.backends.cpu.program import build as build_code
 from hectorite.backends.error_bound import difference, run_with_bounds
 from hectorite.backends.reference import run_reference
 from hectorite.backends.tile_interpreter import run_tile

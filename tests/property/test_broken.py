@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from programs import programs
 from sampling import sampled
 
-from hectorite.backends.llvm_module import compile_tile
+from hectorite.backends.cpu.module import compile_tile
 from hectorite.frontend.api import facts_of
 from hectorite.frontend.levels import complete_sizes
 from hectorite.frontend.program_text import ProgramText, form_of, parse_ir

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from programs import programs
 from sampling import sampled
 
-from hectorite.backends.cpu_threads import pool, set_threads
+from hectorite.backends.cpu.threads import pool, set_threads
 from hectorite.frontend.targets import Request, build
 
 SMALL, LARGE = 3000, 100_000

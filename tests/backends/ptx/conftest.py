@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hectorite.backends.ptx_formats import DTYPES
-from hectorite.backends.ptx_machine import Launch, execute
-from hectorite.ir.ptx_isa import register_kind
-from hectorite.ir.ptx_parse import parse_ptx
+from hectorite.backends.ptx.formats import DTYPES
+from hectorite.backends.ptx.machine import Launch, execute
+from hectorite.ir.ptx.isa import register_kind
+from hectorite.ir.ptx.parse import parse_ptx
 from tests.driver import on_device
 
 Array = np.ndarray[Any, Any]

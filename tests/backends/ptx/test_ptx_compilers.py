@@ -16,10 +16,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from hectorite.backends.ptx_machine import Launch, execute
-from hectorite.backends.ptx_watch import Checks
+from hectorite.backends.ptx.machine import Launch, execute
+from hectorite.backends.ptx.watch import Checks
 from hectorite.ir.diagnostics import Source
-from hectorite.ir.ptx_parse import parse_ptx
+from hectorite.ir.ptx.parse import parse_ptx
 from tests.driver import on_device
 
 CUDA = Path(__file__).parents[2] / "cuda"

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hectorite.backends.ptx_machine import Launch, execute
-from hectorite.backends.ptx_watch import Checks
+from hectorite.backends.ptx.machine import Launch, execute
+from hectorite.backends.ptx.watch import Checks
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.ir.ptx_parse import parse_ptx
+from hectorite.ir.ptx.parse import parse_ptx
 
 HEAD = """.version 8.0
 .target sm_90a

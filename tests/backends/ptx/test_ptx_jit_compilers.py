@@ -18,7 +18,7 @@ import pytest
 
 import hectorite
 from hectorite import ptx
-from hectorite.backends.ptx_jit import kernel_text
+from hectorite.backends.ptx.jit import kernel_text
 
 CUDA = Path(__file__).parents[2] / "cuda"
 BESIDE = Path(__file__).with_name("test_ptx_compilers.py")

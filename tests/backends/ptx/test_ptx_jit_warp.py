@@ -380,7 +380,7 @@ def test_a_missing_barrier_shows():
     ],
 )
 def test_faults(body, message, monkeypatch):
-    from hectorite.backends import ptx_jit_schedule
+    from hectorite.backends.ptx import jit_schedule as ptx_jit_schedule
 
     monkeypatch.setattr(ptx_jit_schedule, "IDLE_ROUNDS", 1 << 10)
     with pytest.raises(hectorite.HectoriteError, match=message) as caught:

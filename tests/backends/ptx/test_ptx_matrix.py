@@ -6,9 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from hectorite.backends.ptx_fragments import ELEMENT_BITS
-from hectorite.backends.ptx_machine import Launch, execute
-from hectorite.ir.ptx_parse import parse_ptx
+from hectorite.backends.ptx.fragments import ELEMENT_BITS
+from hectorite.backends.ptx.machine import Launch, execute
+from hectorite.ir.ptx.parse import parse_ptx
 from tests.driver import on_device
 
 RNG = np.random.default_rng(0)

@@ -6,10 +6,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from hectorite.backends.ptx_machine import Launch, Machine, Pointer, execute
-from hectorite.backends.ptx_memory import DeviceMemory
+from hectorite.backends.ptx.machine import Launch, Machine, Pointer, execute
+from hectorite.backends.ptx.memory import DeviceMemory
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.ir.ptx_parse import parse_ptx
+from hectorite.ir.ptx.parse import parse_ptx
 
 RNG = np.random.default_rng(0)
 HEAD = ".version 8.7\n.target sm_90\n.address_size 64\n"

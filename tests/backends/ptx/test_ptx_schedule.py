@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hectorite.backends.ptx_machine import Launch, execute
-from hectorite.backends.ptx_watch import Checks
+from hectorite.backends.ptx.machine import Launch, execute
+from hectorite.backends.ptx.watch import Checks
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.ir.ptx_parse import parse_ptx
+from hectorite.ir.ptx.parse import parse_ptx
 
 HEAD = ".version 8.7\n.target sm_90\n.address_size 64\n"
 START = """.reg .b64 %p<9>; .reg .b32 %r<20>; .reg .pred %t<4>;

@@ -1,0 +1,1 @@
+"""Tile IR as LLVM IR, machine code of this computer, and calls of it."""

@@ -1,0 +1,1 @@
+"""Elements of derived sets: planned, and joined by machine code or NumPy."""

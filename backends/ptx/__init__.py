@@ -1,0 +1,1 @@
+"""PTX without a GPU: printed, checked, interpreted, and compiled for the CPU."""

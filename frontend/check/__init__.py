@@ -1,0 +1,1 @@
+"""Syntax trees to checked programs: names, ranges, types, schedules."""

@@ -1,0 +1,162 @@
+"""`hectorite run PROGRAM --data DATA`: run one function and tell what came out.
+
+Enters: parsed arguments. Leaves: for each result its name, type, shape and 2-norm, with `--out` the
+results in a file, with `--time` the seconds that compiling, binding and running took.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hectorite.backends.binding import Binding
+from hectorite.backends.cache import default_cache
+from hectorite.frontend.api import check_sizes, facts_of, pick_function
+from hectorite.frontend.commands.rewrites import chosen_options
+from hectorite.frontend.console import note, table, working
+from hectorite.frontend.data_file import load_data, write_npz
+from hectorite.frontend.format_choice import chooser, split_known
+from hectorite.frontend.inputs import Inputs, bound_sets, inputs_for, split_sizes
+from hectorite.frontend.program import Function
+from hectorite.frontend.program_text import read_program
+from hectorite.frontend.targets import Request, build, check_target, default_target
+
+Array = np.ndarray[Any, Any]
+T = TypeVar("T")
+
+TIMED_SECONDS = 1.0
+"""Calls are repeated for this long, and at least three times, when they are timed."""
+
+
+def run(chosen: Namespace) -> int:
+    """Run one function."""
+    text = read_program(chosen.program, dict(chosen.size))
+    target = default_target(text.form) if chosen.target is None else chosen.target
+    check_target(target)
+    store = None if chosen.no_cache else default_cache()
+    facts, to_check = _timed(lambda: facts_of(text, store))
+    name = pick_function(facts, chosen.fn, text.name)
+    set_sizes, sizes = split_sizes(facts.schema, dict(chosen.size))
+    sizes = check_sizes(facts, sizes)
+    for warning in facts.warnings:
+        note(warning)
+    data = None
+    if chosen.data is not None:
+        with working(f"reading {chosen.data}") as progress:
+            data = load_data(chosen.data, progress)
+    signature = facts.signatures[name]
+    if text.given is not None:
+        data = text.given.data(data, signature, sizes, chosen.seed)
+    sets = bound_sets(facts.schema, data, set_sizes)
+    binding, to_bind = _timed(lambda: Binding(facts.schema, sets))
+    inputs = inputs_for(signature, facts, binding, data, sizes, chosen.seed)
+
+    def make(function: str, values: dict[str, int], of_data: tuple[str, ...]) -> Any:
+        counts, formats = split_known(of_data)
+        options = chosen_options(chosen, counts)
+        options = replace(options, formats=(*options.formats, *formats))
+        request = Request.of(text, facts, function, values, options)
+        return build(target, replace(request, cache=store))
+
+    function = Function(signature, facts, make, inputs.sizes)
+    function.choose = chooser(text, chosen_options(chosen), target)
+    values, known = function.take(binding, inputs.arguments)
+    function.check_ranges(binding, known)
+    with working(f"compiling {name}"):
+        _, to_compile = _timed(lambda: function.executable(known, function.known(binding)))
+    given = {each.name: values[each.name] for each in signature.parameters}
+    call = lambda: function(binding, **given)  # noqa: E731
+    with working(f"running {name}"):
+        results, first = _timed(call)
+        seconds = {"compile": to_check + to_compile, "bind": to_bind, "first run": first}
+        if chosen.time:
+            seconds["run"] = _median(call, first)
+    arrays = dict(zip((r.name for r in signature.results), _several(results), strict=True))
+    types = {result.name: str(result) for result in signature.results}
+    if chosen.json:
+        print(json.dumps(_facts(chosen, target, name, inputs, arrays, types, seconds), indent=1))
+    else:
+        _print(chosen, inputs, arrays, types, seconds)
+    if chosen.out is not None:
+        write_npz(chosen.out, arrays)
+    return 0
+
+
+def _print(
+    chosen: Namespace,
+    inputs: Inputs,
+    arrays: dict[str, Array],
+    types: dict[str, str],
+    seconds: dict[str, float],
+) -> None:
+    for size in inputs.assumed:
+        note(f"{size} = {inputs.sizes[size]} (nothing determines it; --size {size}=N does)")
+    if inputs.converted:
+        note(f"converted to the declared type: {', '.join(inputs.converted)}")
+    if inputs.drawn:
+        note(f"drawn from the seed {chosen.seed}: {', '.join(inputs.drawn)}")
+    rows = [
+        [name, types[name], " x ".join(map(str, array.shape)) or "scalar", f"{norm(array):.7g}"]
+        for name, array in arrays.items()
+    ]
+    table(["result", "type", "shape", "norm"], rows, [""] * len(rows))
+    if chosen.time:
+        rows = [[what, f"{value:.6f}"] for what, value in seconds.items()]
+        table(["step", "seconds"], rows, [""] * len(rows))
+
+
+def _facts(
+    chosen: Namespace,
+    target: str,
+    function: str,
+    inputs: Inputs,
+    arrays: dict[str, Array],
+    types: dict[str, str],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    return {
+        "function": function,
+        "target": target,
+        "sizes": inputs.sizes,
+        "assumed": inputs.assumed,
+        "drawn": inputs.drawn,
+        "seed": chosen.seed,
+        "results": [
+            {"name": n, "type": types[n], "shape": list(a.shape), "norm": _number(norm(a))}
+            for n, a in arrays.items()
+        ],
+        "seconds": seconds if chosen.time else None,
+    }
+
+
+def norm(array: Array) -> float:
+    """The 2-norm, in float64."""
+    wide = np.complex128 if array.dtype.kind == "c" else np.float64
+    return float(np.linalg.norm(np.asarray(array).astype(wide).ravel()))
+
+
+def _number(value: float) -> float | str:
+    """JSON has no infinities."""
+    return value if np.isfinite(value) else str(value)
+
+
+def _several(results: Any) -> tuple[Array, ...]:
+    return tuple(results) if isinstance(results, tuple) else (results,)  # pyright: ignore
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
+
+
+def _median(call: Callable[[], Any], estimate: float) -> float:
+    count = max(3, min(1000, int(TIMED_SECONDS / max(estimate, 1e-6))))
+    return statistics.median(_timed(call)[1] for _ in range(count))

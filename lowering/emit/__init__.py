@@ -1,0 +1,1 @@
+"""Planned kernels as tile IR, one file for each kind of loop nest."""

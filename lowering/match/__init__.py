@@ -1,0 +1,1 @@
+"""Which statements are a kernel of a known shape: product, segment product, scattered product."""

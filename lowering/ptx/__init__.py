@@ -1,0 +1,1 @@
+"""Tile operations as PTX, one file for each kind of operation."""
