@@ -17,14 +17,14 @@ from typing import Any
 
 from hectorite.backends.binding import Binding
 from hectorite.backends.cardinalities import cardinalities
-from hectorite.frontend.api import check_sizes, facts_of, pick_function
+from hectorite.frontend.api import facts_of
+from hectorite.frontend.commands.call import asked
 from hectorite.frontend.console import note, table, working
-from hectorite.frontend.data_file import load_data
 from hectorite.frontend.explain import Answer, Question, explain, first_wrong_step, replay
 from hectorite.frontend.explain_html import page
 from hectorite.frontend.explanation import Candidate, Explanation, Row, StepRow
 from hectorite.frontend.format_choice import Setting, all_candidates
-from hectorite.frontend.inputs import DEFAULT_SIZE, bound_sets, inputs_for, split_sizes
+from hectorite.frontend.inputs import DEFAULT_SIZE
 from hectorite.frontend.program import Facts
 from hectorite.frontend.program_text import CODE, ProgramText, read_program
 from hectorite.frontend.units import ratio, seconds
@@ -47,9 +47,8 @@ def run(chosen: Namespace) -> int:
         expected = "a program, or IR of the graph level"
         raise fail(f"{text.name} holds {text.form}, past the rewrites", expected=expected)
     facts = facts_of(text, None)
-    name = pick_function(facts, chosen.fn, text.name)
-    data, question, notes = _asked(chosen, text, facts, name)
-    with working(f"explaining {name}"):
+    data, question, notes = _asked(chosen, text, facts)
+    with working(f"explaining {question.function}"):
         if chosen.replay is None:
             answer = explain(question)
         else:
@@ -74,28 +73,22 @@ def _formats(answer: Answer, data: _Data, chosen: Namespace) -> list[Candidate]:
 
 
 def _asked(
-    chosen: Namespace, text: ProgramText, facts: Facts, name: str
+    chosen: Namespace, text: ProgramText, facts: Facts
 ) -> tuple[_Data | None, Question, list[str]]:
     """The data of a call if there is any, what is asked, and what had to be assumed."""
-    set_sizes, sizes = split_sizes(facts.schema, dict(chosen.size))
-    sizes, signature = check_sizes(facts, sizes), facts.signatures[name]
-    loaded = None
-    if chosen.data is not None:
-        with working(f"reading {chosen.data}") as progress:
-            loaded = load_data(chosen.data, progress)
-    if text.given is not None:
-        loaded = text.given.data(loaded, signature, sizes, chosen.seed)
+    call = asked(chosen, text, facts)
+    name, signature, sizes = call.function, call.signature, call.sizes
     maps = any(decl.fields and decl.given for decl in facts.schema.sets.values())
     known, data, notes = tuple[str, ...](), None, list[str]()
-    if loaded is not None or not maps:
-        binding = Binding(facts.schema, bound_sets(facts.schema, loaded, set_sizes))
-        inputs = inputs_for(signature, facts, binding, loaded, sizes, chosen.seed)
+    if call.data is not None or not maps:
+        binding = call.bind()
+        inputs = call.inputs(binding)
         data, sizes, assumed = _Data(binding, inputs.arguments), inputs.sizes, inputs.assumed
         known = cardinalities(binding, facts.counted.get(name, ()))
     else:
         assumed = [size for size in signature.sizes if size not in sizes]
         sizes = {**dict.fromkeys(assumed, DEFAULT_SIZE), **sizes}
-        known = tuple(f"{name}={size}" for name, size in set_sizes.items())
+        known = tuple(f"{name}={size}" for name, size in call.set_sizes.items())
         notes.append("no data is given: numbers of elements are estimates")
     notes += [f"the size {size} is taken to be {DEFAULT_SIZE}" for size in assumed]
     unknown = [given for given in chosen.fixed if given not in signature.names]

@@ -18,12 +18,13 @@ import numpy as np
 
 from hectorite.backends.binding import Binding
 from hectorite.backends.cache import default_cache
-from hectorite.frontend.api import check_sizes, facts_of, pick_function
+from hectorite.frontend.api import facts_of
+from hectorite.frontend.commands.call import asked, tell_assumed
 from hectorite.frontend.commands.rewrites import chosen_options
 from hectorite.frontend.console import note, table, working
-from hectorite.frontend.data_file import load_data, write_npz
+from hectorite.frontend.data_file import write_npz
 from hectorite.frontend.format_choice import chooser, split_known
-from hectorite.frontend.inputs import Inputs, bound_sets, inputs_for, split_sizes
+from hectorite.frontend.inputs import Inputs
 from hectorite.frontend.program import Function
 from hectorite.frontend.program_text import read_program
 from hectorite.frontend.targets import Request, build, check_target, default_target
@@ -42,21 +43,12 @@ def run(chosen: Namespace) -> int:
     check_target(target)
     store = None if chosen.no_cache else default_cache()
     facts, to_check = _timed(lambda: facts_of(text, store))
-    name = pick_function(facts, chosen.fn, text.name)
-    set_sizes, sizes = split_sizes(facts.schema, dict(chosen.size))
-    sizes = check_sizes(facts, sizes)
     for warning in facts.warnings:
         note(warning)
-    data = None
-    if chosen.data is not None:
-        with working(f"reading {chosen.data}") as progress:
-            data = load_data(chosen.data, progress)
-    signature = facts.signatures[name]
-    if text.given is not None:
-        data = text.given.data(data, signature, sizes, chosen.seed)
-    sets = bound_sets(facts.schema, data, set_sizes)
+    given = asked(chosen, text, facts)
+    name, signature, sets = given.function, given.signature, given.sets()
     binding, to_bind = _timed(lambda: Binding(facts.schema, sets))
-    inputs = inputs_for(signature, facts, binding, data, sizes, chosen.seed)
+    inputs = given.inputs(binding)
 
     def make(function: str, values: dict[str, int], of_data: tuple[str, ...]) -> Any:
         counts, formats = split_known(of_data)
@@ -71,8 +63,8 @@ def run(chosen: Namespace) -> int:
     function.check_ranges(binding, known)
     with working(f"compiling {name}"):
         _, to_compile = _timed(lambda: function.executable(known, function.known(binding)))
-    given = {each.name: values[each.name] for each in signature.parameters}
-    call = lambda: function(binding, **given)  # noqa: E731
+    arguments = {each.name: values[each.name] for each in signature.parameters}
+    call = lambda: function(binding, **arguments)  # noqa: E731
     with working(f"running {name}"):
         results, first = _timed(call)
         seconds = {"compile": to_check + to_compile, "bind": to_bind, "first run": first}
@@ -96,8 +88,7 @@ def _print(
     types: dict[str, str],
     seconds: dict[str, float],
 ) -> None:
-    for size in inputs.assumed:
-        note(f"{size} = {inputs.sizes[size]} (nothing determines it; --size {size}=N does)")
+    tell_assumed(inputs)
     if inputs.converted:
         note(f"converted to the declared type: {', '.join(inputs.converted)}")
     if inputs.drawn:

@@ -10,11 +10,9 @@ import json
 from argparse import Namespace
 from typing import Any, cast
 
-from hectorite.backends.binding import Binding
-from hectorite.frontend.api import check_sizes, facts_of, pick_function
+from hectorite.frontend.api import facts_of
+from hectorite.frontend.commands.call import asked, tell_assumed
 from hectorite.frontend.console import note, table, working
-from hectorite.frontend.data_file import load_data
-from hectorite.frontend.inputs import bound_sets, inputs_for, split_sizes
 from hectorite.frontend.program_text import CODE, read_program
 from hectorite.frontend.stats import Subject, stats
 from hectorite.ir.diagnostics import fail
@@ -27,25 +25,17 @@ def run(chosen: Namespace) -> int:
         expected = "a program, or IR of the graph level"
         raise fail(f"{text.name} holds {text.form}, past the formats", expected=expected)
     facts = facts_of(text, None)
-    name = pick_function(facts, chosen.fn, text.name)
-    set_sizes, sizes = split_sizes(facts.schema, dict(chosen.size))
-    sizes, signature = check_sizes(facts, sizes), facts.signatures[name]
-    data = None
-    if chosen.data is not None:
-        with working(f"reading {chosen.data}") as progress:
-            data = load_data(chosen.data, progress)
-    if text.given is not None:
-        data = text.given.data(data, signature, sizes, chosen.seed)
-    binding = Binding(facts.schema, bound_sets(facts.schema, data, set_sizes))
-    inputs = inputs_for(signature, facts, binding, data, sizes, chosen.seed)
-    subject = Subject(text, facts, name, binding, inputs.sizes, inputs.arguments, chosen.formats)
-    with working(f"counting {name}"):
+    call = asked(chosen, text, facts)
+    binding = call.bind()
+    inputs = call.inputs(binding)
+    given = (binding, inputs.sizes, inputs.arguments, chosen.formats)
+    subject = Subject(text, facts, call.function, *given)
+    with working(f"counting {call.function}"):
         found = stats(subject)
     if chosen.json:
         print(json.dumps(found, indent=1))
         return 0
-    for size in inputs.assumed:
-        note(f"{size} = {inputs.sizes[size]} (nothing determines it; --size {size}=N does)")
+    tell_assumed(inputs)
     if not found:
         note("no set and no tensor has a format; --as SET=FORMAT gives one")
         return 0
