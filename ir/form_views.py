@@ -18,6 +18,7 @@ from functools import cache
 from typing import Literal
 
 from hectorite.ir.formula import Apply, Constant, Formula, Read, Size
+from hectorite.ir.formula import factors as formula_factors
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
 from hectorite.ir.statement_form import Form
@@ -97,7 +98,7 @@ def multiplied(form: Form) -> Product | None:
     """Product of reads and at most one constant, summed (`add`) or not (`assign`)."""
     if not recognised(form) or form.kind not in ("add", "assign"):
         return None
-    parts = _factors(form.body)
+    parts = () if form.body is None else tuple(formula_factors(form.body))
     factors = tuple(part for part in parts if isinstance(part, Read))
     constants = [part for part in parts if isinstance(part, Constant)]
     if not factors or len(constants) > 1 or len(factors) + len(constants) != len(parts):
@@ -209,7 +210,7 @@ def is_scaling(form: Form) -> bool:
     sizes, scalars or tensors of fewer axes."""
     if not pointwise(form):
         return False
-    parts = _factors(form.body)
+    parts = () if form.body is None else tuple(formula_factors(form.body))
     whole = [p for p in parts if isinstance(p, Read) and p.access == form.left]
     rest = [p for p in parts if p not in whole]
     narrow = all(
@@ -218,12 +219,6 @@ def is_scaling(form: Form) -> bool:
         for p in rest
     )
     return len(whole) == 1 and bool(rest) and narrow
-
-
-def _factors(body: Formula | None) -> tuple[Formula, ...]:
-    if isinstance(body, Apply) and body.function == "mul":
-        return tuple(f for argument in body.arguments for f in _factors(argument))
-    return () if body is None else (body,)
 
 
 def _distinct_plain(access: tuple[IndexExpr, ...]) -> bool:

@@ -123,6 +123,15 @@ def walk(formula: Formula) -> Iterator[Formula]:
         yield from walk(child)
 
 
+def factors(formula: Formula) -> Iterator[Formula]:
+    """What is multiplied, from left to right: the formula itself if it is no product."""
+    if isinstance(formula, Apply) and formula.function == "mul":
+        for argument in formula.arguments:
+            yield from factors(argument)
+    else:
+        yield formula
+
+
 def reads(formula: Formula) -> list[Read]:
     """The reads, from left to right, each as often as it stands there."""
     return [part for part in walk(formula) if isinstance(part, Read)]

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-from hectorite.ir.formula import Access, Apply, Cast, Formula, Read, variables
+from hectorite.ir.formula import Access, Cast, Formula, Read, factors, variables
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
@@ -149,7 +149,7 @@ def block_of(form: Form, schema: Schema, extent: Callable[[Dim], float]) -> Bloc
     left = [index.variable for index in form.left]
     if form.kind != "add" or form.body is None or None in left or len(set(left)) != len(left):
         return None
-    parts = _factors(form.body)
+    parts = list(factors(form.body))
     rows = {
         name: PACKED_ROWS if dim in schema.sets else min(extent(dim), PACKED_ROWS)
         for name, dim in form.dims
@@ -200,12 +200,6 @@ def _block(
         return None
     groups = tuple(dict.fromkeys(path.fields for path in paths))
     return Block(row, columns, inner, outer, loops, weights, groups)
-
-
-def _factors(body: Formula) -> list[Formula]:
-    if isinstance(body, Apply) and body.function == "mul":
-        return [factor for argument in body.arguments for factor in _factors(argument)]
-    return [body]
 
 
 def _moves(access: Access, name: str) -> bool:

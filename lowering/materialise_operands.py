@@ -22,14 +22,16 @@ from hectorite.ir.scalar import CastOp
 from hectorite.lowering.choose_roots import product_of
 from hectorite.lowering.kernel_plan import Product
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match.product import factors, plain_read, variables_of
+from hectorite.lowering.match.product import plain_read
 from hectorite.lowering.statement_body import (
     Body,
+    factors,
     hint,
     operations_of,
     plain,
     replace_statement,
     temporary,
+    variables_of,
 )
 
 

@@ -20,9 +20,15 @@ from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.ir.schema import Schema
 from hectorite.lowering.kernel_plan import Segment
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match.product import variables_of
 from hectorite.lowering.match.segment import match_segment
-from hectorite.lowering.statement_body import Body, hint, plain, replace_statement, temporary
+from hectorite.lowering.statement_body import (
+    Body,
+    hint,
+    plain,
+    replace_statement,
+    temporary,
+    variables_of,
+)
 
 
 def materialise_sides(function: FuncOp, schema: Schema, machine: Machine) -> None:

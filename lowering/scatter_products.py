@@ -36,11 +36,12 @@ from hectorite.lowering.cardinalities import parse_cardinalities
 from hectorite.lowering.derived_sets import derive, resolve
 from hectorite.lowering.kernel_plan import Product
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.match.product import factors, plain_read, product_at
+from hectorite.lowering.match.product import plain_read, product_at
 from hectorite.lowering.match.scattered import scattered_product, wants_atomics
 from hectorite.lowering.options import Options
 from hectorite.lowering.statement_body import (
     Body,
+    factors,
     hint,
     plain_left,
     replace_statement,

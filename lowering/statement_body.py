@@ -59,8 +59,10 @@ def indices_of(*values: SSAValue) -> Iterator[IndexExpr]:
 
 
 def variables_of(*values: SSAValue) -> set[str]:
-    """The index variables that the values depend on."""
-    return {name for index in indices_of(*values) for name in index.variables}
+    """The index variables that the values depend on; what a read picks by a value is none."""
+    ops = [op for value in values for op in operations_of(value)]
+    picked = {op.picked.data for op in ops if isinstance(op, ReadOp) and op.picked is not None}
+    return {name for index in indices_of(*values) for name in index.variables} - picked
 
 
 def paths_of(variable: str, *values: SSAValue) -> list[Path]:
@@ -179,6 +181,15 @@ def replace_statement(old: Operation, *new: Operation) -> None:
 def hint(value: SSAValue, suffix: str) -> str | None:
     """A name for something made from `value`."""
     return None if value.name_hint is None else f"{value.name_hint}_{suffix}"
+
+
+def factors(value: SSAValue) -> Iterator[SSAValue]:
+    """Operands of a tree of multiplications, from left to right."""
+    if isinstance(value.owner, OPERATIONS["mul"]):
+        for operand in value.owner.operands:
+            yield from factors(operand)
+    else:
+        yield value
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from hectorite.ir.index import IndexExpr, Path, Term
 from hectorite.ir.scalar import OPERATIONS, CastOp, ConstantOp
 from hectorite.ir.tensor_format import Nm
 from hectorite.lowering.formats.nm import decode
-from hectorite.lowering.match.product import factors
-from hectorite.lowering.statement_body import Body, operations_of
+from hectorite.lowering.statement_body import Body, factors, operations_of
 
 EIGHT = 8
 """Codes whose bits fill whole bytes, whatever the format."""

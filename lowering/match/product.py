@@ -9,18 +9,17 @@ One factor must be a plain read that moves along n and k (the weights); all othe
 depend on n. Nothing is matched by name.
 """
 
-from collections.abc import Iterator
-
 from xdsl.dialects.builtin import IntegerType
 from xdsl.ir import SSAValue
 
-from hectorite.dialects.graph import IndexOp, ReadOp, StatementOp
+from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.ir.index import IndexExpr, Path
-from hectorite.ir.scalar import OPERATIONS, CastOp
+from hectorite.ir.scalar import CastOp
 from hectorite.ir.schedule import Schedule
 from hectorite.lowering.kernel_plan import Product
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.product_shape import block_shape
+from hectorite.lowering.statement_body import factors, variables_of
 
 SMALLEST = 4
 """Products with fewer terms than this along k or n are not worth a block kernel."""
@@ -33,30 +32,6 @@ RAGGED = 4
 
 PACKED_ROWS = 32
 """With fewer rows than this, copying the weights costs more than it saves."""
-
-
-def factors(value: SSAValue) -> Iterator[SSAValue]:
-    """Operands of a tree of multiplications, from left to right."""
-    if isinstance(value.owner, OPERATIONS["mul"]):
-        for operand in value.owner.operands:
-            yield from factors(operand)
-    else:
-        yield value
-
-
-def variables_of(value: SSAValue) -> set[str]:
-    """Index variables that a value in a statement's body depends on."""
-    op = value.owner
-    if isinstance(op, ReadOp):
-        names = {v for index in op.access.data for v in index.variables}
-        if op.picked is None or op.pick is None:
-            return names
-        return names - {op.picked.data} | variables_of(op.pick)
-    if isinstance(op, IndexOp):
-        return set(op.index.data[0].variables)
-    if hasattr(op, "operands"):
-        return set().union(*(variables_of(operand) for operand in op.operands))
-    return set()
 
 
 def plain_read(value: SSAValue) -> ReadOp | None:
