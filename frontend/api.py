@@ -22,7 +22,14 @@ from hectorite.frontend.facts import decode, encode
 from hectorite.frontend.format_choice import chooser, split_known
 from hectorite.frontend.program import Facts, Program, Sizes
 from hectorite.frontend.program_text import CODE, ProgramText, read_program
-from hectorite.frontend.targets import Request, Variants, check_target, default_target, intake_of
+from hectorite.frontend.targets import (
+    Request,
+    Variants,
+    check_measured,
+    check_target,
+    default_target,
+    intake_of,
+)
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, fail
 from hectorite.lowering.options import Options
 
@@ -46,6 +53,7 @@ def compile(
     fixed: Mapping[str, Any] | None = None,
     search: bool = True,
     formats: Mapping[str, str] | None = None,
+    measure: bool = False,
 ) -> Program:
     """Compile a program of the language, or IR of any level as `emit` prints it.
 
@@ -67,6 +75,9 @@ def compile(
     - `formats`: storage formats for sets, `{"nz": "csr(row)"}`, in the place of those that they are
       declared with; with "auto" the cost model chooses by the data that is bound. They never
       change results.
+    - `measure`: the first call of a function times what the search found and what is written in
+      turns on its arguments, and what is found is shipped only if it is faster with confidence.
+      That call takes a few seconds at most, unless a single call takes that long.
 
     Raises `HectoriteError` listing what is wrong in the program or in these arguments.
     """
@@ -74,6 +85,8 @@ def compile(
     target = default_target(text.form) if target is None else target
     check_target(target)
     store = default_cache() if cache else None
+    if measure:
+        check_measured(target, search)
     facts = facts_of(text, store)
     known = check_sizes(facts, sizes or {})
     if function is not None:
@@ -86,7 +99,7 @@ def compile(
         counts, chosen = split_known(of_data)
         request = Request(text, facts, name, values, reassociate, store, known=counts)
         request = replace(request, search=search, formats=(*given.formats, *chosen))
-        return variants.build(request)
+        return variants.measured(request) if measure else variants.build(request)
 
     program = Program(text.name, facts, build_function, known, intake_of(target))
     for each in program.functions.values():
@@ -96,7 +109,13 @@ def compile(
     if fixed is not None:
         from hectorite.frontend.fixed_split import fix_program
 
-        return fix_program(program, facts, fixed, text, target, reassociate, cache, formats)
+        if measure:
+            raise fail(
+                "`measure` does not go with `fixed`: what is computed once is not what is measured",
+                hint="time programs that were compiled with `search=True` and `search=False`",
+            )
+        options = Options(reassociate, search=search)
+        return fix_program(program, facts, fixed, text, target, options, cache, formats)
     if program.functions:
         last = list(program.functions.values())[-1]
         values = known | {n: v for n, v in facts.schema.sizes.items() if v is not None}

@@ -105,6 +105,11 @@ def _run_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE.npz", help="where to write the results")
     parser.add_argument("--time", action="store_true", help="print times, in seconds")
     rewrite_arguments(parser)
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="take what the search found only if it is faster than what is written, measured here",
+    )
     parser.add_argument("--no-cache", action="store_true", help="compile anew, keep nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -86,8 +86,10 @@ def _summary(explanation: Explanation) -> str:
         f"before, {seconds(after)} after ({ratio(before, after)})"
     )
     if explanation.measured is not None:
-        before, after = explanation.measured
+        found = explanation.measured
+        before, after = found.before, found.after
         text += f"; measured {seconds(before)} and {seconds(after)} ({ratio(before, after)})"
+        text += f", {found.verdict}"
     return text + "."
 
 

@@ -1,7 +1,8 @@
 """What the rewrites of an explanation gain on this computer.
 
 Enters: an `Answer` and the data of a call. Leaves: seconds of a call before and after, medians of
-rounds that take turns, so that both meet the same disturbances.
+rounds that take turns, so that both meet the same disturbances, and whether what the search found
+is faster with confidence (`lowering/search/guard.py`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import numpy as np
 from hectorite.backends.binding import Binding
 from hectorite.frontend.api import facts_of
 from hectorite.frontend.explain import Answer
+from hectorite.frontend.explanation import Measured
 from hectorite.frontend.program import Function
 from hectorite.frontend.program_text import ProgramText
 from hectorite.frontend.targets import Request, build
 from hectorite.lowering.options import Options
+from hectorite.lowering.search.guard import faster_with_confidence, interleaved
 from hectorite.lowering.structural import structural_rules
 
 if TYPE_CHECKING:
@@ -27,25 +30,26 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-ROUNDS = 31
+ROUNDS, LEAST_ROUNDS = 31, 5
 SECONDS = 6.0
-"""Rounds stop after this time, but there are at least five."""
+"""There are fewer rounds where `ROUNDS` of them would take longer than this."""
 
 
-def measured(answer: Answer, binding: Binding, arguments: dict[str, Array]) -> tuple[float, float]:
-    """Seconds of a call on this CPU before and after the steps."""
-    before = _call(answer, answer.module_after(0), binding, arguments)
-    after = _call(answer, answer.module_after(), binding, arguments)
-    taken: tuple[list[float], list[float]] = ([], [])
-    end = time.perf_counter() + SECONDS
-    for number in range(ROUNDS):
-        if number >= 5 and time.perf_counter() > end:
-            break
-        for call, seconds in zip((before, after), taken, strict=True):
-            start = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - start)
-    return statistics.median(taken[0]), statistics.median(taken[1])
+def measured(answer: Answer, binding: Binding, arguments: dict[str, Array]) -> Measured:
+    """Seconds of a call on this CPU before and after the steps, and which of both to ship."""
+    modules = answer.module_after(0), answer.module_after()
+    calls = [_call(answer, module, binding, arguments) for module in modules]
+    rounds = int(SECONDS / max(sum(map(_seconds, calls)), 1e-9))
+    times = interleaved(calls, _seconds, min(ROUNDS, max(LEAST_ROUNDS, rounds)))
+    before, after = map(statistics.median, times)
+    sure = faster_with_confidence(*times)
+    return Measured(before, after, sure, sure > 1.0)
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def _call(

@@ -71,6 +71,24 @@ class Candidate:
     chosen: bool = False
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Medians of the seconds of a call before and after, how many times as fast it is at least
+    (one-sided, 95 %), and whether that is enough to ship what the search found."""
+
+    before: float
+    after: float
+    at_least: float
+    shipped: bool
+
+    @property
+    def verdict(self) -> str:
+        """What follows from the times."""
+        if self.shipped:
+            return f"at least {self.at_least:.2f}x with confidence: ships"
+        return "not faster with confidence: what is written ships"
+
+
 @dataclass
 class Explanation:
     """Everything that `explain` shows."""
@@ -84,8 +102,8 @@ class Explanation:
     refused: list[RefusalRow]
     predicted: tuple[float, float]
     """Seconds of a call before and after."""
-    measured: tuple[float, float] | None = None
-    """The same as measured, medians; None if nothing was measured."""
+    measured: Measured | None = None
+    """The same as measured; None if nothing was measured."""
     notes: list[str] = field(default_factory=list[str])
     formats: list[Candidate] = field(default_factory=list[Candidate])
     """Storage formats of sets on the data, if there is data."""

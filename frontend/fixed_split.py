@@ -25,7 +25,7 @@ def fix_program(
     fixed: Mapping[str, Any],
     text: ProgramText,
     target: str,
-    reassociate: bool,
+    options: Options,
     cache: bool,
     formats: Mapping[str, str] | None = None,
 ) -> Program:
@@ -40,11 +40,17 @@ def fix_program(
     def make(name: str, sizes: Sizes) -> Split:
         from hectorite.frontend.api import compile
 
-        module = optimise(only(text.module, name), sizes, Options(reassociate))
+        reassociate = options.reassociate
+        module = optimise(only(text.module, name), sizes, options)
         (func,) = (op for op in module.ops if isinstance(op, FuncOp))
         names = split_fixed(module, func, list(fixed), reassociate)
         code = compile(
-            str(module) + "\n", target, cache=cache, reassociate=reassociate, formats=formats
+            f"{module!s}\n",
+            target,
+            cache=cache,
+            reassociate=reassociate,
+            search=options.search,
+            formats=formats,
         )
         once = code[fixed_name(name)] if names else None
         return Split(code, code[name], once, names)

@@ -126,6 +126,16 @@ class Variants:
         self.made.append((request, executable))
         return executable
 
+    def measured(self, request: Request) -> Executable:
+        """The executable of a request, which its first call holds against what is written."""
+        from hectorite.frontend.measured_choice import MeasuredChoice
+
+        found = self.build(request)
+        if request.text.form not in ("source", "graph") or not request.search:
+            return found
+        written = self.build(replace(request, search=False))
+        return found if written is found else MeasuredChoice((written, found))
+
 
 def _rewritten(request: Request) -> str:
     from hectorite.lowering.pipelines import optimise
@@ -160,6 +170,15 @@ def check_target(target: str) -> None:
         from hectorite.backends.cuda.driver import device
 
         device(int(option or 0))
+
+
+def check_measured(target: str, search: bool) -> None:
+    """Raises `HectoriteError` where there is nothing to choose by measuring."""
+    if not search:
+        raise fail("there is nothing to measure: without the search there is only what is written")
+    if target.partition(":")[0] not in ("cpu", "cuda"):
+        expected = "the target cpu or cuda"
+        raise fail(f"times of the target `{target}` say nothing about machines", expected=expected)
 
 
 def build(target: str, request: Request) -> Executable:

@@ -164,7 +164,8 @@ def _show(chosen: Namespace, explanation: Explanation) -> None:
     before, after = explanation.predicted
     print(f"\npredicted for {explanation.device}: {_change(before, after)}")
     if explanation.measured is not None:
-        print(f"measured here: {_change(*explanation.measured)}")
+        found = explanation.measured
+        print(f"measured here: {_change(found.before, found.after)}, {found.verdict}")
 
 
 def _show_formats(explanation: Explanation) -> None:

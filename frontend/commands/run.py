@@ -25,9 +25,17 @@ from hectorite.frontend.console import note, table, working
 from hectorite.frontend.data_file import write_npz
 from hectorite.frontend.format_choice import chooser, split_known
 from hectorite.frontend.inputs import Inputs
+from hectorite.frontend.measured_choice import MeasuredChoice
 from hectorite.frontend.program import Function
 from hectorite.frontend.program_text import read_program
-from hectorite.frontend.targets import Request, build, check_target, default_target
+from hectorite.frontend.targets import (
+    Request,
+    Variants,
+    build,
+    check_measured,
+    check_target,
+    default_target,
+)
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -41,6 +49,8 @@ def run(chosen: Namespace) -> int:
     text = read_program(chosen.program, dict(chosen.size))
     target = default_target(text.form) if chosen.target is None else chosen.target
     check_target(target)
+    if chosen.measure:
+        check_measured(target, not chosen.no_search)
     store = None if chosen.no_cache else default_cache()
     facts, to_check = _timed(lambda: facts_of(text, store))
     for warning in facts.warnings:
@@ -54,15 +64,15 @@ def run(chosen: Namespace) -> int:
         counts, formats = split_known(of_data)
         options = chosen_options(chosen, counts)
         options = replace(options, formats=(*options.formats, *formats))
-        request = Request.of(text, facts, function, values, options)
-        return build(target, replace(request, cache=store))
+        request = replace(Request.of(text, facts, function, values, options), cache=store)
+        return Variants(target).measured(request) if chosen.measure else build(target, request)
 
     function = Function(signature, facts, make, inputs.sizes)
     function.choose = chooser(text, chosen_options(chosen), target)
     values, known = function.take(binding, inputs.arguments)
     function.check_ranges(binding, known)
     with working(f"compiling {name}"):
-        _, to_compile = _timed(lambda: function.executable(known, function.known(binding)))
+        code, to_compile = _timed(lambda: function.executable(known, function.known(binding)))
     arguments = {each.name: values[each.name] for each in signature.parameters}
     call = lambda: function(binding, **arguments)  # noqa: E731
     with working(f"running {name}"):
@@ -70,6 +80,9 @@ def run(chosen: Namespace) -> int:
         seconds = {"compile": to_check + to_compile, "bind": to_bind, "first run": first}
         if chosen.time:
             seconds["run"] = _median(call, first)
+    if chosen.measure:
+        taken = isinstance(code, MeasuredChoice) and code.searched
+        note(f"measured: {'what the search found' if taken else 'what is written'} was taken")
     arrays = dict(zip((r.name for r in signature.results), _several(results), strict=True))
     types = {result.name: str(result) for result in signature.results}
     if chosen.json:

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from hectorite.frontend.explain_html import page
-from hectorite.frontend.explanation import Explanation, RefusalRow, Row, StepRow
+from hectorite.frontend.explanation import Explanation, Measured, RefusalRow, Row, StepRow
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "google-chrome", "chrome")) if p), None)
 VOID = {"meta", "path"}
@@ -32,9 +32,8 @@ def explanation():
         StepRow("merge", "siblings", "", ("s", "y"), 4.1e-3, 3e-3, 0),
     ]
     refused = [RefusalRow("merge", "siblings", "x", ("y",), 1e-4, "dearer")]
-    return Explanation(
-        "p.hec", "f", "cpu", before, after, steps, refused, (6e-3, 3e-3), (7e-3, 4e-3)
-    )
+    measured = Measured(7e-3, 4e-3, 1.5, True)
+    return Explanation("p.hec", "f", "cpu", before, after, steps, refused, (6e-3, 3e-3), measured)
 
 
 class Balance(HTMLParser):
@@ -63,7 +62,7 @@ def test_everything_is_on_the_page(explanation):
     for step in explanation.steps:
         assert step.rule in shown and step.detail in shown
     assert "predicted 6 ms before, 3 ms after (2.00x)" in shown
-    assert "measured 7 ms and 4 ms (1.75x)" in shown
+    assert "measured 7 ms and 4 ms (1.75x), at least 1.50x with confidence: ships" in shown
 
 
 def test_nothing_is_fetched(explanation):
