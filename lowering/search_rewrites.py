@@ -137,7 +137,7 @@ def _cheapest(workspace: Workspace) -> Workspace:
         descend(workspace)
     for offer in workspace.offers(workspace.flow.order()):
         other = workspace.fork()
-        match = other.again(offer) if offer.match.family == SplitSum.family else None
+        match = other.again(offer) if offer.rule.family == SplitSum.family else None
         if match is not None:
             other.keep(other.attempt(match))
             descend(other)

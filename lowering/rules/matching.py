@@ -8,6 +8,7 @@ a form can be seen as is kept with it (`split.py`), so a pass over a graph looks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import combinations
 
 from hectorite.ir.dataflow import Dataflow, Node
@@ -60,9 +61,11 @@ class LawRule:
     def family(self) -> str:
         return self.law.family
 
+    @cached_property
     def in_pairs(self) -> LawRule:
-        """The rule for two siblings at a time, where there are few."""
-        return LawRule(self.law, 2, FEW)
+        """The rule for two siblings at a time, where there are few; itself if it has none."""
+        groups = self._siblings_only or isinstance(self.law.source, Total)
+        return LawRule(self.law, 2, FEW) if groups else self
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """All matches that are found from this node."""

@@ -31,7 +31,7 @@ def _round(workspace: Workspace, places: Iterable[int]) -> dict[int, None]:
     for offer in workspace.offers(places):
         if workspace.budget.spent or not workspace.saves(offer.delta):
             break
-        nodes = (offer.place, *offer.match.nodes)
+        nodes = (offer.place, *offer.nodes)
         if any(number in touched or number not in workspace.flow.nodes for number in nodes):
             continue
         # Two matches that are sound one by one may make a cycle together, so ask the rule again.

@@ -39,7 +39,7 @@ def discrepancies(
         found[key] = other
 
     every = {rule.family for rule in start.rules}
-    saving = {o.match.family for o in start.offers(start.flow.order()) if start.saves(o.delta)}
+    saving = {o.rule.family for o in start.offers(start.flow.order()) if start.saves(o.delta)}
     for family in sorted(saving):
         search(every - {family})
     known = set(fired)

@@ -24,6 +24,7 @@ from hectorite.lowering.search.lookahead import look_ahead
 from hectorite.lowering.search.regions import Region, regions
 from hectorite.lowering.search.replay import Places, carry_over, redo, renumbered
 from hectorite.lowering.search.step import Costs, Outcome, Refusal, Rule, Step
+from hectorite.lowering.search.surroundings import Known
 from hectorite.lowering.search.workspace import Budget, Move, Workspace
 
 BUDGET = 2_500
@@ -67,12 +68,13 @@ def optimise(
     """The cheapest graph found that is equal to this one. The graph itself stays as it is."""
     chosen = Forbidden(forbid).allowed(rules)
     original, _ = renumbered(flow)
-    current = Workspace(original, chosen, model, Budget(0))
+    known = Known()
+    current = Workspace(original, chosen, model, Budget(0), known=known)
     before, tried = current.total, 0
     solved = Solved()
     while budget > 0:
         fresh, numbers = renumbered(current.flow)
-        start = Workspace(fresh, chosen, model, Budget(budget))
+        start = Workspace(fresh, chosen, model, Budget(budget), known=known)
         best = _round(start, solved)
         tried += budget - start.budget.left
         if (start.total - best.total) * WORTH < start.total:
@@ -125,9 +127,9 @@ def _whole(start: Workspace) -> Workspace:
 def _in_pairs(start: Workspace, budget: Budget) -> Workspace:
     """Descent with siblings two at a time, with a budget of its own: some of a group may
     have something better to do than to be merged with all the others."""
-    rules = [rule.in_pairs() if isinstance(rule, LawRule) else rule for rule in start.rules]
+    rules = [rule.in_pairs if isinstance(rule, LawRule) else rule for rule in start.rules]
     flow, ledger = start.flow.copy(), start.ledger.copy()
-    pairs = Workspace(flow, rules, start.model, budget, ledger)
+    pairs = Workspace(flow, rules, start.model, budget, ledger, start.known)
     if rules != list(start.rules):
         descend(pairs)
     return pairs
@@ -162,7 +164,7 @@ def _solve(
     region: Region, outer: Workspace, budget: Budget, most_folded: Fraction | int | None
 ) -> Moves:
     """The moves to the cheapest graph found for one region."""
-    start = Workspace(region.flow, outer.rules, outer.model, budget)
+    start = Workspace(region.flow, outer.rules, outer.model, budget, known=outer.known)
     if most_folded is not None:
         start.ledger.most_folded = most_folded
     share = budget.left // 4

@@ -9,18 +9,16 @@ does again on another graph of the same structure.
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from hectorite.ir.dataflow import Dataflow, Edit
 from hectorite.lowering.search.ledger import Ledger, Undo
 from hectorite.lowering.search.step import Costs, Match, Rule
+from hectorite.lowering.search.surroundings import MANY_USERS, Effect, Known, Surroundings
 
 SLACK = 2
 """How many times more folded bytes than in the end there may be on the way: weights that several
 steps share are kept beside what is made of them until the last step has been rewritten."""
-
-MANY_USERS = 32
-"""Nodes with more users than this connect places that have little to do with each other."""
-
 
 LEAST = 10**7
 """A saving smaller than the cost of the graph over this is none."""
@@ -68,17 +66,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Offer:
-    """A match that was tried: where it was found, what it changes, and which nodes it touches."""
+    """A match that was tried: where a rule offers it, which nodes it touches, how many matches of
+    the rule with the same nodes come before it, and what it changes."""
 
     place: int
-    match: Match
+    rule: Rule
+    nodes: tuple[int, ...]
+    rank: int
     delta: int
 
     @property
-    def order(self) -> tuple[int, str, tuple[int, ...], str, int]:
+    def order(self) -> tuple[int, str, tuple[int, ...], int, int]:
         """Sorts the cheapest first, and equal ones always alike."""
-        match = self.match
-        return self.delta, match.rule, match.nodes, match.detail, self.place
+        return self.delta, self.rule.name, self.nodes, self.rank, self.place
 
 
 class Workspace:
@@ -91,9 +91,12 @@ class Workspace:
         model: Costs,
         budget: Budget,
         ledger: Ledger | None = None,
+        known: Known | None = None,
     ):
         self.flow, self.rules, self.model, self.budget = flow, rules, model, budget
         self.ledger = ledger or Ledger(flow, model)
+        self.known = known
+        """What was found in other graphs under the same model; rules must not ask for names."""
         self.moves = list[Move]()
         self.delayed: Collection[str] = ()
         """Families that wait."""
@@ -111,7 +114,7 @@ class Workspace:
     def fork(self) -> "Workspace":
         """A copy to go another way from here; it shares the budget."""
         flow, ledger = self.flow.copy(), self.ledger.copy()
-        made = Workspace(flow, self.rules, self.model, self.budget, ledger)
+        made = Workspace(flow, self.rules, self.model, self.budget, ledger, self.known)
         made.moves, made.delayed, made.slack = list(self.moves), self.delayed, self.slack
         made._offers = dict(self._offers)
         return made
@@ -132,32 +135,66 @@ class Workspace:
                 continue
             if self.budget.spent:
                 break
-            known = self._offers.get(place, {})
+            at = self._offers.get(place)
+            if at is None:
+                at = self._offers[place] = {}
+            near: Surroundings | None = None
             for family, rules in self._families.items():
                 if family in self.delayed:
                     continue
-                if family not in known:
-                    known = self._offers[place] = known | {family: self._tried(place, rules)}
-                found += known[family]
+                offers = at.get(family)
+                if offers is None:
+                    if near is None and self.known is not None:
+                        near = self.known.around(self.flow, place)
+                    offers = self._tried(place, rules, near)
+                    at = self._offers[place] = at | {family: offers}
+                found += offers
         return sorted(found, key=lambda offer: offer.order)
 
-    def _tried(self, place: int, rules: Iterable[Rule]) -> tuple[Offer, ...]:
+    def _tried(
+        self, place: int, rules: Sequence[Rule], near: Surroundings | None
+    ) -> tuple[Offer, ...]:
+        """What rules of a family offer at a place; taken from where it looks alike if known."""
+        if self.known is None or near is None:
+            return self._measured(place, rules)
+        group = tuple(map(id, rules))
+        effects = self.known.effects(self.flow, near.key, group)
+        if effects is not None and len(effects) <= self.budget.left:
+            self.budget.left -= len(effects)
+            nodes = near.nodes
+            return tuple(
+                [
+                    Offer(place, e.rule, tuple([nodes[at] for at in e.nodes]), e.rank, e.delta)
+                    for e in effects
+                ]
+            )
+        found = self._measured(place, rules)
+        at = {number: number_there for number_there, number in enumerate(near.nodes)}
+        if not self.budget.spent and all(n in at for offer in found for n in offer.nodes):
+            effects = tuple(
+                Effect(o.rule, tuple(at[n] for n in o.nodes), o.rank, o.delta) for o in found
+            )
+            self.known.learn(self.flow, near.key, group, effects)
+        return found
+
+    def _measured(self, place: int, rules: Iterable[Rule]) -> tuple[Offer, ...]:
         found = list[Offer]()
-        for match in [m for rule in rules for m in rule.matches(self.flow, place)]:
-            if self.budget.spent:
-                break
-            found.append(Offer(place, match, self.measure(match)))
+        for rule in rules:
+            ranks = dict[tuple[int, ...], int]()
+            for match in list(rule.matches(self.flow, place)):
+                if self.budget.spent:
+                    break
+                rank = ranks[match.nodes] = ranks.get(match.nodes, -1) + 1
+                found.append(Offer(place, rule, match.nodes, rank, self.measure(match)))
         return tuple(found)
 
     def again(self, offer: Offer) -> Match | None:
         """The match of an offer, found in the graph as it is now; None if it is gone."""
-        wanted = offer.match
         if offer.place not in self.flow.nodes:
             return None
-        rules = (rule for rule in self.rules if rule.name == wanted.rule)
-        found = (other for rule in rules for other in rule.matches(self.flow, offer.place))
-        same = (m for m in found if m.nodes == wanted.nodes and m.detail == wanted.detail)
-        return next(same, None)
+        found = offer.rule.matches(self.flow, offer.place)
+        same = (match for match in found if match.nodes == offer.nodes)
+        return next(islice(same, offer.rank, None), None)
 
     def attempt(self, match: Match) -> Trial:
         """Apply a match until `undo` or `keep`; several are ended the latest first."""
