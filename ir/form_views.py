@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from hectorite.ir.formula import Apply, Constant, Formula, Read, Size
+from hectorite.ir.formula import Apply, Constant, Formula, Read
 from hectorite.ir.formula import factors as formula_factors
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
@@ -38,15 +38,6 @@ class Axis:
     """Numbers of the factors whose access mentions it."""
     plain: tuple[int, ...]
     """Those of them that mention it once, alone, as a plain variable."""
-
-    def is_plain(self, factor: int) -> bool:
-        """Whether this factor reads the whole axis in order, or not at all."""
-        return factor in self.plain or factor not in self.factors
-
-    @property
-    def everywhere_plain(self) -> bool:
-        """Whether every factor that mentions it does so as a plain variable."""
-        return self.plain == self.factors
 
 
 @dataclass(frozen=True)
@@ -181,12 +172,6 @@ def is_concat(form: Form) -> bool:
 
 
 @cache
-def is_softmax(form: Form) -> bool:
-    """Whether it is a softmax."""
-    return form.kind == "softmax" and form.note is None
-
-
-@cache
 def reduction(form: Form) -> Read | None:
     """The only read of a sum, product, maximum or minimum over it."""
     body = form.body
@@ -202,23 +187,6 @@ def sum_terms(form: Form) -> tuple[Formula, ...] | None:
     if pointwise(form) and isinstance(body, Apply) and body.function == "add":
         return body.arguments
     return None
-
-
-@cache
-def is_scaling(form: Form) -> bool:
-    """Whether it is pointwise and multiplies one tensor, read at the point itself, by numbers,
-    sizes, scalars or tensors of fewer axes."""
-    if not pointwise(form):
-        return False
-    parts = () if form.body is None else tuple(formula_factors(form.body))
-    whole = [p for p in parts if isinstance(p, Read) and p.access == form.left]
-    rest = [p for p in parts if p not in whole]
-    narrow = all(
-        isinstance(p, Constant | Size)
-        or (isinstance(p, Read) and len(p.access or ()) < len(form.left))
-        for p in rest
-    )
-    return len(whole) == 1 and bool(rest) and narrow
 
 
 def _distinct_plain(access: tuple[IndexExpr, ...]) -> bool:

@@ -24,7 +24,6 @@ from hectorite.ir.formula import (
     Access,
     Formula,
     Read,
-    indices,
     reads,
     variables,
     with_indices,
@@ -202,8 +201,3 @@ def softmax(shape: Shape, keys: Access, variables: Sequence[str]) -> Form:
     left = tuple(map(IndexExpr.of, names.values()))
     body = Read(0, left)
     return _kept(Form("softmax", left, dims, shape, body, keys=keys, operands=1))
-
-
-def index_expressions(form: Form) -> list[IndexExpr]:
-    """Every index expression of the body."""
-    return [] if form.body is None else list(indices(form.body))

@@ -70,17 +70,6 @@ def independent(schema: Schema, set_name: str, paths: Sequence[Fields]) -> list[
     ]
 
 
-def determines_all(schema: Schema, set_name: str, paths: Sequence[Fields]) -> bool:
-    """Whether the paths lead through every map that the set was declared with: then few elements
-    are alike in all of them."""
-    positions = position_maps(schema, set_name)
-    first = set[str]()
-    for path in paths:
-        first.add(path[0])
-        first.update(key[0] for key in positions.get(path[0], []) if len(path) == 1)
-    return all(name in first for name, _ in schema.sets[set_name].fields)
-
-
 def single_map(schema: Schema, set_name: str, paths: Sequence[Fields]) -> Factor | None:
     """The one map through which all paths go, if there is one."""
     core = independent(schema, set_name, paths)

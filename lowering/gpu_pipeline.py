@@ -1,12 +1,12 @@
 """The passes between the tile level and PTX, in order.
 
-    tile --passes of TILE_PASSES--> tile with layouts --tile_to_ptx--> ptx --print--> PTX text
+    tile --tile_passes--> tile with layouts --tile_to_ptx--> ptx --print--> PTX text
 
-Enters: a module of the tile level that was scheduled for a GPU (`Machine.gpu`). Leaves: a module of
-the `ptx` dialect with a kernel for each of the tile level, and how each is launched.
+Enters: a module of the tile level that was scheduled for a GPU (`Machine.gpu`). Leaves: one whose
+values have layouts over the threads of a block, as `tile_to_ptx.py` takes it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -20,7 +20,6 @@ from hectorite.lowering.pipeline_copies import PipelineCopies
 from hectorite.lowering.promote_locals import PromoteLocals
 from hectorite.lowering.reuse_values import ReuseValues
 from hectorite.lowering.stage_products import StageProducts
-from hectorite.lowering.tile_to_ptx import LaunchShape, tile_to_ptx
 from hectorite.lowering.unroll_gathers import UnrollGathers
 
 Observe = Callable[[str, ModuleOp], None]  # called after each pass with its name and the module
@@ -45,13 +44,6 @@ def tile_passes(target: Target) -> tuple[ModulePass, ...]:
         # Layouts prove where no barrier is needed.
         InsertBarriers(),
     )
-
-
-def to_ptx(
-    module: ModuleOp, target: Target, observe: Observe | None = None
-) -> tuple[ModuleOp, Mapping[str, LaunchShape]]:
-    """tile -> ptx: the kernels of a module, and how each is launched."""
-    return tile_to_ptx(for_threads(module, target, observe), target)
 
 
 def for_threads(module: ModuleOp, target: Target, observe: Observe | None = None) -> ModuleOp:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from hectorite.backends.ptx.jit_step import Handler, Step
 from hectorite.backends.ptx.jit_text import Code, V, i32, i64, integer, width
 from hectorite.backends.ptx.jit_values import STORAGE
-from hectorite.ir.ptx.syntax import Immediate, Instruction, Operand, Pair, Register
+from hectorite.ir.ptx.syntax import Immediate, Instruction, Operand, Pair
 
 SIGNED = frozenset({"s8", "s16", "s32", "s64"})
 CARRY = V("ptr", '%"r:%cc"')
@@ -439,10 +439,6 @@ def relation(step: Step, instruction: Instruction, word: str, type: str, a: V, b
 def pair_of(operand: Operand) -> tuple[Operand, Operand | None]:
     """The result, and the second one of `p|q`."""
     return (operand.first, operand.second) if isinstance(operand, Pair) else (operand, None)
-
-
-def is_register(operand: Operand) -> bool:
-    return isinstance(operand, Register)
 
 
 INTEGER: dict[str, Handler] = {

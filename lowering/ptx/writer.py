@@ -190,12 +190,6 @@ class PtxCode:
 
     # Control -----------------------------------------------------------------------------------
 
-    def new_block(self, kinds: Sequence[str] = ()) -> Block:
-        """A block after all others; the cursor stays where it is."""
-        block = Block(arg_types=[RegisterType(kind) for kind in kinds])
-        self.region.add_block(block)
-        return block
-
     def jump(self, block: Block, values: Values = ()) -> None:
         """End the cursor's block with a jump, and go on in that block."""
         self.block.add_op(BraOp(block, values))
