@@ -30,11 +30,8 @@ from hectorite.lowering.rules.term import Law
 def applied(flow: Dataflow, law: Law, binding: Binding, olds: Sequence[int]) -> Sequence[int]:
     """Replace statements by what the target makes of them."""
     start = len(flow.edits)
-    try:
-        news = build(flow, law, law.target, binding.copy())
-    except Unfit:
-        return _forget(flow, start)
-    for old, new in zip(olds, news, strict=True):
+    news = _built(flow, law, binding)
+    for old, new in zip(olds if news else (), news, strict=True):
         if old in flow.nodes:
             flow.replace(old, new)
     return created(flow, start)
@@ -50,10 +47,10 @@ def applied_sum(
 ) -> Sequence[int]:
     """Replace terms of a sum, which a statement reads at one access, by what stands for all."""
     start = len(flow.edits)
-    try:
-        (new,) = build(flow, law, law.target, binding.copy())
-    except Unfit:
-        return _forget(flow, start)
+    news = _built(flow, law, binding)
+    if not news:
+        return ()
+    (new,) = news
     node = flow.nodes[number]
     form = node.form
     assert form is not None and form.body is not None
@@ -93,10 +90,10 @@ def applied_inside(
 ) -> Sequence[int]:
     """Replace factors of a product in a body by what stands for them, read at an access."""
     start = len(flow.edits)
-    try:
-        (new,) = build(flow, law, law.target, binding.copy())
-    except Unfit:
-        return _forget(flow, start)
+    news = _built(flow, law, binding)
+    if not news:
+        return ()
+    (new,) = news
     operands = [*flow.nodes[number].operands, new]
     by = nary("mul", [*rest, Read(len(operands) - 1, access)])
     put_inside(flow, number, place, by, operands)
@@ -148,6 +145,11 @@ def created(flow: Dataflow, start: int) -> Sequence[int]:
     return [number for number in found if number in flow.nodes]
 
 
-def _forget(flow: Dataflow, start: int) -> Sequence[int]:
-    created(flow, start)
-    return ()
+def _built(flow: Dataflow, law: Law, binding: Binding) -> Sequence[int]:
+    """What stands for the target, none where it cannot be built: the graph is then as it was."""
+    start = len(flow.edits)
+    try:
+        return build(flow, law, law.target, binding.copy())
+    except Unfit:
+        created(flow, start)
+        return ()
