@@ -87,9 +87,9 @@ def test_every_pass_is_registered():
     from hectorite.frontend.registry import PASSES, UNIVERSE
 
     defined = {
-        (f"hectorite.lowering.{file.stem}", node.name)
+        (".".join(("hectorite", *file.relative_to(ROOT).with_suffix("").parts)), node.name)
         for file in FILES
-        if file.parent.name == "lowering"
+        if file.relative_to(ROOT).parts[0] == "lowering"
         for node in ast.parse(file.read_text("utf-8")).body
         if isinstance(node, ast.ClassDef) and "ModulePass" in map(ast.unparse, node.bases)
     }

@@ -29,7 +29,7 @@ def test_every_pass_is_registered():
     folder = Path(__file__).parents[2] / "lowering"
     defined = {
         line.split('"')[1]
-        for path in folder.glob("*.py")
+        for path in folder.rglob("*.py")
         for line in path.read_text("utf-8").splitlines()
         if line.startswith('    name = "')
     }
