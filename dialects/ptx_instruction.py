@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from types import new_class
+from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import StringAttr
 from xdsl.ir import ParametrizedAttribute, SSAValue, TypeAttribute
@@ -315,7 +316,10 @@ def _operation(name: str) -> type[InstructionOp]:
         "__module__": __name__,
         "__annotations__": {"INSTRUCTION": ClassVar[str]},
     }
-    return irdl_op_definition(type(InstructionOp)(f"{name.capitalize()}Op", (InstructionOp,), body))
+    made = new_class(
+        f"{name.capitalize()}Op", (InstructionOp,), exec_body=lambda space: space.update(body)
+    )
+    return irdl_op_definition(cast(type[InstructionOp], made))
 
 
 OPERATIONS: dict[str, type[InstructionOp]] = {name: _operation(name) for name in NAMES}

@@ -13,7 +13,7 @@ when it is loaded. What is too large becomes infinity; infinities and NaN stay.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -50,14 +50,18 @@ def nearest(value: float | int, element: ElementType) -> float | int:
 
 def greatest(element: ElementType) -> float:
     """The largest number of a float type."""
-    return TF32_GREATEST if element.name == "tf32" else float(ml_dtypes.finfo(element.storage).max)
+    return TF32_GREATEST if element.name == "tf32" else float(_limits(element).max)
 
 
 def smallest(element: ElementType) -> float:
     """The smallest number above 0 of a float type."""
     if element.name == "tf32":
         return TF32_SUBNORMAL
-    return float(ml_dtypes.finfo(element.storage).smallest_subnormal)
+    return float(_limits(element).smallest_subnormal)
+
+
+def _limits(element: ElementType) -> np.finfo[np.floating[Any]]:
+    return cast("np.finfo[np.floating[Any]]", ml_dtypes.finfo(element.storage))
 
 
 def holds(target: ElementType, source: ElementType) -> bool:

@@ -21,6 +21,7 @@ with NaN to 0; `min`, `max` and `relu` propagate NaN; `round` is half to even; `
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import new_class
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -92,6 +93,22 @@ def _erf(x: Array) -> Array:
     return flat.reshape(values.shape)
 
 
+def _rsqrt(x: Array) -> Array:
+    return 1 / np.sqrt(x)
+
+
+def _leaky_relu(x: Array, slope: Array) -> Array:
+    return np.where(x > 0, x, x * slope)
+
+
+def _gelu(x: Array) -> Array:
+    return x * 0.5 * (1 + _erf(x / math.sqrt(2)))
+
+
+def _silu(x: Array) -> Array:
+    return x * _sigmoid(x)
+
+
 def _relu(x: Array) -> Array:
     return np.maximum(x, np.zeros((), np.asarray(x).dtype))
 
@@ -124,15 +141,15 @@ _TABLE = (
     Function("exp", 1, np.exp),
     Function("log", 1, np.log),
     Function("sqrt", 1, np.sqrt),
-    Function("rsqrt", 1, lambda x: 1 / np.sqrt(x)),
+    Function("rsqrt", 1, _rsqrt),
     Function("sin", 1, np.sin),
     Function("cos", 1, np.cos),
     Function("tanh", 1, np.tanh),
     Function("sigmoid", 1, _sigmoid),
     Function("relu", 1, _relu, domain=NUMBERS),
-    Function("leaky_relu", 2, lambda x, slope: np.where(x > 0, x, x * slope)),
-    Function("gelu", 1, lambda x: x * 0.5 * (1 + _erf(x / math.sqrt(2)))),
-    Function("silu", 1, lambda x: x * _sigmoid(x)),
+    Function("leaky_relu", 2, _leaky_relu),
+    Function("gelu", 1, _gelu),
+    Function("silu", 1, _silu),
     Function("erf", 1, _erf),
     Function("floor", 1, np.floor),
     Function("ceil", 1, np.ceil),
@@ -187,7 +204,7 @@ def apply(name: str, arguments: Sequence[Array], element: ElementType) -> Array:
 
 def scalar_type(type: Attribute) -> Attribute:
     """The element of a vector type, any other type itself."""
-    return cast(Attribute, type.element_type) if isinstance(type, VectorType) else type
+    return cast(VectorType, type).element_type if isinstance(type, VectorType) else type
 
 
 def like(type: Attribute, element: Attribute) -> Attribute:
@@ -260,7 +277,8 @@ def _operation(function: Function) -> type[ScalarOp]:
         "__annotations__": {"FUNCTION": ClassVar[Function]},
     }
     name = "".join(part.capitalize() for part in function.name.split("_")) + "Op"
-    return irdl_op_definition(type(ScalarOp)(name, (ScalarOp,), body))
+    made = new_class(name, (ScalarOp,), exec_body=lambda space: space.update(body))
+    return irdl_op_definition(cast(type[ScalarOp], made))
 
 
 OPERATIONS: dict[str, type[ScalarOp]] = {name: _operation(f) for name, f in FUNCTIONS.items()}

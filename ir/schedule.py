@@ -60,7 +60,7 @@ class Schedule:
             return None
         data = found.data
         tile = data.get("tile")
-        extents = tile.data if isinstance(tile, DictionaryAttr) else {}
+        extents = tile.data if isinstance(tile, DictionaryAttr) else dict[str, Attribute]()
         work = data.get("work")
         return Schedule(
             cast(StringAttr, data["of"]).data,

@@ -176,7 +176,9 @@ def _block(
 ) -> Block | None:
     dims, left = dict(form.dims), form.alone
     depends = {name for other in others for name in variables(other)}
-    access = weights.access or ()
+    access = weights.access
+    if not access:
+        return None
 
     def serves(name: str) -> bool:
         dim = dims[name]

@@ -186,7 +186,7 @@ def _form(
 
 def concat(parts: Sequence[Shape], axis: int) -> Form:
     """The operands one after another along an axis whose extents are numbers."""
-    total = sum(part.dims[axis] for part in parts if isinstance(part.dims[axis], int))
+    total = sum(dim for part in parts if isinstance(dim := part.dims[axis], int))
     dims = (*parts[0].dims[:axis], total, *parts[0].dims[axis + 1 :])
     shape = Shape(dims, parts[0].element)
     sizes = tuple((f"part{k}", part.dims[axis]) for k, part in enumerate(parts))

@@ -83,7 +83,7 @@ class OperandParser:
     def __init__(self, source: Source):
         self.tokens = tokenize(source)
         self.kinds, self.texts = self.tokens.kinds, self.tokens.texts
-        self.at = 0
+        self.at: int = 0
         self.globals: set[str] = set()
         self.body = FunctionText()
 
