@@ -24,6 +24,7 @@ from hectorite.backends.derived.plan import Adjacency
 from hectorite.backends.formats import Part, build_parts, check_data
 from hectorite.backends.intake import MOST, Intake
 from hectorite.ir.diagnostics import fail
+from hectorite.ir.identity import by_identity
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Derivation, Encoded, Schema, SetDecl
 
@@ -60,11 +61,11 @@ class Binding(Adjacency):
         self._building: set[str] = set()
         self._known: dict[Hashable, Any] = {}
         self._lock = threading.RLock()
-        for decl in schema.sets.values():
-            if may_be_refused(decl, schema):
-                self.size(decl.name)
-            if decl.format not in (None, "auto"):
-                check_data(self, decl.name, decl.format)
+        for name, format in _looked_at(schema):
+            if format is None:
+                self.size(name)
+            else:
+                check_data(self, name, format)
 
     @property
     def given(self) -> dict[str, Any]:
@@ -169,6 +170,15 @@ class Binding(Adjacency):
             ("cuts", name, first, parts), lambda: order.cuts(self.segments(name, [first]), parts)
         )
 
+    def pairs(self, name: str, keys: Keys, limit: int) -> Array:
+        """int32[4 * tasks]: stretches of elements that reach each other by one sum for each value
+        of the first key, at most about `limit` to a task."""
+        (first, *_) = _normal(keys)
+        return self._keep(
+            ("pairs", name, first, limit),
+            lambda: order.pairs(self.segments(name, [first]), limit),
+        )
+
     def blocks(self, name: str, keys: Keys, height: int) -> order.Blocks:
         """The elements of a set by blocks of about `height` values of the first key, then by the
         other keys."""
@@ -220,6 +230,8 @@ class Binding(Adjacency):
             return self.segments(name, keys)
         if what == "cuts":
             return self.cuts(name, keys, limit or 1)
+        if what == "pairs":
+            return self.pairs(name, keys, limit or MOST)
         if what in ("runs", "run_groups"):
             runs = self.runs(name, keys, limit or MOST)
             return runs.start if what == "runs" else runs.block
@@ -245,10 +257,7 @@ class Binding(Adjacency):
         Raises `ValueError` if one has the name of a known set that is declared otherwise.
         """
         with self._lock:
-            for name, decl in schema.sets.items():
-                if self.schema.sets.get(name, decl) != decl:
-                    raise ValueError(f"two different sets are called {name}")
-            self.schema = Schema(self.schema.sets | schema.sets, schema.sizes | self.schema.sizes)
+            self.schema = extended(self.schema, schema)
 
     def _columns(self, name: str, keys: Keys) -> list[Array]:
         return [column(self, name, key) for key in keys]
@@ -321,6 +330,32 @@ class Binding(Adjacency):
                     made = build()
                     self._known[key] = _frozen(made) if isinstance(made, np.ndarray) else made
         return self._known[key]
+
+
+@by_identity
+def extended(known: Schema, added: Schema) -> Schema:
+    """Both schemas in one; `known` itself if that has all. Raises `ValueError` if they differ in
+    a set."""
+    for name, decl in added.sets.items():
+        if known.sets.get(name, decl) != decl:
+            raise ValueError(f"two different sets are called {name}")
+    sets, sizes = added.sets | known.sets, added.sizes | known.sizes
+    if len(sets) == len(known.sets) and sizes == known.sizes:
+        return known
+    return Schema(known.sets | sets, sizes)
+
+
+@by_identity
+def _looked_at(schema: Schema) -> list[tuple[str, str | None]]:
+    """What binding looks at in any case: sets that data may be no good for, and formats that sets
+    were declared with."""
+    found = list[tuple[str, str | None]]()
+    for decl in schema.sets.values():
+        if may_be_refused(decl, schema):
+            found.append((decl.name, None))
+        if decl.format not in (None, "auto"):
+            found.append((decl.name, decl.format))
+    return found
 
 
 def may_be_refused(decl: SetDecl, schema: Schema) -> bool:

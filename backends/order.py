@@ -149,6 +149,42 @@ def cuts(work: int | Array, parts: int) -> Array:
     return bounds.astype(np.int32)
 
 
+MERGED = 4
+"""Groups of a long row whose sums a task makes into one before it hands that on."""
+
+
+def pairs(pointers: Array, limit: int) -> Array:
+    """int32[4 * tasks]: what each task sums, then hands on, of rows that reach each other by one
+    sum each: two stretches of places (lower, upper, lower, upper) in the order of the segments
+    `pointers`.
+
+    Rows with at most `limit` elements go together with their neighbours, fewer than twice the limit
+    in all, and hand on to the very elements that they sum. A longer row is cut into like groups of
+    at most so many elements that it hands on to, and of at most four times as many that it sums;
+    each of these sums is handed on to each of those groups by a task of its own.
+    """
+    rows = np.flatnonzero(np.diff(pointers))
+    begin, end = pointers[rows].astype(np.int64), pointers[rows + 1].astype(np.int64)
+    is_short = end - begin <= limit
+    place = (begin + rows)[is_short] // limit  # rows count as well: a task passes by empty ones
+    first = np.append(True, place[1:] != place[:-1])[: len(place)]
+    last = np.append(first[1:], True)[: len(place)]
+    ends = begin[is_short][first], end[is_short][last]
+    short = np.stack([*ends, *ends], axis=1)
+    long = [_crossings(*row, limit) for row in zip(begin[~is_short], end[~is_short], strict=True)]
+    tasks = np.concatenate([short, *long])
+    return tasks[np.lexsort((tasks[:, 2], tasks[:, 0]))].astype(np.int32).ravel()
+
+
+def _crossings(begin: int, end: int, limit: int) -> Array:
+    """The stretches that the tasks of one long row sum and hand on to."""
+    count = int(end - begin)
+    sums, groups = -(-count // (MERGED * limit)), -(-count // limit)
+    read, written = (begin + np.arange(n + 1) * count // n for n in (sums, groups))
+    i, j = (part.ravel() for part in np.indices((sums, groups)))
+    return np.stack([read[i], read[i + 1], written[j], written[j + 1]], axis=1)
+
+
 FEW_BLOCKS, MANY_BLOCKS = 8, 64
 """Blocks that rows are cut into at least, where runs become short, and where they do not."""
 

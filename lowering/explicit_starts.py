@@ -32,8 +32,9 @@ def make_starts_explicit(function: FuncOp, schema: Schema, machine: Machine) -> 
     """Rewrite a function in place."""
     choice = choose_roots(function, schema, machine)
     returned = set(function.return_op.operands)
+    inside = set(choice.steps.values())
     for statement, root in choice.roots.items():
-        if covers(statement, choice.segments.get(statement), schema):
+        if statement in inside or covers(statement, choice.segments.get(statement), schema):
             continue
         part = statement in choice.products and not is_regular(statement, root)
         split = wants_split(statement, root, machine)

@@ -9,6 +9,7 @@ Its phases are done row by row:
     Phase([statement], Visit(..), Product(..)) for all rows of a task: a product over the elements
                                            of S, each added to its row (a scattered product)
     Phase([first, second], visit, strip=16) for strips of lanes: two reductions over one set
+    Phase([first, second], visit, group=32) the same, for groups of elements
     Phase([statement], visit, segment=Segment(..))   a product over the elements of each row
 
 so that softmax over the edges of a node, say, is three visits of one kernel over nodes.
@@ -113,6 +114,13 @@ class Phase:
     segment: Segment | None = None
     strip: int = 0
     """Lanes of each strip that is a task of its own, if the phase is two steps over one set."""
+    group: int = 0
+    """Elements that a task of such a phase hands on to at most, if groups are tasks instead."""
+
+    @property
+    def is_two_steps(self) -> bool:
+        """Whether this is two reductions over one set, the second of what the first makes."""
+        return bool(self.strip or self.group)
 
     @property
     def scatters(self) -> bool:

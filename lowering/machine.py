@@ -50,6 +50,8 @@ class Machine:
     """GPU: parts of a sum over everything, each of which is a task."""
     split_elements: int = 256
     """GPU: elements of a visit that one task does where long rows are split."""
+    group_elements: int = 0
+    """GPU: elements that a task of two steps over one set hands on to at most."""
     resident_tasks: int = 0
     """GPU: tasks that run at the same time, for kernels whose tasks do many shares each."""
     enough_rows: int = 256
@@ -98,6 +100,7 @@ class Machine:
             local_bytes=32 << 10,
             visit_tasks=16 * target.sms,
             parts=8 * target.threads_per_warp * 4,
+            group_elements=target.threads_per_warp,
             resident_tasks=8 * target.sms,
             enough_rows=1 << 16,
             visit_lanes=target.threads_per_warp,

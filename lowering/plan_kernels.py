@@ -81,7 +81,7 @@ def _join(
         return False
     if feeder is not None and statement in choice.steps:
         return _join_two_steps(kernel, statement, choice, feeder)
-    if kernel.phases and kernel.phases[0].strip:
+    if kernel.phases and kernel.phases[0].is_two_steps:
         return False
     if statement in choice.products and root.visit is not None:
         return _join_scattered(kernel, statement, choice, feeder)
@@ -116,12 +116,14 @@ def _join(
 
 
 def _join_two_steps(kernel: Kernel, second: StatementOp, choice: Roots, first: StatementOp) -> bool:
-    """Two steps are a kernel of their own, since its tasks are strips."""
+    """Two steps are a kernel of their own, since its tasks are strips, or groups of elements."""
     if kernel.phases:
         return False
     kernel.roots |= {first: choice.roots[first], second: choice.roots[second]}
-    width = strip_width(second, kernel.machine)
-    kernel.phases.append(Phase([first, second], choice.roots[first].visit, strip=width))
+    width, group = strip_width(second, kernel.machine), kernel.machine.group_elements
+    kernel.phases.append(
+        Phase([first, second], choice.roots[first].visit, strip=width, group=group)
+    )
     return True
 
 

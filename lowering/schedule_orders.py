@@ -64,6 +64,8 @@ def wants_split(statement: StatementOp, root: Root, machine: Machine) -> bool:
 
 def is_split(kernel: Kernel) -> bool:
     """Whether long rows of a kernel are split."""
+    if any(phase.group for phase in kernel.phases):
+        return True
     return any(wants_split(s, kernel.roots[s], kernel.machine) for s in kernel.statements)
 
 

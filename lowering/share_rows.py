@@ -5,6 +5,8 @@
     windows   task t does elements [256 t, 256 t + 256)          a GPU, long rows split
     runs      task t does places [runs[t], runs[t + 1])          grouped rows
     strips    task t does all rows, strip t                      a CPU, two steps over one set
+    pairs     task t sums elements [pairs[4 t], pairs[4 t + 1]), a GPU, the same
+              and hands on to [pairs[4 t + 2], pairs[4 t + 3])
     targets   task t does rows [rows[t], rows[t + 1])            a CPU, with a scattered product
     rows      task t does row t                                  a GPU, without a product
     lanes     task t does rows [128 t, 128 t + 128)              a GPU, where rows are short
@@ -42,12 +44,14 @@ class Share:
     """What one task does: its `rows` (None: the kernel has no rows), the number of a `strip` of
     lanes if strips are tasks of their own, and the values of a product's `loops` if those are. With
     a `window`, it does only those elements of its rows that have these places in the visit.
-    `block` is the number of its block of rows, if a product is scattered into it."""
+    Of two steps over one set, the second has the elements `handed_on`. `block` is the number of its
+    block of rows, if a product is scattered into it."""
 
     rows: RowOrder | None
     strip: SSAValue | None = None
     loops: Mapping[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     window: tuple[SSAValue, SSAValue] | None = None
+    handed_on: tuple[SSAValue, SSAValue] | None = None
     block: SSAValue | None = None
 
 
@@ -72,6 +76,8 @@ def share_rows(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks
         return _lanes(plan, builder, host)
     if plan.phases[0].strip:
         return _strip_tasks(plan, builder, host)
+    if plan.phases[0].group:
+        return _pairs(plan, builder, host)
     if plan.scattered is not None:
         return _target_blocks(plan.scattered, plan, builder, host)
     if plan.groups:
@@ -88,10 +94,13 @@ def _bounds(
     code: Code, builder: KernelBuilder, request: Layout, number: SSAValue
 ) -> tuple[SSAValue, SSAValue]:
     """Row bounds from a layout that has one entry more than there are parts."""
-    array = builder.layout(request)
-    lower = code.cast(code.add(LoadOp(array, [number])), builder.task.type)
-    after = code.add(LoadOp(array, [code.plus(number, 1)]))
-    return lower, code.cast(after, builder.task.type)
+    lower = _entry(code, builder, request, number)
+    return lower, _entry(code, builder, request, code.plus(number, 1))
+
+
+def _entry(code: Code, builder: KernelBuilder, request: Layout, place: SSAValue) -> SSAValue:
+    """One number of a layout."""
+    return code.cast(code.add(LoadOp(builder.layout(request), [place])), builder.task.type)
 
 
 def _parts(host: HostProgram, request: Layout) -> SSAValue:
@@ -148,6 +157,26 @@ def _strip_tasks(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tas
     return Tasks(host.code.constant(strips), share)
 
 
+def _pairs(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
+    """Rows with few elements, or of one row some that are summed and some that are handed on to."""
+    phase = plan.phases[0]
+    assert phase.visit is not None
+    keys = (IndexExpr.of("e", *phase.visit.key),)
+    pairs = Layout("pairs", phase.visit.set, keys, None, phase.group)
+    row_of = Layout("along", phase.visit.set, keys, keys[0])
+
+    def share(code: Code, number: SSAValue) -> Share:
+        start = code.scalar("mul", number, code.constant(4))
+        places = [_entry(code, builder, pairs, code.plus(start, i)) for i in range(4)]
+        first = _entry(code, builder, row_of, places[0])
+        last = _entry(code, builder, row_of, code.plus(places[1], -1))
+        order = RowOrder(first, code.plus(last, 1), plan.owner)
+        return Share(order, window=(places[0], places[1]), handed_on=(places[2], places[3]))
+
+    tasks = host.code.scalar("floordiv", host.length(pairs), host.code.constant(4))
+    return Tasks(tasks, share)
+
+
 def _windows(plan: Kernel, visit: Visit, builder: KernelBuilder, host: HostProgram) -> Tasks:
     """As many elements as those of the other tasks; of the first and last row perhaps a part."""
     keys, size = (IndexExpr.of("e", *visit.key),), plan.machine.split_elements
@@ -156,9 +185,8 @@ def _windows(plan: Kernel, visit: Visit, builder: KernelBuilder, host: HostProgr
     def share(code: Code, number: SSAValue) -> Share:
         lower = code.scalar("mul", number, code.constant(size))
         upper = code.scalar("min", code.plus(lower, size), builder.size(visit.set))
-        array = builder.layout(row_of)
-        first = code.cast(code.add(LoadOp(array, [lower])), builder.task.type)
-        last = code.cast(code.add(LoadOp(array, [code.plus(upper, -1)])), builder.task.type)
+        first = _entry(code, builder, row_of, lower)
+        last = _entry(code, builder, row_of, code.plus(upper, -1))
         return Share(RowOrder(first, code.plus(last, 1), plan.owner), window=(lower, upper))
 
     return Tasks(host.parts(host.size(visit.set), size), share)

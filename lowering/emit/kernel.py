@@ -65,12 +65,12 @@ class KernelEmitter:
             for phase in self.kernel.phases:
                 self.row.phase(replace(self.frame, code=code, slot=code.constant(0)), phase)
             return
+        if self.kernel.phases[0].is_two_steps:
+            steps = TwoStepEmitter(self.kernel, self.builder, self.placement, share)
+            steps.emit(code, self.frame, rows)
+            return
         if self.kernel.machine.is_gpu:
             self._one_share(code, share, rows)
-            return
-        if self.kernel.phases[0].strip and share.strip is not None:
-            steps = TwoStepEmitter(self.kernel, self.builder, self.placement)
-            steps.emit(code, replace(self.frame, code=code), rows, share.strip)
             return
         for group in self._groups():
             if group[0].scatters:

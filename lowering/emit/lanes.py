@@ -21,7 +21,7 @@ from xdsl.ir import SSAValue
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
 from hectorite.ir.space import TensorType
-from hectorite.lowering.emit.nest import emit_point, emit_reduction, identity, over
+from hectorite.lowering.emit.nest import emit_combined, emit_point, emit_reduction, identity, over
 from hectorite.lowering.emit.values import Frame, Lanes, Scope
 from hectorite.lowering.emit.visit import VisitEmitter
 from hectorite.lowering.kernel_builder import KernelBuilder, Storage
@@ -184,20 +184,9 @@ class LaneEmitter:
         start = self.placement.start(statement, self.builder)
         target = self.placement.storage(statement.result, self.builder)
         if adds_in_lanes(statement, self.kernel.roots[statement], self.kernel.machine):
-            self._combine(scope, statement, inner, target)
+            emit_combined(scope, statement, inner, target)
             return
         over(scope, left, lambda at: emit_point(at, statement, inner, start, target))
-
-    def _combine(
-        self, scope: Scope, statement: StatementOp, inner: list[str], target: Storage
-    ) -> None:
-        """Add what rows in lanes make to elements that other rows add to as well."""
-        kind, type = statement.kind.data, statement.value.type
-        assert scope.lanes is not None
-        first = scope.code.constant(identity(kind, type), VectorType(type, [scope.lanes.count]))
-        value = emit_reduction(scope, statement, inner, first)
-        access, pad = statement.access.data, statement.type.pad_value
-        scope.store(value, target, access, pad, combine=kind)
 
     def _row_scope(self, frame: Frame, statement: StatementOp, block: Place) -> Scope:
         """The scope in which rows are in lanes: those of one domain lie next to each other; tuples

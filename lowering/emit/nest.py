@@ -148,6 +148,19 @@ def emit_point(
     scope.store(total, target, access, pad)
 
 
+def emit_combined(
+    scope: Scope, statement: StatementOp, inner: Sequence[str], target: Storage
+) -> None:
+    """The points of the left side that lie in the lanes of the scope, combined with what is there
+    as one step each, since other tasks or lanes may reach the same elements."""
+    kind, type = statement.kind.data, statement.value.type
+    assert scope.lanes is not None
+    first = scope.code.constant(identity(kind, type), VectorType(type, [scope.lanes.count]))
+    value = emit_reduction(scope, statement, inner, first)
+    access, pad = statement.access.data, statement.type.pad_value
+    scope.store(value, target, access, pad, combine=kind)
+
+
 def _first(scope: Scope, statement: StatementOp, start: Storage | None) -> SSAValue:
     type = statement.value.type
     if start is None:

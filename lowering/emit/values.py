@@ -54,8 +54,8 @@ class Frame:
     slot: SSAValue | None = None
     visit: Visit | None = None
     place: SSAValue | None = None
-    is_sorted: bool = False
-    """Whether the order of the visit is known to be the elements' own."""
+    is_sorted: bool | None = None
+    """Whether the order of the visit is known to be the elements' own; None: not asked yet."""
     window: tuple[SSAValue, SSAValue] | None = None
     """The places of a visit that the task does, if it does not do all elements of its rows."""
 
@@ -181,7 +181,7 @@ class Scope:
             varying = self.lanes.variable
 
         def path_value(path: Path) -> SSAValue:
-            in_order = self.frame.is_sorted and not path.fields
+            in_order = bool(self.frame.is_sorted) and not path.fields
             along = self._elements is not None and not in_order
             if self.lanes is None or path.variable != varying or along:
                 return self.follow(path)

@@ -36,25 +36,35 @@ class VisitEmitter:
         step: int,
         body: Callable[[Frame], None],
     ) -> None:
-        """A loop over places of the visit. Where statements name the element itself, there is a
-        loop for sets that are sorted as they are, in which its place is its name."""
+        """A loop over places of the visit."""
 
-        def loop(code: Code, is_sorted: bool) -> None:
+        def loop(known: Frame) -> None:
             def each(inner: Code, place: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
-                there = replace(frame, code=inner, visit=visit, place=place, is_sorted=is_sorted)
-                body(there)
+                body(replace(known, code=inner, visit=visit, place=place))
                 return ()
 
-            code.loop(*bounds, step, (), each)
+            known.code.loop(*bounds, step, (), each)
 
-        if not self._names_element(phase):
-            loop(frame.code, False)
+        self.in_order(frame, phase, visit, loop)
+
+    def in_order(
+        self, frame: Frame, phase: Phase, visit: Visit, body: Callable[[Frame], None]
+    ) -> None:
+        """Write `body` for a visit whose order may be the elements' own. Where statements name the
+        element itself, it is there twice: for sets that are sorted as they are, in which the place
+        of an element is its name, and for others."""
+        if frame.is_sorted is not None or not self._names_element(phase):
+            body(replace(frame, is_sorted=bool(frame.is_sorted)))
             return
         keys = (element_path(visit.key),)
         flags = self.builder.layout(Layout("sorted", visit.set, keys))
         flag = _pointer(self.builder, frame.code, flags, frame.code.constant(0))
         is_sorted = frame.code.scalar("ne", flag, frame.code.constant(0))
-        frame.code.choose(is_sorted, lambda c: loop(c, True), lambda c: loop(c, False))
+        frame.code.choose(
+            is_sorted,
+            lambda code: body(replace(frame, code=code, is_sorted=True)),
+            lambda code: body(replace(frame, code=code, is_sorted=False)),
+        )
 
     def _names_element(self, phase: Phase) -> bool:
         """Whether statements index a tensor by the element of the visit, or use its number."""

@@ -24,12 +24,15 @@ from hectorite.ir.index import Path
 from hectorite.lowering.kernel_plan import Root
 from hectorite.lowering.lane_choice import left_lanes
 from hectorite.lowering.machine import Machine
+from hectorite.lowering.match.product import plain_read
 from hectorite.lowering.place_tensors import (
     element_level,
     fits_locally,
     is_regular,
     row_position,
 )
+from hectorite.lowering.schedule_orders import wants_split
+from hectorite.lowering.statement_body import factors
 
 STRIPS = 2
 """Strips that there are at least: tasks of a kernel that fills no core with fewer."""
@@ -42,8 +45,6 @@ def two_steps(
     machine: Machine,
 ) -> dict[StatementOp, StatementOp]:
     """The first step of each second one. `taken` are statements that are done otherwise."""
-    if machine.is_gpu:
-        return {}
     returned = set(function.return_op.operands)
     found: dict[StatementOp, StatementOp] = {}
     for second in roots:
@@ -57,6 +58,8 @@ def two_steps(
 def strip_width(statement: StatementOp, machine: Machine) -> int:
     """Lanes of a strip: as many as leave enough strips, but no part of a cache line; 0 if there
     would be one strip only. The last may have fewer."""
+    if machine.group_elements:
+        return 0
     extent = statement.type.dims[-1]
     size = element_of(statement.type.element).storage.itemsize
     least, width = machine.register_bytes // size, machine.vector_bytes // size
@@ -72,6 +75,8 @@ def _first_step(
     machine: Machine,
 ) -> StatementOp | None:
     there = roots[second]
+    if machine.is_gpu and not wants_split(second, there, machine):
+        return None
     if not _sums_rows(second, there, machine) or second.type.pad_value is not None:
         return None
     for read in second.reads:
@@ -86,9 +91,20 @@ def _first_step(
         position = row_position(first, here)
         rest = [dim for i, dim in enumerate(first.type.dims) if i != position]
         fits = fits_locally(first.type.element, rest, machine)
-        if same_set and fits and _reads_row(first, second, roots) and strip_width(second, machine):
+        parts = _adds_parts(first, second) if machine.is_gpu else strip_width(second, machine) > 0
+        if same_set and fits and parts and _reads_row(first, second, roots):
             return first
     return None
+
+
+def _adds_parts(first: StatementOp, second: StatementOp) -> bool:
+    """Whether parts of what the first step sums can be handed on one by one: the second adds up
+    products with it."""
+    exact = first.type.element == first.value.type == second.value.type
+    sums = first.kind.data == second.kind.data == "add" and exact
+    reads = [read for read in second.reads if read.tensor is first.result]
+    direct = [f for f in factors(second.value) if plain_read(f) in reads]
+    return sums and len(reads) == len(direct) == 1 and reads[0].result.has_one_use()
 
 
 def _sums_rows(statement: StatementOp, root: Root, machine: Machine) -> bool:
