@@ -25,6 +25,7 @@ from hectorite.frontend.recent_calls import MOST, RecentCall, to_torch
 from hectorite.frontend.signature import Parameter, Signature
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Report, did_you_mean, fail
 from hectorite.ir.element import ElementType
+from hectorite.ir.identity import by_identity
 from hectorite.ir.schema import Schema
 
 if TYPE_CHECKING:
@@ -396,13 +397,11 @@ class Function:
                 f"the first argument of `{self.signature.name}` is a {type(binding).__name__}",
                 expected="what `bind` returns; tensors and scalars are given by name",
             )
-        if binding.schema is not schema:
-            for name, decl in schema.sets.items():
-                if binding.schema.sets.get(name) != decl:
-                    raise fail(
-                        f"the binding was made for another program: its set `{name}` differs",
-                        expected="what `bind` of this program returns",
-                    )
+        if binding.schema is not schema and (name := _differing(binding.schema, schema)):
+            raise fail(
+                f"the binding was made for another program: its set `{name}` differs",
+                expected="what `bind` of this program returns",
+            )
         return binding
 
     def _extent(self, dim: int | str, binding: Binding, sizes: Mapping[str, int]) -> int | None:
@@ -473,3 +472,10 @@ class Function:
             if not isinstance(value, Operand) and self.intake.overlap(array, value):
                 raise fail(f"`out` overlaps the argument `{name}`", expected="memory of its own")
         return array
+
+
+@by_identity
+def _differing(bound: Schema, wanted: Schema) -> str | None:
+    """The first set that is not bound as it is wanted."""
+    sets = wanted.sets.items()
+    return next((name for name, decl in sets if bound.sets.get(name) != decl), None)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from hectorite.backends.access import Maps, column
-from hectorite.backends.derived.native import run_join
+from hectorite.backends.derived.native import check_size, run_join
 from hectorite.backends.derived.plan import COMPARE, JoinPlan, plan_join
 from hectorite.backends.order import Sorting, sort
 from hectorite.ir.diagnostics import fail
@@ -79,25 +79,19 @@ def derive(maps: Maps, name: str, derivation: Derivation, targets: Sequence[str]
             found = [_merged(found, extents)]
             pending = len(found[0][0])
     fields = _merged(found, extents) if found else (np.zeros(0, np.int32),) * len(targets)
-    _check_size(name, len(fields[0]))
+    check_size(name, len(fields[0]))
     return Derived(len(fields[0]), fields, None)
 
 
 def _joined(name: str, plan: JoinPlan, extents: Sequence[int]) -> Derived:
     """The set by machine code."""
-    made = run_join(plan)
-    size = int(made.ends[-1])
-    _check_size(name, size)
+    made = run_join(plan, name)
     segments = None
-    if plan.lead:
-        groups = np.searchsorted(plan.lead[0], np.arange(extents[0] + 1))
-        segments = made.ends[groups].astype(np.int32)
-    return Derived(size, made.fields, None, segments)
-
-
-def _check_size(name: str, size: int) -> None:
-    if size >= 1 << 31:
-        raise fail(f"the derived set `{name}` has {size} elements", expected="fewer than 2^31")
+    if plan.complete:
+        segments = made.ends
+    elif plan.lead:
+        segments = made.ends[np.searchsorted(plan.lead[0], np.arange(extents[0] + 1))]
+    return Derived(made.size, made.fields, None, segments)
 
 
 def _factor(maps: Maps, name: str, derivation: Derivation, targets: Sequence[str]) -> Derived:

@@ -21,18 +21,23 @@ import numpy as np
 
 from hectorite.backends.cache import cache_key, default_cache
 from hectorite.backends.cpu import jit
-from hectorite.backends.cpu.threads import symbols
-from hectorite.backends.derived.ir import ENTRIES, WRITTEN, Shape, SumShape, derive_ir, words_of
+from hectorite.backends.cpu.threads import symbols, thread_count
+from hectorite.backends.derived.ir import ENTRIES, derive_ir
 from hectorite.backends.derived.plan import JoinPlan
-from hectorite.backends.memory import POOL
+from hectorite.backends.derived.writer import ROOM, Shape, SumShape, words_of
+from hectorite.backends.memory import POOL, address_of
+from hectorite.ir.diagnostics import fail
 
 Array = np.ndarray[Any, Any]
 
 TASKS = 64
-"""Tasks of one round, at most."""
+"""Tasks of one round, at most; as many as there are bits to say which scratch is free."""
 
 ROUND = 1 << 26
 """Tuples that the tasks of one round may have, unless one group alone has more."""
+
+MOST_BYTES = 1 << 16
+"""Numbers that get a byte each, at most: they are near."""
 
 MOST_BITS = 1 << 24
 """Numbers that get a bit each, at most."""
@@ -46,67 +51,92 @@ LOOKS = 8
 
 @dataclass(frozen=True)
 class Joined:
-    """int32[size] for each field, and int64[groups + 1]: where the elements of each group begin."""
+    """int32[size] for each field, and int32[groups + 1]: where the elements of each group begin."""
 
     fields: tuple[Array, ...]
     ends: Array
 
+    @property
+    def size(self) -> int:
+        return int(self.ends[-1])
 
-def run_join(plan: JoinPlan) -> Joined:
-    """Build the set."""
-    groups = len(plan.groups) - 1
+
+def run_join(plan: JoinPlan, name: str = "") -> Joined:
+    """Build the set. Raises `HectoriteError`, which calls it `name`, if int32 cannot number its
+    elements."""
     shape = _shape(plan)
-    cuts, rounds = _cuts(plan.bound)
-    words: dict[tuple[str, int, int], Array | int] = {}
-    _stage_words(plan, words)
-    counts = np.zeros(groups, np.int64)
-    words["groups", 0, 0], words["counts", 0, 0] = plan.groups, counts
-    words["bounds", 0, 0], words["span", 0, 0] = plan.bound, plan.span
-    scratch, stride = _scratch(plan, shape, max(np.diff(rounds)))
-    words["scratch", 0, 0], words["stride", 0, 0] = scratch, stride
-    code = _compiled(shape)
+    code, words = _compiled(shape), _Words(shape)
+    cuts, rounds = _cuts(plan.ahead)
+    _fill_stages(plan, words)
+    ends = np.zeros(len(plan.groups), np.int32)
+    words.put("groups", plan.groups)
+    words.put("ends", ends)
+    words.put("ahead", plan.ahead)
+    words.put("span", plan.span)
+    _fill_scratch(plan, shape, words, max(last - first for first, last in rounds))
     if "hash" in shape.stages:
-        code["derive.index"](_addresses(shape, words), 1)
+        code["derive.index"](words.values, 1)
     parts: list[tuple[Array, ...]] = []
-    for first, last in zip(rounds[:-1], rounds[1:], strict=True):
-        own = cuts[first : last + 1]
-        words["cuts", 0, 0] = own
-        parts.append(_round(plan, shape, code, words, own))
-    ends = np.zeros(groups + 1, np.int64)
-    np.cumsum(counts, out=ends[1:])
+    size = 0
+    for first, last in rounds:
+        parts.append(_round(plan, shape, code, words, cuts[first : last + 1], size))
+        size += len(parts[-1][0])
+        check_size(name, size)
     if len(parts) == 1:
         return Joined(parts[0], ends)
     return Joined(tuple(np.concatenate(field) for field in zip(*parts, strict=True)), ends)
+
+
+def check_size(name: str, size: int) -> None:
+    """Raises `HectoriteError` if a set has more elements than int32 can number."""
+    if size >= 1 << 31:
+        raise fail(f"the derived set `{name}` has {size} elements", expected="fewer than 2^31")
+
+
+class _Words:
+    """The words of a call. Those that it does not need are 0; arrays stay alive."""
+
+    def __init__(self, shape: Shape):
+        self.places = _places(shape)
+        self.values = (ctypes.c_int64 * len(self.places))()
+        self.arrays: list[Array] = []
+
+    def put(self, name: str, value: Array | int, number: int = 0, binder: int = 0) -> None:
+        if isinstance(value, np.ndarray):
+            self.arrays.append(value)
+            value = address_of(value)
+        self.values[self.places[name, number, binder]] = value
 
 
 def _round(
     plan: JoinPlan,
     shape: Shape,
     code: Mapping[str, Callable[[Any, int], None]],
-    words: dict[tuple[str, int, int], Array | int],
+    words: _Words,
     cuts: Array,
+    before: int,
 ) -> tuple[Array, ...]:
-    """Fields of the elements that the tasks between some cuts make."""
-    ahead = np.zeros(len(plan.bound) + 1, np.int64)
-    np.cumsum(plan.bound, out=ahead[1:])
-    # A task may write over its end by what a word of a bitmap has too much.
-    starts = ahead[cuts] - ahead[cuts[0]] + WRITTEN * np.arange(len(cuts))
-    numbers = POOL.empty(int(starts[-1]), f"i{shape.bits // 8}")
-    words["starts", 0, 0], words["numbers", 0, 0] = starts, numbers
-    code["derive.join"](_addresses(shape, words), len(cuts) - 1)
-    counts = words["counts", 0, 0]
-    assert isinstance(counts, np.ndarray)
-    ends = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts[cuts[0] : cuts[-1]], out=ends[cuts[0] + 1 : cuts[-1] + 1])
-    fields = tuple(
-        POOL.empty(int(ends[cuts[-1]]), np.int32) for _ in range(shape.lead + shape.trailing)
-    )
-    words["ends", 0, 0] = ends
+    """Fields of the elements that the tasks between some cuts make, behind those `before`."""
+    tasks = len(cuts) - 1
+    most = int(plan.ahead[cuts[-1]] - plan.ahead[cuts[0]])
+    numbers = POOL.empty(most + ROOM * tasks, f"i{shape.bits // 8}")
+    totals = np.zeros(tasks + 1, np.int64)
+    words.put("cuts", cuts)
+    words.put("numbers", numbers)
+    words.put("totals", totals)
+    words.put("before", before)
+    code["derive.join"](words.values, tasks)
+    totals[1:] = totals[:-1].cumsum()
+    totals[0] = 0
+    size = int(totals[-1])
+    fields = tuple(POOL.empty(size, np.int32) for _ in range(shape.lead + shape.trailing))
     for k in range(shape.lead):
-        words["lead", k, 0], words["lead_field", k, 0] = plan.lead[k], fields[k]
+        words.put("lead", plan.lead[k], k)
+        words.put("lead_field", fields[k], k)
     for k in range(shape.trailing):
-        words["extent", k, 0], words["field", k, 0] = plan.trailing[k], fields[shape.lead + k]
-    code["derive.spread"](_addresses(shape, words), len(cuts) - 1)
+        words.put("extent", plan.trailing[k], k)
+        words.put("field", fields[shape.lead + k], k)
+    code["derive.spread"](words.values, tasks)
     return fields
 
 
@@ -119,81 +149,86 @@ def _shape(plan: JoinPlan) -> Shape:
         )
         for total in plan.sums
     )
-    groups = max(1, len(plan.bound))
-    looks = plan.span // BITS_SCANNED
-    if plan.unique:
-        collector = "append"
-    elif plan.span <= MOST_BITS and looks <= LOOKS + int(plan.bound.sum()) // groups:
-        collector = "bitmap"
-    else:
-        collector = "hash"
-    bits = 32 if plan.span < 1 << 31 else 64
+    span = plan.span
     kinds = tuple(stage.kind for stage in plan.stages)
-    return Shape(kinds, sums, collector, bits, len(plan.lead), len(plan.trailing))
+    bits = 32 if span < 1 << 31 else 64
+    return Shape(kinds, sums, _collector(plan, span), bits, len(plan.lead), len(plan.trailing))
 
 
-def _cuts(bound: Array) -> tuple[Array, list[int]]:
-    """Where the groups of each task begin, and the first task of each round."""
-    done = np.zeros(len(bound) + 1, np.int64)
-    np.cumsum(bound + 1, out=done[1:])
+def _collector(plan: JoinPlan, span: int) -> str:
+    if plan.unique:
+        return "append"
+    looks = span // BITS_SCANNED
+    groups = max(1, len(plan.groups) - 1)
+    if span > MOST_BITS or looks > LOOKS + int(plan.ahead[-1]) // groups:
+        return "hash"
+    return "bytes" if span <= MOST_BYTES else "bits"
+
+
+def _cuts(ahead: Array) -> tuple[Array, list[tuple[int, int]]]:
+    """int64[tasks + 1]: where the groups of each task begin; and the tasks of each round."""
+    groups = len(ahead) - 1
+    if not groups:
+        return np.zeros(1, np.int64), [(0, 0)]
+    done = ahead + np.arange(groups + 1)
     total = int(done[-1])
-    rounds = -(-total // ROUND) or 1
-    parts = rounds * TASKS
-    shares = np.arange(parts + 1) * (total / parts)
-    cuts = np.searchsorted(done, shares, side="left")
-    cuts[0], cuts[-1] = 0, len(bound)
-    cuts = np.unique(cuts) if len(bound) else np.zeros(1, np.int64)
-    tasks = len(cuts) - 1
-    begins, first = [0], 0
-    for task in range(tasks):
-        if done[cuts[task + 1]] - done[cuts[first]] > ROUND and task > first:
-            begins.append(task)
+    parts = (-(-total // ROUND) or 1) * TASKS
+    cuts = done.searchsorted(np.arange(parts + 1) * (total / parts))
+    cuts[0], cuts[-1] = 0, groups
+    cuts = cuts[np.append(True, cuts[1:] != cuts[:-1])]
+    if parts == TASKS:
+        return cuts, [(0, len(cuts) - 1)]
+    rounds, first = list[tuple[int, int]](), 0
+    for task in range(1, len(cuts) - 1):
+        if done[cuts[task + 1]] - done[cuts[first]] > ROUND or task - first == TASKS:
+            rounds.append((first, task))
             first = task
-    return cuts.astype(np.int64), [*begins, tasks]
+    return cuts, [*rounds, (first, len(cuts) - 1)]
 
 
-def _scratch(plan: JoinPlan, shape: Shape, tasks: int) -> tuple[Array, int]:
-    """Memory for the collectors of the tasks, all zero, and the bytes of each."""
-    words = 0
-    if shape.collector == "bitmap":
-        low = (plan.span >> 6) + 1
-        words = low + (low >> 6) + 1
+def _fill_scratch(plan: JoinPlan, shape: Shape, words: _Words, tasks: int) -> None:
+    """Memory for the collectors, all zero: for as many tasks as there are at the same time."""
+    size, span = 0, plan.span
+    if shape.collector == "bytes":
+        size = ((span >> 6) + 1) * 64
+        size += ((size >> 12) + 1) * 64
+    elif shape.collector == "bits":
+        size = (span >> 6) + 1
+        size = 8 * (size + (size >> 6) + 1)
     elif shape.collector == "hash":
-        words = 1 << (2 * int(plan.bound.max(initial=0)) | 15).bit_length()
-    stride = -(-8 * words // 128) * 128
-    return np.zeros(max(1, tasks * stride), np.uint8), stride
+        size = 8 << (2 * int(np.diff(plan.ahead).max(initial=0)) | 15).bit_length()
+    stride = -(-size // 128) * 128
+    together = max(1, min(tasks, thread_count()))
+    words.put("scratch", POOL.zeros(together * stride, np.uint8))
+    words.put("free", np.array([(1 << together) - 1], np.uint64))
+    words.put("stride", stride)
 
 
-def _stage_words(plan: JoinPlan, words: dict[tuple[str, int, int], Array | int]) -> None:
+def _fill_stages(plan: JoinPlan, words: _Words) -> None:
     """What the stages and sums of a plan are on its data."""
     for number, stage in enumerate(plan.stages):
-        words["count", number, 0] = stage.count
-        if stage.begin is not None:
-            words["begin", number, 0] = stage.begin
+        words.put("count", stage.count, number)
         if stage.codes is not None:
             distinct = len(stage.codes)
+            assert stage.begin is not None
             # A code that is not there leads to the place after the last, which has no elements.
-            words["begin", number, 0] = np.append(stage.begin, stage.begin[-1:])  # pyright: ignore
-            words["count", number, 0], words["codes", number, 0] = distinct, stage.codes
+            words.put("begin", np.append(stage.begin, stage.begin[-1:]), number)
+            words.put("count", distinct, number)
+            words.put("codes", stage.codes, number)
             slots = 1 << (2 * distinct | 15).bit_length()
-            words["table", number, 0] = np.empty(2 * slots, np.int64)
-            words["mask", number, 0] = slots - 1
+            words.put("table", np.empty(2 * slots, np.int64), number)
+            words.put("mask", slots - 1, number)
+        elif stage.begin is not None:
+            words.put("begin", stage.begin, number)
     for number, total in enumerate(plan.sums):
-        words["constant", number, 0] = total.constant
+        words.put("constant", total.constant, number)
         for binder, values in total.columns.items():
-            words["column", number, binder] = np.ascontiguousarray(values)
-
-
-def _addresses(shape: Shape, words: Mapping[tuple[str, int, int], Array | int]) -> Any:
-    """The words of a call; addresses that it does not need are 0."""
-    values = [words.get(word, 0) for word in _order(shape)]
-    numbers = [int(v.ctypes.data if isinstance(v, np.ndarray) else v) for v in values]
-    return (ctypes.c_int64 * len(numbers))(*numbers)
+            words.put("column", np.ascontiguousarray(values), number, binder)
 
 
 @cache
-def _order(shape: Shape) -> tuple[tuple[str, int, int], ...]:
-    return tuple(words_of(shape))
+def _places(shape: Shape) -> Mapping[tuple[str, int, int], int]:
+    return {word: place for place, word in enumerate(words_of(shape))}
 
 
 @cache

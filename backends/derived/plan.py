@@ -21,7 +21,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import permutations
 from math import prod
 from typing import Any
@@ -134,10 +134,12 @@ class JoinPlan:
     lead: list[Array]
     trailing: list[int]
     unique: bool
-    bound: Array = field(default_factory=lambda: np.zeros(0, np.int64))
-    """The most tuples that each group can have."""
+    ahead: Array = field(default_factory=lambda: np.zeros(1, np.int64))
+    """int64[groups + 1]: the most tuples that all groups before each can have."""
+    complete: bool = False
+    """Whether there is a group for each element of the first key's target."""
 
-    @property
+    @cached_property
     def span(self) -> int:
         """Distinct tuples of the trailing keys that there could be."""
         return prod(self.trailing)
@@ -302,7 +304,8 @@ class _Planner:
                 total.columns[number] = _arranged(values, stages[number].elements)
         plain = {key.variable for key in self.derivation.keys}
         plan = JoinPlan(stages, sums, groups, lead, trailing, set(order) <= plain)
-        plan.bound = _bounds(plan)
+        plan.ahead = _ahead(plan)
+        plan.complete = len(lead) == 1 and len(groups) == self.extents[0] + 1
         return plan
 
     def grouped(self, order: Sequence[str]) -> tuple[list[Array], Array, Stage, list[int]]:
@@ -317,7 +320,7 @@ class _Planner:
             return *adjacent, others
         columns = [_arranged(self.keys[k].columns[name], kept) for k in leading]
         if not leading:
-            return [], np.array([0, count], np.int64), Stage("all", count, kept), others
+            return [], np.array([0, count], np.int32), Stage("all", count, kept), others
         if self.derivation.keys[0].variable == name:
             elements, first = kept, np.arange(count)
         else:
@@ -328,7 +331,7 @@ class _Planner:
             columns = [sorting.arrange(values) for values in columns]
             first = np.flatnonzero(sorting.first)
         lead = [np.ascontiguousarray(values[first], np.int32) for values in columns]
-        groups = np.append(first, count).astype(np.int64)
+        groups = np.append(first, count).astype(np.int32)
         return lead, groups, Stage("all", count, elements), others
 
     def rows(self, name: str) -> tuple[list[Array], Array, Stage] | None:
@@ -337,11 +340,11 @@ class _Planner:
         key, over = self.derivation.keys[0], self.sets[name]
         if key.path is None or not key.path.fields or not isinstance(self.maps, Adjacency):
             return None
-        begin = self.maps.segments(over, (key,))
-        full = np.flatnonzero(begin[1:] != begin[:-1])
-        groups = np.append(begin[full], begin[-1:]).astype(np.int64)
-        elements = self.maps.order(over, (key,))
-        return [full.astype(np.int32)], groups, Stage("all", int(begin[-1]), elements)
+        target = self.maps.target(over, key.path.fields)
+        if not _dense(self.maps.size(target), self.count(name)):
+            return None
+        begin, rows = self.maps.segments(over, (key,)), self.maps.path(target, ())
+        return [rows], begin, Stage("all", self.count(name), self.maps.order(over, (key,)))
 
     def stage(
         self, order: Sequence[str], place: int, ties: list[Condition], sums: list[Sum]
@@ -386,6 +389,8 @@ class _Planner:
         ends = [self.maps.target(self.sets[n], sides[n].paths[0].fields) for n in (name, other)]
         if self.maps.size(ends[1]) > self.maps.size(ends[0]):
             return None
+        if not _dense(self.maps.size(ends[0]), max(self.count(name), self.count(other))):
+            return None
         keys, over = (sides[name],), self.sets[name]
         begin, values = self.maps.segments(over, keys), self.values(other, sides[other])
         sums.append(Sum("tie", {order.index(other): values}, 0, place))
@@ -400,7 +405,7 @@ class _Planner:
         elements = sorting.permutation
         if kept is not None:
             elements = kept if elements is None else kept[elements]
-        if width <= max(FEW_CODES, DENSE * len(code)):
+        if _dense(width, len(code)):
             begin = np.zeros(width + 1, np.int32)
             np.cumsum(np.bincount(code, minlength=width), out=begin[1:])
             return Stage("direct", len(code), elements, begin)
@@ -424,21 +429,35 @@ class _Planner:
         return Sum("key", columns, constant)
 
 
-def _bounds(plan: JoinPlan) -> Array:
-    """The most tuples of each group: the elements of the first stage that is found by the first
-    binder alone are counted, of the others the most are taken."""
-    each = np.ones(plan.stages[0].count, np.int64)
+def _dense(codes: int, elements: int) -> bool:
+    return codes <= max(FEW_CODES, DENSE * elements)
+
+
+def _ahead(plan: JoinPlan) -> Array:
+    """The most tuples of the groups before each: the elements of the first stage that is found by
+    the first binder alone are counted, of the others the most are taken."""
+    each, factor = None, 1
     for number, stage in enumerate(plan.stages[1:], 1):
         tie = next((s for s in plan.sums if s.role == "tie" and s.of == number), None)
         if tie is not None and stage.kind == "direct" and list(tie.columns) == [0]:
             assert stage.begin is not None
-            each *= np.diff(stage.begin)[tie.columns[0] + tie.constant]
+            at = tie.columns[0] + tie.constant if tie.constant else tie.columns[0]
+            count = np.diff(stage.begin)[at]
+            each = count if each is None else each * count.astype(np.int64)
         else:
-            each *= stage.most
-    ahead = np.zeros(len(each) + 1, np.int64)
-    np.cumsum(each, out=ahead[1:])
-    bound = np.diff(ahead[plan.groups])
-    return bound if plan.unique else np.minimum(bound, plan.span)
+            factor *= stage.most
+    if each is None:
+        ahead = plan.groups.astype(np.int64)
+    else:
+        done = np.zeros(plan.stages[0].count + 1, np.int64)
+        each.cumsum(dtype=np.int64, out=done[1:])
+        ahead = done[plan.groups]
+    ahead *= factor
+    if not plan.unique and len(ahead) > 1:
+        bound = ahead[1:] - ahead[:-1]
+        if bound.max() > plan.span:
+            np.minimum(bound, plan.span, out=bound).cumsum(out=ahead[1:])
+    return ahead
 
 
 def _arranged(values: Array, elements: Array | None) -> Array:
