@@ -12,8 +12,11 @@ inside; a worker enters by adding one to the very word it looked at, so it can e
 When no task is left the caller closes the call and waits until the count is zero. A worker that
 comes late, or never, costs nothing. Who waits looks a bounded number of times, then sleeps. A
 worker that was soon woken from its sleep looks longer the next time, so that calls which follow
-each other closely find it awake. Nobody is woken for a single call of many tasks that the caller
-has done before a worker would be up: it begins alone and sees how long its tasks take.
+each other closely find it awake. A system may wake a worker on the processor of the caller, who is
+busy, though others are idle, and leave it there for milliseconds: therefore the caller lets those
+that it woke start, and a worker that finds itself beside the caller goes elsewhere. Nobody is woken
+for a single call of many tasks that the caller has done before a worker would be up: it begins
+alone and sees how long its tasks take.
 
 Each thread has a share of the tasks, the same in every call with as many: what it wrote in the last
 call is still in its own cache. Whoever is done with its share takes from those of the others.
@@ -29,6 +32,13 @@ long as the caller's next call takes to come, and too short to hurt on a machine
 
 PATIENT_ROUNDS = 10 * SPIN_ROUNDS
 """The same for a worker whose last sleep was short."""
+
+YIELD_ROUNDS = 64
+"""Looks, some 2 microseconds, after which a caller that waits lets others run on its processor, and
+a worker that waits leaves that of the caller: a power of two."""
+
+AFTER_DELAY = 100
+"""Calls that wake workers without making room for them, after one that was held up by that."""
 
 WORTH_WAKING = 40_000
 """Nanoseconds that a call takes alone for which workers are woken: they need as long to be up."""
@@ -51,9 +61,11 @@ POOL = Template("""
 @word = internal global [16 x i64] zeroinitializer, align 128
 @busy = internal global [32 x i32] zeroinitializer, align 128 ; 1 during a call
 @sleepers = internal global [32 x i32] zeroinitializer, align 128 ; workers in the kernel
+@caller = internal global [32 x i32] zeroinitializer, align 128 ; the last one's processor
 @started = internal global i32 0
 @wanted = internal global i32 0
 @last = internal global i64 0 ; when a call last found workers asleep
+@held = internal global i32 0 ; calls that are to wake workers and not let them start at once
 @mutex = internal global [16 x i64] zeroinitializer, align 128
 @condition = internal global [16 x i64] zeroinitializer, align 128
 
@@ -61,6 +73,7 @@ declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_detach(i64)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
 declare i32 @clock_gettime(i32, ptr)
+declare i32 @sched_yield()
 $declarations
 
 ; At the start, and in a forked child: nobody is inside and no worker exists.
@@ -97,6 +110,8 @@ start:
   call void @start_workers(i32 %workers)
   br label %publish
 publish:
+  %here = call i32 @processor()
+  store atomic i32 %here, ptr @caller monotonic, align 4 ; workers keep away from it
   store ptr %fn, ptr @work
   store ptr %args, ptr getelementptr (i8, ptr @work, i64 8)
   store i64 %tasks, ptr getelementptr (i8, ptr @work, i64 16)
@@ -159,6 +174,7 @@ rouse:
   %enough = icmp sgt i64 %others, $max_threads
   %count = select i1 %enough, i64 $max_threads, i64 %others
   call void @wake(ptr getelementptr (i8, ptr @word, i64 4), i64 %count)
+  call void @let_start()
   br label %begin
 begin:
   call void @run_tasks(ptr %fn, ptr %args, i64 %tasks, i64 %shares, i64 0)
@@ -175,7 +191,7 @@ look:
   %patient = icmp ult i32 %rounds, $spin
   br i1 %patient, label %pause, label %mark
 pause:
-  $pause
+  call void @pause(i32 %rounds)
   br label %wait
 mark:
   %marked = atomicrmw or ptr @word, i64 $waiting seq_cst
@@ -244,13 +260,13 @@ define internal ptr @worker(ptr %number) nounwind {
   %index = ptrtoint ptr %number to i64
   br label %look
 look:
-  %last = phi i64 [ 0, %0 ], [ %last, %idle ], [ %last, %doze ], [ %last, %enter ],
-                  [ %call, %leave ], [ %call, %rouse ]
-  %limit.rounds = phi i32 [ $spin, %0 ], [ %limit.rounds, %idle ], [ %limit.next, %doze ],
-                          [ %limit.rounds, %enter ], [ %limit.rounds, %leave ],
-                          [ %limit.rounds, %rouse ]
-  %rounds = phi i32 [ 0, %0 ], [ %more, %idle ], [ 0, %doze ], [ 0, %enter ], [ 0, %leave ],
-                    [ 0, %rouse ]
+  %last = phi i64 [ 0, %0 ], [ %last, %idle ], [ %last, %aside ], [ %last, %doze ],
+                  [ %last, %enter ], [ %call, %leave ], [ %call, %rouse ]
+  %limit.rounds = phi i32 [ $spin, %0 ], [ %limit.rounds, %idle ], [ %limit.rounds, %aside ],
+                          [ %limit.next, %doze ], [ %limit.rounds, %enter ],
+                          [ %limit.rounds, %leave ], [ %limit.rounds, %rouse ]
+  %rounds = phi i32 [ 0, %0 ], [ %more, %idle ], [ %more, %aside ], [ 0, %doze ], [ 0, %enter ],
+                    [ 0, %leave ], [ 0, %rouse ]
   %seen = load atomic i64, ptr @word acquire, align 8
   %call = lshr i64 %seen, 32
   %bit = and i64 %seen, $open
@@ -290,7 +306,12 @@ rest:
   %patient = icmp ult i32 %rounds, %limit.rounds
   br i1 %patient, label %idle, label %doze
 idle:
-  $pause
+  call void @pause(i32 %rounds)
+  %since = and i32 %rounds, $yield_mask
+  %long = icmp eq i32 %since, $yield_mask
+  br i1 %long, label %aside, label %look
+aside:
+  call void @make_room()
   br label %look
 doze:
   %fell.asleep = call i64 @nanoseconds()
@@ -299,9 +320,59 @@ doze:
   %fewer.sleepers = atomicrmw sub ptr @sleepers, i32 1 seq_cst
   %woke = call i64 @nanoseconds()
   %slept = sub i64 %woke, %fell.asleep
+  call void @make_room()
   %briefly = icmp ult i64 %slept, $short_sleep
   %limit.next = select i1 %briefly, i32 $patient, i32 $spin
   br label %look
+}
+
+; Between two looks of the caller. Now and then whoever else is to run on its processor may: a
+; worker that it waits for, say.
+define internal void @pause(i32 %rounds) nounwind {
+  $pause
+  %since = and i32 %rounds, $yield_mask
+  %long = icmp eq i32 %since, $yield_mask
+  br i1 %long, label %yield, label %out
+yield:
+  %failed = call i32 @sched_yield()
+  br label %out
+out:
+  ret void
+}
+
+; For a caller who has woken workers: one that the system put on its own processor starts now, sees
+; that, and goes elsewhere. If that takes long it is others that have run, and the next calls do not
+; stand back for them.
+define internal void @let_start() nounwind {
+  %held = load i32, ptr @held
+  %free = icmp eq i32 %held, 0
+  br i1 %free, label %yield, label %count
+count:
+  %less = sub i32 %held, 1
+  store i32 %less, ptr @held
+  ret void
+yield:
+  %before = call i64 @nanoseconds()
+  %failed = call i32 @sched_yield()
+  %after = call i64 @nanoseconds()
+  %took = sub i64 %after, %before
+  %long = icmp ugt i64 %took, $short_sleep
+  %next = select i1 %long, i32 $after_delay, i32 0
+  store i32 %next, ptr @held
+  ret void
+}
+
+; For a worker: makes room for the caller where both are on one processor.
+define internal void @make_room() nounwind {
+  %here = call i32 @processor()
+  %there = load atomic i32, ptr @caller monotonic, align 4
+  %beside = icmp ne i32 %here, %there
+  br i1 %beside, label %out, label %move
+move:
+  call void @leave_processor(i32 %here)
+  br label %out
+out:
+  ret void
 }
 
 define internal i64 @nanoseconds() nounwind {
@@ -361,6 +432,58 @@ define internal void @wake(ptr %place, i64 %count) nounwind {
   ret void
 }
 """)
+
+# Where a thread is, and how it gets to another processor that it may use: it may not be where it
+# is, and then may be anywhere again.
+AFFINITY = """
+declare i32 @sched_getcpu()
+declare i32 @sched_getaffinity(i32, i64, ptr)
+declare i32 @sched_setaffinity(i32, i64, ptr)
+
+define internal i32 @processor() nounwind {
+  %number = call i32 @sched_getcpu()
+  ret i32 %number
+}
+
+define internal void @leave_processor(i32 %number) nounwind {
+  %allowed = alloca [16 x i64]
+  %others = alloca [16 x i64]
+  %unknown = call i32 @sched_getaffinity(i32 0, i64 128, ptr %allowed)
+  %known = icmp sge i32 %unknown, 0
+  %fits = icmp ult i32 %number, 1024
+  %can = and i1 %known, %fits
+  br i1 %can, label %move, label %out
+move:
+  %mask = load [16 x i64], ptr %allowed
+  store [16 x i64] %mask, ptr %others
+  %word.number = lshr i32 %number, 6
+  %word = getelementptr i64, ptr %others, i32 %word.number
+  %in.word = and i32 %number, 63
+  %shift = zext i32 %in.word to i64
+  %bit = shl i64 1, %shift
+  %old = load i64, ptr %word
+  %flipped = xor i64 %old, %bit
+  store i64 %flipped, ptr %word
+  %failed = call i32 @sched_setaffinity(i32 0, i64 128, ptr %others)
+  %moved = icmp eq i32 %failed, 0
+  br i1 %moved, label %restore, label %out
+restore:
+  %ignored = call i32 @sched_setaffinity(i32 0, i64 128, ptr %allowed)
+  br label %out
+out:
+  ret void
+}
+"""
+
+NO_AFFINITY = """
+define internal i32 @processor() nounwind {
+  ret i32 -1
+}
+
+define internal void @leave_processor(i32 %number) nounwind {
+  ret void
+}
+"""
 
 CONDITION = """
 declare i32 @pthread_mutex_init(ptr, ptr)
@@ -425,6 +548,8 @@ def pool_ir(use_futex: bool) -> str:
         waiting_and_one=WAITING + 1,
         spin=SPIN_ROUNDS,
         patient=PATIENT_ROUNDS,
+        after_delay=AFTER_DELAY,
+        yield_mask=YIELD_ROUNDS - 1,
         short_sleep=SHORT_SLEEP,
         worth_waking=WORTH_WAKING,
         first_tasks=FIRST_TASKS,
@@ -434,6 +559,7 @@ def pool_ir(use_futex: bool) -> str:
         set_mask=2 if sys.platform == "linux" else 3,
         all_signals=", ".join(["i64 -1"] * 16),
     )
+    text += AFFINITY if sys.platform == "linux" else NO_AFFINITY
     if use_futex:
         return text + FUTEX.substitute(call=FUTEX_CALL[platform.machine()])
     return text + CONDITION

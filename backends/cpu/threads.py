@@ -151,5 +151,7 @@ def _thread_symbols() -> dict[str, int]:
     process = ctypes.CDLL(None)
     names = ("create", "detach", "sigmask", "mutex_init", "mutex_lock", "mutex_unlock")
     names += ("cond_init", "cond_wait", "cond_broadcast")
-    wanted = [f"pthread_{name}" for name in names] + ["syscall", "clock_gettime"]
+    wanted = [f"pthread_{name}" for name in names] + ["syscall", "clock_gettime", "sched_yield"]
+    if sys.platform == "linux":
+        wanted += ["sched_getcpu", "sched_getaffinity", "sched_setaffinity"]
     return {name: jit.address_of(getattr(process, name)) for name in wanted}

@@ -88,6 +88,31 @@ def test_calls_that_find_everybody_asleep(pool: cpu_threads.ThreadPool):
         assert (counts == 5).all()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system about threads")
+def test_workers_may_run_anywhere_and_sleep(pool: cpu_threads.ThreadPool):
+    before = set(os.listdir("/proc/self/task"))
+    run, counts = calls(pool), np.zeros(1000, np.int64)
+    for _ in range(20):  # asleep, and awake; on the processor of the caller, and elsewhere
+        time.sleep(0.002)
+        run(counts, 1000)
+        run(counts, 1000)
+    assert (counts == 40).all()
+    workers = [int(task) for task in set(os.listdir("/proc/self/task")) - before]
+    assert len(workers) == 2
+    time.sleep(0.05)
+    for worker in workers:
+        assert os.sched_getaffinity(worker) == os.sched_getaffinity(0)
+    used = [_time_run(worker) for worker in workers]
+    time.sleep(0.1)
+    assert [_time_run(worker) for worker in workers] == used
+
+
+def _time_run(task: int) -> int:
+    """Nanoseconds that a thread has run."""
+    with open(f"/proc/self/task/{task}/schedstat") as file:
+        return int(file.read().split()[0])
+
+
 def test_nested_calls_run_in_place(pool: cpu_threads.ThreadPool):
     pool.threads = 1
     counts = np.zeros(10, np.int64)
