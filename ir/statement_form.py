@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+from xdsl.dialects.builtin import DictionaryAttr
+
 from hectorite.ir.formula import (
     Access,
     Formula,
@@ -34,6 +36,9 @@ from hectorite.ir.space import Dim, access_text
 
 Dims = tuple[tuple[str, Dim], ...]
 """Index variables and what each ranges over."""
+
+Note = tuple[DictionaryAttr, tuple[str, ...]]
+"""Attributes of a statement, and the names of its variables that they may mention."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Form:
     keys: Access = ()
     axis: int = 0
     operands: int = 0
-    note: object = None
+    note: Note | None = None
 
     @cached_property
     def text(self) -> str:
@@ -142,7 +147,7 @@ def form(
     shape: Shape,
     body: Formula,
     init: bool = False,
-    note: object = None,
+    note: Note | None = None,
 ) -> tuple[Form, tuple[int, ...], tuple[str, ...]]:
     """The form of a statement, which of the old slots each of its operands was, and the old names
     of its variables in their new order.
@@ -161,7 +166,7 @@ def _form(
     shape: Shape,
     body: Formula,
     init: bool,
-    note: object,
+    note: Note | None,
 ) -> tuple[Form, tuple[int, ...], tuple[str, ...]]:
     dims = dict(over)
     order = dict.fromkeys(name for index in left for name in index.variables)

@@ -44,11 +44,8 @@ from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp
 from hectorite.ir.schedule import ATTRIBUTE
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import TensorType
-from hectorite.ir.statement_form import Shape, concat, form, softmax
+from hectorite.ir.statement_form import Note, Shape, concat, form, softmax
 from hectorite.lowering.statement_body import operations_of
-
-Note = tuple[DictionaryAttr, tuple[str, ...]]
-"""Attributes of a statement, and the names of its variables that they may mention."""
 
 
 def lift(

@@ -19,7 +19,6 @@ from hectorite.ir.formula import NARY, Apply, Cast, Constant, Formula, Index, Re
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim, TensorType
 from hectorite.ir.statement_form import Form, Shape
-from hectorite.lowering.lift_dataflow import Note
 from hectorite.lowering.statement_body import Body, plain
 
 
@@ -97,7 +96,7 @@ class _Writer:
             node.name,
         )
         if form.note is not None:
-            op.attributes.update(_note(form).data)
+            op.attributes.update(form.note[0].data)
         return self._put(op)
 
     def _put(self, op: StatementOp | SoftmaxOp) -> SSAValue:
@@ -139,11 +138,6 @@ def _tensor(shape: Shape) -> TensorType:
     type = type_of(replace(shape, scalar=False))
     assert isinstance(type, TensorType)
     return type
-
-
-def _note(form: Form):
-    note: Note = form.note  # pyright: ignore[reportAssignmentType]
-    return note[0]
 
 
 def _names(node: Node, form: Form) -> dict[str, str]:

@@ -47,6 +47,10 @@ def _exchange(old: Array, new: Array) -> Array:
     return new
 
 
+def _exchange_equal(old: Array, compare: Array, new: Array) -> Array:
+    return np.where(old == compare, new, old)
+
+
 def atomic(code: Code, at: Instruction) -> Step:
     """`atom` and `red` of every operation and type, vectors and pairs included."""
     type, count = value_type(code, at), vector_of(at)
@@ -120,13 +124,17 @@ def _update(
 def _combination(operation: str, element: str) -> Callable[..., Array]:
     """What is there and what is given -> what is there then."""
     if operation == "cas":
-        return lambda old, compare, new: np.where(old == compare, new, old)
+        return _exchange_equal
     if operation in ("inc", "dec"):
         return _increment if operation == "inc" else _decrement
     if operation == "exch":
         return _exchange
     ufunc = _FLOAT_EXTREMES.get(operation, _UFUNCS[operation])
-    return lambda old, new: encode(ufunc(decode(old, element), decode(new, element)), element)
+
+    def run(old: Array, new: Array) -> Array:
+        return encode(ufunc(decode(old, element), decode(new, element)), element)
+
+    return run
 
 
 def _scanned(data: Array, index: Array, values: Array, ufunc: np.ufunc) -> Array:

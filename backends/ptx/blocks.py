@@ -18,6 +18,7 @@ from hectorite.backends.ptx import access as ptx_access
 from hectorite.backends.ptx import async_copies as ptx_async
 from hectorite.backends.ptx import atomic as ptx_atomic
 from hectorite.backends.ptx import barriers as ptx_barriers
+from hectorite.backends.ptx import bits as ptx_bits
 from hectorite.backends.ptx import convert as ptx_convert
 from hectorite.backends.ptx import float as ptx_float
 from hectorite.backends.ptx import fragments as ptx_fragments
@@ -37,6 +38,7 @@ Array = npt.NDArray[Any]
 
 BUILDERS: dict[str, ptx_integer.Builder] = {
     **ptx_integer.BUILDERS,
+    **ptx_bits.BUILDERS,
     **ptx_convert.BUILDERS,
     **ptx_access.BUILDERS,
     **ptx_atomic.BUILDERS,

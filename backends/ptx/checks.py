@@ -48,7 +48,8 @@ class Checker(Watch):
         self.code = code
         self.number = code.numbers
         self.granule = smallest_access(code.function)
-        self.fresh = unwritten_registers(code.function) if checks.uninitialized else frozenset()
+        found = unwritten_registers(code.function) if checks.uninitialized else ()
+        self.fresh: frozenset[str] = frozenset(found)
         self.known = {name: np.zeros(code.lanes, bool) for name in self.fresh}
         self.local_written = np.zeros(len(code.local), bool)
         cells = len(code.shared) // self.granule

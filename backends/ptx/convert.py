@@ -399,12 +399,12 @@ def selp(code: Code, at: Instruction) -> Step:
     condition, negated = code.predicate(at.operands[3])
     if negated:
         a, b = b, a
-    if a.ndim == 2:
-        return code.elementwise(
-            lambda p, a, b: np.where(p[:, None], a, b),
-            code.target(at.operands[0], type), condition, a, b,
-        )  # fmt: skip
-    return code.elementwise(np.where, code.target(at.operands[0], type), condition, a, b)
+    function = _row_selected if a.ndim == 2 else np.where
+    return code.elementwise(function, code.target(at.operands[0], type), condition, a, b)
+
+
+def _row_selected(condition: Array, a: Array, b: Array) -> Array:
+    return np.where(condition[:, None], a, b)
 
 
 def slct(code: Code, at: Instruction) -> Step:
@@ -412,9 +412,11 @@ def slct(code: Code, at: Instruction) -> Step:
     to, type = [part for part in at.suffix if part in DTYPES][-2:]
     a, b = (code.operand(operand, to) for operand in at.operands[1:3])
     c = code.operand(at.operands[3], type)
-    return code.elementwise(
-        lambda a, b, c: np.where(c >= 0, a, b), code.target(at.operands[0], to), a, b, c
-    )
+    return code.elementwise(_sign_selected, code.target(at.operands[0], to), a, b, c)
+
+
+def _sign_selected(a: Array, b: Array, c: Array) -> Array:
+    return np.where(c >= 0, a, b)
 
 
 # Generic addresses.
@@ -454,9 +456,11 @@ def isspacep(code: Code, at: Instruction) -> Step:
     a = code.operand(at.operands[1], "s64")
     start = _WINDOWS[space] or GLOBAL_BASE
     end = SHARED_WINDOW if not _WINDOWS[space] else start + WINDOW_BYTES
-    return code.elementwise(
-        lambda a: (a >= start) & (a < end), code.target(at.operands[0], "pred"), a
-    )
+
+    def inside(a: Array) -> Array:
+        return (a >= start) & (a < end)
+
+    return code.elementwise(inside, code.target(at.operands[0], "pred"), a)
 
 
 def mapa(code: Code, at: Instruction) -> Step:

@@ -277,19 +277,29 @@ def copysign(code: Code, at: Instruction) -> Step:
     type = value_type(code, at)
     a, b = (code.operand(operand, type) for operand in at.operands[1:3])
     target = code.target(at.operands[0], type)
-    return code.elementwise(lambda a, b: np.copysign(b, a), target, a, b)
+    return code.elementwise(np.copysign, target, b, a)
 
 
 def testp(code: Code, at: Instruction) -> Step:
     type, kind = value_type(code, at), at.suffix[0]
     tiny = np.finfo(np.float32 if type == "f32" else np.float64).tiny
+
+    def number(a: Array) -> Array:
+        return ~np.isnan(a)
+
+    def normal(a: Array) -> Array:
+        return np.isfinite(a) & (np.abs(a) >= tiny)
+
+    def subnormal(a: Array) -> Array:
+        return (np.abs(a) < tiny) & (a != 0)
+
     tests: dict[str, Function] = {
         "finite": np.isfinite,
         "infinite": np.isinf,
-        "number": lambda a: ~np.isnan(a),
+        "number": number,
         "notanumber": np.isnan,
-        "normal": lambda a: np.isfinite(a) & (np.abs(a) >= tiny),
-        "subnormal": lambda a: (np.abs(a) < tiny) & (a != 0),
+        "normal": normal,
+        "subnormal": subnormal,
     }
     if kind not in tests:
         raise code.unsupported()

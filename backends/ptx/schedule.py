@@ -216,7 +216,7 @@ class Schedule:
 
     def ready_at_barrier(self) -> Array:
         """The lanes at barriers that are complete."""
-        code, found = self.code, []
+        code, found = self.code, list[Array]()
         waiting = np.unique(self.barrier[self.barrier >= 0])
         alive = (self.pc < self.end).reshape(code.blocks, -1, WARP)
         for number in waiting:

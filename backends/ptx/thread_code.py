@@ -1,8 +1,8 @@
 """A kernel prepared for batches: its registers as arrays, and operands as views of them.
 
 Enters: a function of `ir/ptx/syntax.py` without calls, the shape of a block and how many blocks run
-together. Leaves: `Code`, from which the builders of instructions (`integer.py`, `float.py`,
-`access.py` ...) take arrays; each builder gives a step, a function of `Lanes`.
+together. Leaves: `Code`, from which the builders of instructions (`integer.py`, `bits.py`,
+`float.py`, `access.py` ...) take arrays; each builder gives a step, a function of `Lanes`.
 
     a, b = code.operand(x, "s32"), code.operand(y, "s32")       int32 arrays, one entry per lane
     target = code.target(d, "s32")

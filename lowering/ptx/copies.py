@@ -106,7 +106,7 @@ def _is_known(kernel: PtxKernel, index: SSAValue) -> bool:
 def _prepare_sources(kernel: PtxKernel, op: CopyOp, known: set[int]) -> None:
     prepared = kernel.prepared[op]
     prepared.missing = frozenset(range(len(op.indices))) - known
-    prepared.sources = {}
+    prepared.sources = dict[int, At]()
     for register in range(0, prepared.layout.register_count, _run(prepared.layout)):
         row = prepared.layout.offset(register)[0]
         if row not in prepared.sources:
@@ -318,7 +318,9 @@ class _Lines:
         if columns is None:
             return rows and self.code.op("selp.b32", whole, 0, rows)
         if self.run == 1 or divisor(self.op.valid[1]) % self.run == 0:
-            return self.code.op("selp.b32", whole, 0, self.valid(register))
+            valid = self.valid(register)
+            assert valid is not None
+            return self.code.op("selp.b32", whole, 0, valid)
         offset = self.layout.offset(register)[1]
         key = "size", offset
         if key not in self.made:
