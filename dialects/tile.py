@@ -1,7 +1,7 @@
 """The `tile` dialect, inside a kernel: a grid of programs over values that are static tiles.
 
     kernel   ::= "tile.kernel" @name "(" %task ":" index ("," %arg ":" type)* ")"
-                 ("threads" n)? region
+                 ("threads" n)? ("work" word)? region
     size     ::= "tile.size" string                              number of elements of a set or size
     load     ::= ...                                             see tile_memory.py
     store    ::= ...
@@ -23,7 +23,9 @@
 
 A kernel runs once for each task, in any order and at the same time; tasks never depend on each
 other. On a GPU the `threads` of a kernel (a warp if it says nothing) do one task
-together. Loops are `scf.for`, arithmetic is the `scalar` dialect on scalars, vectors and `index`.
+together, and `work` tells how rows are shared out among tasks, if not one to each
+(`WORK` in ir/schedule.py). Loops are `scf.for`, arithmetic is the `scalar` dialect on scalars,
+vectors and `index`.
 The host side, which allocates and launches, is `tile_program.py`, part of this dialect.
 """
 
@@ -76,6 +78,7 @@ from hectorite.dialects.tile_memory import (
 )
 from hectorite.dialects.tile_program import PROGRAM_OPERATIONS
 from hectorite.ir.scalar import scalar_type
+from hectorite.ir.schedule import WORK
 from hectorite.ir.space import TensorType, parse_defined, parse_tensor
 
 REDUCTIONS = ("add", "mul", "max", "min")
@@ -94,12 +97,14 @@ class KernelOp(IRDLOperation):
 
     sym_name = prop_def(StringAttr)
     threads = opt_prop_def(IntegerAttr)
+    work = opt_prop_def(StringAttr)
     body = region_def("single_block")
     traits = traits_def(SymbolOpInterface(), IsolatedFromAbove())
 
-    def __init__(self, name: str, body: Region, threads: int = WARP):
+    def __init__(self, name: str, body: Region, threads: int = WARP, work: str = "row"):
         count = None if threads == WARP else IntegerAttr(threads, 64)
-        properties = {"sym_name": StringAttr(name), "threads": count}
+        shared = None if work == "row" else StringAttr(work)
+        properties = {"sym_name": StringAttr(name), "threads": count, "work": shared}
         super().__init__(properties=properties, regions=[body])
 
     @property
@@ -121,6 +126,9 @@ class KernelOp(IRDLOperation):
         if self.thread_count not in THREADS:
             known = ", ".join(map(str, THREADS))
             raise VerifyException(f"expected one of {known} threads, got {self.thread_count}")
+        if self.work is not None and self.work.data not in WORK[1:]:
+            known = ", ".join(WORK[1:])
+            raise VerifyException(f"expected work {known}, got {self.work.data}")
 
     @classmethod
     def parse(cls, parser: Parser) -> "KernelOp":
@@ -128,7 +136,9 @@ class KernelOp(IRDLOperation):
         arguments = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_argument)
         given = parser.parse_optional_keyword("threads") is not None
         threads = parser.parse_integer() if given else WARP
-        return cls(name, parser.parse_region(arguments), threads)
+        shared = parser.parse_optional_keyword("work") is not None
+        work = parser.parse_identifier("how work is shared out") if shared else WORK[0]
+        return cls(name, parser.parse_region(arguments), threads, work)
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
@@ -137,6 +147,8 @@ class KernelOp(IRDLOperation):
             printer.print_list(self.body.block.args, printer.print_block_argument)
         if self.threads is not None:
             printer.print_string(f" threads {self.thread_count}")
+        if self.work is not None:
+            printer.print_string(f" work {self.work.data}")
         printer.print_string(" ")
         printer.print_region(self.body, print_entry_block_args=False)
 
@@ -209,7 +221,7 @@ class LocalOp(IRDLOperation):
         super().__init__(result_types=[type])
 
     def verify_(self) -> None:
-        if not all(isinstance(dim, int) for dim in cast(TensorType, self.result.type).dims):
+        if not all(isinstance(dim, int) for dim in self.result.type.dims):
             raise VerifyException("expected fixed extents for local memory")
 
 

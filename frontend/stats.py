@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,10 +33,17 @@ from hectorite.ir.set_format import SetFormat, position_sets
 from hectorite.ir.tensor_format import Nm
 from hectorite.lowering.options import Options
 
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from hectorite.backends.plan_values import PlanValues
+
 Array = np.ndarray[Any, Any]
 Fact = dict[str, Any]
 
 AS_GIVEN = "coo"
+USUAL_GPU = "sm_90"
+"""The GPU whose tasks are counted."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,12 @@ def stats(subject: Subject) -> list[Fact]:
             head = {"name": parameter.name, "kind": "tensor", "format": str(parameter.format)}
             found.append(head | facts)
     between = temporaries(subject) if found else None
+    added = atomics(subject) if found else {}
     for facts in found:
         if between is not None:
             facts["temporaries"] = between
+        if "atomics" in facts:
+            facts["atomics"] += added.get(facts["name"], 0)
     return found
 
 
@@ -145,6 +155,29 @@ def _together(found: Sequence[Fact], sizes: Sequence[int]) -> Fact:
 def temporaries(subject: Subject) -> int | None:
     """Bytes of the tensors that a call makes and does not return, counted as if none shared memory
     with another; None where the function cannot be computed on these formats."""
+    try:
+        _, values = _planned(subject, None)
+    except HectoriteError:
+        return None
+    return sum(each.nbytes for each in values.temporaries if each.is_used)
+
+
+def atomics(subject: Subject) -> dict[str, int]:
+    """For each set, the rows that tasks of a GPU add to memory because they share them; none where
+    the function cannot be computed there."""
+    from hectorite.frontend.stats_atomics import added_rows
+    from hectorite.ir.target import target
+    from hectorite.lowering.machine import Machine
+
+    try:
+        module, values = _planned(subject, USUAL_GPU)
+    except HectoriteError:
+        return {}
+    return added_rows(module, values, Machine.gpu(target(USUAL_GPU)))
+
+
+def _planned(subject: Subject, gpu: str | None) -> tuple[ModuleOp, PlanValues]:
+    """The tile level of the function, for a CPU if no GPU is named, and its values on the data."""
     from hectorite.backends.plan import plan_of
     from hectorite.backends.plan_values import PlanValues
 
@@ -153,16 +186,13 @@ def temporaries(subject: Subject) -> int | None:
     options = Options(True, known, formats=tuple(subject.formats))
     names = subject.facts.signatures[subject.function].sizes
     sizes = {name: subject.sizes[name] for name in names}
-    request = Request.of(subject.text, subject.facts, subject.function, sizes, options)
-    try:
-        plan = plan_of(tile_module(request))
-    except HectoriteError:
-        return None
+    request = Request.of(subject.text, subject.facts, subject.function, sizes, options, gpu)
+    module = tile_module(request)
+    plan = plan_of(module)
     bound = Binding(subject.facts.schema, subject.binding.given)
     bound = bind_operands(bound, _operands(subject), subject.function)
     bound.extend(plan.schema)
-    values = PlanValues(plan, bound, sizes)
-    return sum(each.nbytes for each in values.temporaries if each.is_used)
+    return module, PlanValues(plan, bound, sizes)
 
 
 def _operands(subject: Subject) -> dict[str, Any]:

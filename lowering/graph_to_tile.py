@@ -60,7 +60,7 @@ from hectorite.lowering.pack_weights import Panels, emit_pack
 from hectorite.lowering.place_tensors import Placement, overwritten, private_tensors
 from hectorite.lowering.plan_kernels import plan_kernels
 from hectorite.lowering.round_parameters import round_parameters
-from hectorite.lowering.schedule_orders import check_orders, work_of
+from hectorite.lowering.schedule_orders import check_orders, check_rows, work_of
 from hectorite.lowering.share_rows import share_rows
 from hectorite.lowering.tile_code import Code
 
@@ -125,20 +125,24 @@ class _ProgramWriter:
                 self._buffer(statement, overwritten(plan, statement, private))
         builder = KernelBuilder(name, self.machine, lines=self.lines)
         if (kept := kept_product(plan.statements[0], self.machine)) is not None:
+            check_rows(plan)
             self._kept(kept, plan.statements[0], builder)
             return
         walk = join_walk(plan.statements[0], self.schema, self.machine)
         if walk is not None:
+            check_rows(plan)
             self._walk(walk, plan.statements[0], builder)
             return
         panels = self._pack(plan, name)
         if is_total(plan):
+            check_rows(plan)
             self._total(plan, builder, Placement(plan, self.values, private, panels))
             return
         emitter = KernelEmitter(plan, builder, Placement(plan, self.values, private, panels))
         tasks = share_rows(plan, builder, self.host)
         most = plan.machine.resident_tasks
-        if plan.machine.is_gpu and work_of(plan) == "persistent":
+        builder.work = work_of(plan) if plan.machine.is_gpu else "row"
+        if builder.work == "persistent":
             emitter.emit_all(tasks.share, builder.parameter(tasks.count), most)
             few = self.code.scalar("min", tasks.count, self.code.constant(most))
             self._launch(builder, few)
@@ -165,22 +169,26 @@ class _ProgramWriter:
         start = None
         if self.machine.is_gpu:
             read.insert(2, product.dense.tensor)
-            tensors = [builder.parameter(self.values[tensor]) for tensor in read]
+            values, codes, dense, target = (builder.parameter(self.values[t]) for t in read)
             if statement.init is not None:
                 start = builder.parameter(self.values[statement.init])
             if fits_block(product, statement):
-                emitter = BlockEmitter(product, statement, builder, self.machine, *tensors, start)
+                emitter = BlockEmitter(
+                    product, statement, builder, self.machine, values, codes, dense, target, start
+                )
             else:
-                emitter = GatherEmitter(product, statement, builder, *tensors, start)
+                emitter = GatherEmitter(
+                    product, statement, builder, values, codes, dense, target, start
+                )
             emitter.emit()
             self._launch(builder, emitter.tasks(self.host.size, self.code))
             return
         if product.lanes is None:
             read.insert(2, product.dense.tensor)
-            tensors = [builder.parameter(self.values[tensor]) for tensor in read]
+            values, codes, dense, target = (builder.parameter(self.values[t]) for t in read)
             if statement.init is not None:
                 start = builder.parameter(self.values[statement.init])
-            DotEmitter(product, statement, builder, *tensors, start).emit()
+            DotEmitter(product, statement, builder, values, codes, dense, target, start).emit()
             self._launch(builder, dot_tasks(product, statement, self.host.size, self.code))
             return
         kept = KeptPlan.of(product, statement)

@@ -56,6 +56,8 @@ class KernelBuilder:
     sizes: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     storages: dict[SSAValue, Storage] = field(default_factory=dict[SSAValue, Storage])
     threads: int = WARP
+    work: str = "row"
+    """How rows are shared out among tasks: one of `WORK`."""
     lines: Mapping[StatementOp, str] = field(default_factory=dict[StatementOp, str])
 
     def __post_init__(self) -> None:
@@ -115,7 +117,7 @@ class KernelBuilder:
     def finish(self) -> KernelOp:
         """The kernel as an operation."""
         self.code.add(EndOp())
-        return KernelOp(self.name, Region(self.block), self.threads)
+        return KernelOp(self.name, Region(self.block), self.threads, self.work)
 
 
 def element_path(fields: tuple[str, ...]) -> IndexExpr:

@@ -69,6 +69,18 @@ def is_split(kernel: Kernel) -> bool:
     return any(wants_split(s, kernel.roots[s], kernel.machine) for s in kernel.statements)
 
 
+def check_rows(kernel: Kernel) -> None:
+    """Refuse to share out the work of a kernel whose tasks are no rows in any but its own way."""
+    work, statement = work_of(kernel), kernel.statements[0]
+    if kernel.machine.is_gpu and work != "row":
+        raise refuse(
+            statement,
+            f"`work({work})` cannot be followed: the tasks of this kernel are parts of a product "
+            "or a sum, not rows",
+            "`work(row)`",
+        )
+
+
 def check_orders(kernels: Sequence[Kernel]) -> None:
     """Refuse orders that no kernel can follow."""
     found: dict[str, Found] = {}

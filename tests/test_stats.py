@@ -95,3 +95,36 @@ def test_faults(files: tuple[Path, Path], hectorite: Any, given: str, message: s
     assert status == 1
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("orders", "added"),
+    [("", 0), ("schedule { y: work(row) }", 0), ("schedule { y: work(split) }", 6)],
+)
+def test_rows_that_a_gpu_adds_to_memory(orders: str, added: int, tmp_path: Path, hectorite: Any):
+    program, data = tmp_path / "sums.hec", tmp_path / "data.npz"
+    program.write_text(
+        "set node\nset edge { src: node, dst: node }\n"
+        "def f(x: f32[node, 32]) -> f32[node, 32] {\n  y[e.dst, o] += x[e.src, o]\n  return y\n}\n"
+        + orders
+    )
+    # Rows of 1, 998 and 1 edges in four windows of 256: a part more for each window but the first.
+    ends = np.r_[0, np.ones(998), 2].astype(np.int32)
+    np.savez(data, **{"node": 5, "edge.src": ends, "edge.dst": ends})
+    status, out, err = hectorite("stats", program, "--data", data, "--json")
+    assert status == 0, err
+    assert json.loads(out)[0]["atomics"] == added
+
+
+def test_two_steps_leave_no_tensor_and_merge_their_sums(tmp_path: Path, hectorite: Any):
+    program = Path(__file__).parents[1] / "examples" / "hypergraph.hec"
+    data = tmp_path / "data.npz"
+    h = np.r_[np.zeros(300), np.arange(1, 40)].astype(np.int32)  # one long hyperedge
+    v = np.arange(339, dtype=np.int32) % 50
+    np.savez(data, **{"vertex": 50, "hyperedge": 40, "pin.v": v, "pin.h": h})
+    status, out, err = hectorite("stats", program, "--data", data, "--json")
+    assert status == 0, err
+    (facts,) = json.loads(out)
+    assert facts["temporaries"] == 0
+    # Its sum is made in three parts of at most 128, each added to each of its vertices.
+    assert facts["atomics"] == 3 * 300 + 39

@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import hectorite
+from hectorite.backends.order import pairs
 from hectorite.lowering.options import Options
 
 SETS = "set vertex\nset edge\nset pin { v: vertex, h: edge }\n"
@@ -32,7 +35,14 @@ def f(X: i32[vertex, O], Z: i32[vertex, O]) -> i32[vertex, O] {
   return Y
 }
 """
-PINS = {"none": (5, 4, 0), "one": (1, 1, 1), "some": (23, 9, 70), "skewed": (30, 6, 64)}
+PINS = {
+    "none": (5, 4, 0),
+    "one": (1, 1, 1),
+    "some": (23, 9, 70),
+    "skewed": (30, 6, 64),
+    "giant": (40, 5, 400),
+    "gaps": (9, 300, 20),
+}
 
 
 def drawn(name: str) -> dict[str, Any]:
@@ -42,6 +52,10 @@ def drawn(name: str) -> dict[str, Any]:
     if name == "skewed":
         maps["h"][: pins // 2] = edges - 1  # some vertices more than once
         maps["v"][: pins // 4] = 3
+    if name == "giant":
+        maps["h"][40:] = 1
+    if name == "gaps":
+        maps["h"] = rng.choice([0, 3, 250, 299], pins)
     return {"vertex": vertices, "edge": edges, "pin": maps}
 
 
@@ -68,6 +82,63 @@ def test_results(body: str, size: int, data: str):
     # Small integers: every order of adding gives the same.
     np.testing.assert_array_equal(found["tile"], found["reference"])
     np.testing.assert_array_equal(found["cpu"], found["reference"])
+
+
+SPLIT = "schedule { Y: work(split) }\n"
+
+
+@pytest.mark.parametrize("data", PINS)
+@pytest.mark.parametrize(("body", "size"), [(SUMS, 16), (SUMS, 41), (CONTINUED, 20)])
+def test_results_of_a_gpu(body: str, size: int, data: str):
+    sets, rng = drawn(data), np.random.default_rng(1)
+    extents = {"vertex": sets["vertex"], "pin": len(sets["pin"]["h"]), "O": size}
+    found = dict[str, Any]()
+    for target in ("reference", "ptx:sm_80"):
+        program = compiled(body + SPLIT, target, size)
+        rng = np.random.default_rng(1)
+        given = {
+            p.name: rng.integers(-4, 5, [extents[dim] for dim in p.dims]).astype(
+                {"f32": np.float32, "i32": np.int32}[p.element_name]
+            )
+            for p in program.f.signature.parameters
+        }
+        found[target] = np.array(program.f(program.bind(**sets), **given))
+    np.testing.assert_array_equal(found["ptx:sm_80"], found["reference"])
+
+
+@given(st.lists(st.integers(0, 70), max_size=12), st.integers(1, 9))
+def test_pairs_of_stretches_reach_everything_once(lengths: list[int], limit: int):
+    pointers = np.cumsum([0, *lengths]).astype(np.int32)
+    row_of = np.repeat(np.arange(len(lengths)), lengths)
+    reached = np.zeros((len(row_of), len(row_of)), np.int32)
+    for lower, upper, first, last in pairs(pointers, limit).reshape(-1, 4):
+        assert upper - lower <= 4 * limit and last - first < 2 * limit
+        rows = np.unique(row_of[lower:upper])
+        assert len(rows) == 1 or rows[-1] - rows[0] < limit
+        for row in rows:
+            summed = np.flatnonzero(row_of[lower:upper] == row) + lower
+            handed_on = np.flatnonzero(row_of[first:last] == row) + first
+            reached[np.ix_(summed, handed_on)] += 1
+    np.testing.assert_array_equal(reached, row_of[:, None] == row_of)
+
+
+@pytest.mark.parametrize(
+    ("body", "fused"),
+    [
+        (SUMS + SPLIT, True),
+        (SUMS + "schedule { E: work(split), Y: work(split) }\n", True),
+        (SUMS, False),  # sums in a fixed order
+        (HEADS + SPLIT, False),  # no sum of parts
+        (SUMS.replace("E[p.h, o] * b", "E[p.h, o] * E[p.h, o] * b") + SPLIT, False),
+        (SUMS.replace("+= E[p.h, o] * b[p]", "+= exp(E[p.h, o])") + SPLIT, False),
+    ],
+)
+def test_a_gpu_has_no_tensor_between_where_order_is_free(body: str, fused: bool):
+    text = hectorite.emit(SETS + body, "tile", {"O": 32}, target="sm_90")
+    assert ("[edge" in text) != fused
+    # Only where several tasks reach a row it is added to memory.
+    assert ("tile.store add" in text) == (SPLIT[-16:] in body)
+    assert ("work split" in text) == (SPLIT[-16:] in body)
 
 
 def allocated(body: str, **sizes: int) -> list[str]:
