@@ -69,7 +69,7 @@ def agrees(text, target, format, sets):
     rng = np.random.default_rng(1)
     extents, maps = bound_sets(binding)
     arguments = {
-        p.name: rng.standard_normal([extents.get(d, d) for d in p.dims]).astype(np.float32)
+        p.name: rng.standard_normal([extents.get(d, d) for d in p.dims]).astype(p.element.storage)
         for p in function.signature.parameters
     }
     module = hectorite.parse(text)
@@ -105,14 +105,32 @@ def test_nothing_is_written_past_the_last_row(format):
     assert agrees(text, "cpu", format, drawn(17, 3, 9))
 
 
+SDDMM = (
+    SETS
+    + """
+def sddmm(A: f32[row, 64], B: f32[col, 64]) -> f32[nz] {
+  C[z] += A[z.row, j] * B[z.col, j]
+  return C
+}
+"""
+)
+
+
+@pytest.mark.parametrize("format", ["sgt(16, 8)", "bsr(16, 8)"])
 @pytest.mark.parametrize("elements", ["f16", "bf16", "tf32"])
-def test_windows_are_multiplied_by_tensor_instructions(elements):
-    text = SPMM.replace("B: f32", f"B: {elements}").replace("A: f32", f"A: {elements}")
-    options = Options(formats=("nz=sgt(16, 8)",))
-    shown = hectorite.emit(text, "ptx", target="sm_80", options=options)
-    loop = shown[shown.index("spmm_2") :] if "spmm_2" in shown else shown
-    assert f"f32.{elements}.{elements}.f32" in loop
-    assert not re.search(r"\b(atom|red)\.", loop)
+def test_blocks_are_multiplied_by_tensor_instructions(elements, format):
+    options = Options(formats=(f"nz={format}",))
+    for text in (SPMM, SDDMM):
+        text = text.replace("B: f32", f"B: {elements}").replace("A: f32", f"A: {elements}")
+        shown = hectorite.emit(text, "ptx", target="sm_80", options=options)
+        assert f"f32.{elements}.{elements}.f32" in shown
+        assert not re.search(r"\b(atom|red)\.", shown)
+
+
+@pytest.mark.parametrize("text", [SPMM, SDDMM], ids=["spmm", "sddmm"])
+def test_tensor_instructions_of_blocks_are_right(text):
+    text = text.replace("64", "16").replace("A: f32", "A: f16").replace("B: f32", "B: f16")
+    assert agrees(text, "ptx", "bsr(16, 8)", drawn(19, 9, 40))
 
 
 def test_numbers_of_f32_are_two_of_tf32():

@@ -14,7 +14,8 @@ becomes, k being the columns of windows,
 
 and a product for each element, `s[e] += a[e] * q[e.dst, i] * x[e.src, i]`,
 
-    s_blocks[k, r] += q_padded[16*k.window + r, i] * x[k.src, i]
+    q_windows[w, r, i] = q[16*w + r, i]                      0 past the end
+    s_blocks[k, r] += q_windows[k.window, r, i] * x[k.src, i]
     s[e] = s_blocks[e.column, e.lane] * a[e]
 
 Places of a block without an element are 0, and the rows that the last window has too many are
@@ -34,7 +35,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from hectorite.dialects.graph import FuncOp, ReadOp, ReturnOp, StatementOp
 from hectorite.ir.element import ELEMENTS, element_of
 from hectorite.ir.index import IndexExpr, Path, Term
-from hectorite.ir.space import Dim, TensorType
+from hectorite.ir.space import AccessAttr, Dim, TensorType
 from hectorite.lowering.formats.block_factors import (
     Factor,
     NotServed,
@@ -100,11 +101,15 @@ class _Side:
         own = Term(1, Path(within[self.number]))
         return IndexExpr.make([Term(self.extent, Path(block, (self.field,))), own])
 
+    def cut(self, block: str, within: Sequence[str]) -> tuple[IndexExpr, IndexExpr]:
+        """The same as two indices: which part of the target, and what is left."""
+        return IndexExpr.of(block, self.field), IndexExpr.of(within[self.number])
+
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where elements lie: the set of blocks (of columns, for sgt), and the maps of elements into it
-    and into a block."""
+    """Where elements lie, each in a place of its own: the set of blocks (of columns, for sgt), and
+    the maps of elements into it and into a block."""
 
     blocks: str
     cell: tuple[str, ...]
@@ -112,8 +117,6 @@ class _Grid:
     """Extents of a block."""
     sides: dict[str, _Side]
     """By field of the matrix."""
-    own_places: bool
-    """Whether no two elements share a place."""
 
 
 def _grid_of(use: FormatUse) -> _Grid:
@@ -123,8 +126,8 @@ def _grid_of(use: FormatUse) -> _Grid:
     down, across = decl.fields
     sides = {row: _Side(*down, height), col: _Side(*across, width, 1)}
     if use.format.kind == "bsr":
-        return _Grid(decl.name, gives(decl), (height, width), sides, False)
-    return _Grid(decl.name, gives(decl), (height,), sides | {col: _Side(*across)}, True)
+        return _Grid(decl.name, gives(decl), (height, width), sides)
+    return _Grid(decl.name, gives(decl), (height,), sides | {col: _Side(*across)})
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,11 @@ class _Writer:
     func: FuncOp
     grid: _Grid
     tensor_cores: bool
-    padded: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
+    copies: dict[tuple[SSAValue, tuple[int, str] | None], SSAValue] = field(
+        default_factory=dict[tuple[SSAValue, tuple[int, str] | None], SSAValue]
+    )
+    """Copies of tensors that are read where blocks are, by the tensor and how it is cut; None for
+    one that is read past its end."""
 
     def summed(self, op: StatementOp, variable: str, found: Summed) -> None:
         """`C[z.row, j] += a(z) * B[z.col, j]`."""
@@ -155,7 +162,8 @@ class _Writer:
             for pair in op.variables.data
             if pair[0] not in found.shared and pair[0] != variable
         ]
-        places = [IndexExpr.of(name) for name in (block, *within, *(n for n, _ in shared))]
+        own = [within[number] for number in self._inner_order(found)]
+        places = [IndexExpr.of(name) for name in (block, *own, *(n for n, _ in shared))]
         extents = list(zip(within, self.grid.within, strict=True))
         target = self._target(op, variable, found, block, within)
         cells = self._cells(op, variable, found, shared)
@@ -191,7 +199,7 @@ class _Writer:
             return _Target(left, type)
         at = next(i for i, index in enumerate(op.access.data) if variable in index.variables)
         extent, dims = side.extent, list(op.type.dims)
-        left[at : at + 1] = [IndexExpr.of(block, side.field), IndexExpr.of(within[side.number])]
+        left[at : at + 1] = side.cut(block, within)
         dims[at : at + 1] = [side.target, extent]
         element = op.type.element if op.init is None else op.value.type
 
@@ -208,8 +216,8 @@ class _Writer:
         names = [i.variable for i in op.access.data if variable not in i.variables]
         dims = dict(op.variables.data)
         extents = [dims[name] for name in names if name is not None]
-        height, is_grid = self.grid.within[0], len(self.grid.within) > 1
-        if is_grid or height < 2 or {*names, variable} != set(dims):
+        height = self.grid.sides[found.scattered].extent
+        if height is None or height < 2 or {*names, variable} != set(dims):
             return False
         dense = [dims[name] for name in names if name is not None and name not in found.shared]
         long = [n for n in dense if isinstance(n, int) and n >= max(4, 64 // height)]
@@ -248,22 +256,44 @@ class _Writer:
         assert isinstance(type, TensorType)
         if type.pad_value is not None:
             return tensor
-        if tensor not in self.padded:
+        if (tensor, None) not in self.copies:
             body = Body()
             pairs: Pairs = [(f"d{i}", dim) for i, dim in enumerate(type.dims)]
             access = [IndexExpr.of(name) for name, _ in pairs]
             value = body.read(tensor, access)
             copy = body.statement("assign", access, pairs, _padded(type), value)
             copy.result.name_hint = hint(tensor, "padded")
-            block = self.func.body.block
-            maker = tensor.owner
-            if isinstance(maker, Operation):
-                block.insert_op_after(copy, maker)
-            else:
-                assert block.first_op is not None
-                block.insert_op_before(copy, block.first_op)
-            self.padded[tensor] = copy.result
-        return self.padded[tensor]
+            self.copies[tensor, None] = self._put(copy, tensor)
+        return self.copies[tensor, None]
+
+    def cut_of(self, tensor: SSAValue, place: int, side: _Side) -> SSAValue:
+        """A tensor with one dimension cut where blocks are: [.., 16*w + r, ..] is at [.., w, r, ..]
+        of it, so that products read it with no end to mind."""
+        type, extent = tensor.type, side.extent
+        assert isinstance(type, TensorType) and extent is not None
+        if (tensor, (place, side.field)) not in self.copies:
+            body = Body()
+            cut = [*type.dims[:place], side.target, extent, *type.dims[place + 1 :]]
+            pairs: Pairs = [(f"d{i}", dim) for i, dim in enumerate(cut)]
+            access = [IndexExpr.of(name) for name, _ in pairs]
+            terms = (Term(extent, Path(f"d{place}")), Term(1, Path(f"d{place + 1}")))
+            source = [*access[:place], IndexExpr.make(terms), *access[place + 2 :]]
+            padded = self.padded_of(tensor)
+            value = body.read(padded, source)
+            copy = body.statement("assign", access, pairs, temporary(type.element, cut), value)
+            copy.result.name_hint = hint(tensor, f"{side.field}s")
+            self.copies[tensor, (place, side.field)] = self._put(copy, padded)
+        return self.copies[tensor, (place, side.field)]
+
+    def _put(self, copy: StatementOp, source: SSAValue) -> SSAValue:
+        """Put the copy of a tensor right behind that."""
+        block, maker = self.func.body.block, source.owner
+        if isinstance(maker, Operation):
+            block.insert_op_after(copy, maker)
+        else:
+            assert block.first_op is not None
+            block.insert_op_before(copy, block.first_op)
+        return copy.result
 
     def _variables(self, op: StatementOp) -> tuple[str, tuple[str, ...]]:
         """Names for the blocks and the places of a block."""
@@ -295,19 +325,28 @@ class _Writer:
         """The blocks with the factors of the elements in their places."""
         body = Body()
         value = _product(body, found.own, op.value.type)
-        cell = [IndexExpr.of(variable, place) for place in self.grid.cell]
+        first, *inner = self.grid.cell
+        order = self._inner_order(found)
+        cell = [IndexExpr.of(variable, place) for place in (first, *(inner[n] for n in order))]
         access = [*cell, *(IndexExpr.of(name) for name, _ in shared)]
         over = next(pair for pair in op.variables.data if pair[0] == variable)
-        dims = [self.grid.blocks, *self.grid.within, *(dim for _, dim in shared)]
+        extents = [self.grid.within[number] for number in order]
+        dims = [self.grid.blocks, *extents, *(dim for _, dim in shared)]
         type = temporary(self._element(op, found), dims)
         name = hint(op.result, "blocks")
         return body.statement("add", access, [over, *shared], type, value, name=name)
 
+    def _inner_order(self, found: Summed) -> list[int]:
+        """Which dimension of a block is stored before which: the one that sums stay apart in is the
+        last, where a product reads them side by side."""
+        own = self.grid.sides[found.scattered].number
+        return sorted(range(len(self.grid.within)), key=lambda number: number == own)
+
     def _element(self, op: StatementOp, found: Summed) -> Attribute:
         """The type of the numbers in blocks: that which they are cast from, so that the product is
-        one of short types, if each stands alone in its place."""
+        one of short types, since each stands alone in its place."""
         type = own_type(found.own or found.rows)
-        if type is None or not self.grid.own_places:
+        if type is None:
             return op.value.type
         # Of these types not every one has a zero, or adds up.
         return op.value.type if element_of(type).kind in ("sign", "bool") else type
@@ -367,17 +406,34 @@ class _BlockBody(Body):
     ):
         super().__init__(writer.follow(variable, block, within))
         self.writer, self.variable = writer, variable
+        self.places = block, within
 
     def _copied(self, op: Operation) -> Operation:
         new = super()._copied(op)
-        if isinstance(op, ReadOp) and isinstance(new, ReadOp):
-            moved = [
-                self.variable in old.variables and index.path is None
-                for old, index in zip(op.access.data, new.access.data, strict=True)
-            ]
-            if any(moved):
-                new.operands[0] = self.writer.padded_of(new.tensor)
+        if not isinstance(op, ReadOp) or not isinstance(new, ReadOp):
+            return new
+        moved = [
+            place
+            for place, (old, index) in enumerate(zip(op.access.data, new.access.data, strict=True))
+            if self.variable in old.variables and index.path is None
+        ]
+        side = self._side(op, moved)
+        if side is not None:
+            at = moved[0]
+            access = list(new.access.data)
+            access[at : at + 1] = side.cut(*self.places)
+            new.operands[0] = self.writer.cut_of(new.tensor, at, side)
+            new.properties["access"] = AccessAttr(tuple(access))
+        elif moved:
+            new.operands[0] = self.writer.padded_of(new.tensor)
         return new
+
+    def _side(self, op: ReadOp, moved: Sequence[int]) -> _Side | None:
+        """The side of blocks by which a tensor is cut, if it is read just there."""
+        path = op.access.data[moved[0]].path if len(moved) == 1 else None
+        if path is None or op.type.pad_value is not None or op.picked is not None:
+            return None
+        return self.writer.grid.sides[path.fields[0]]
 
 
 def _product(body: Body, factors: Sequence[Factor], type: Attribute) -> SSAValue:

@@ -83,8 +83,9 @@ def test_a_sum_of_rows_is_a_product_of_blocks(spmm, applied):
     ]
     assert applied(spmm, "edge=bsr(dst, src, 4, 2)") == [
         "x_padded[d0, d1] = x[d0, d1]",
-        "y_blocks[e.block, e.down, e.across] += a[e]",
-        "y_windows[k.band, r, o] += y_blocks[k, r, c] * x_padded[c + 2*k.strip, o]",
+        "x_strips[d0, d1, d2] = x_padded[2*d0 + d1, d2]",
+        "y_blocks[e.block, e.across, e.down] += a[e]",
+        "y_windows[k.band, r, o] += y_blocks[k, c, r] * x_strips[k.strip, c, o]",
         "y[d0, d1] = y_windows[d0 // 4, d0 % 4, d1]",
     ]
 
@@ -101,8 +102,9 @@ def test_what_is_no_product_of_blocks_is_visited_by_windows(program, applied):
 def test_a_sum_by_columns_reads_windows_of_rows(spmm, applied):
     assert applied(spmm, "edge=sgt(src, dst, 16, 8)") == [
         "x_padded[d0, d1] = x[d0, d1]",
+        "x_windows[d0, d1, d2] = x_padded[16*d0 + d1, d2]",
         "y_blocks[e.column, e.lane] += a[e]",
-        "y[k.dst, o] += y_blocks[k, r] * x_padded[16*k.window + r, o]",
+        "y[k.dst, o] += y_blocks[k, r] * x_windows[k.window, r, o]",
     ]
 
 
@@ -110,7 +112,8 @@ def test_a_product_for_each_element_is_taken_from_blocks(program, applied):
     module = program("x: f32[node, 4], q: f32[node, 4], a: f32[edge]", SDDMM, "s")
     assert applied(module, "edge=sgt(dst, src, 16, 8)") == [
         "q_padded[d0, d1] = q[d0, d1]",
-        "s_blocks[k, r] += q_padded[16*k.window + r, i] * x[k.src, i]",
+        "q_windows[d0, d1, d2] = q_padded[16*d0 + d1, d2]",
+        "s_blocks[k, r] += q_windows[k.window, r, i] * x[k.src, i]",
         "s[e] = s_blocks[e.column, e.lane] * a[e]",
     ]
 
