@@ -3,15 +3,19 @@
     E[p.h, o] += X[p.v, o] * wv[p]         for each hyperedge, over its pins
     Y[p.v, o] += E[p.h, o] * wh[p]         for each vertex, over its pins
 
-Enters: the roots of all statements of a function. Leaves: the pairs that one kernel does: a task
-has a strip of the lanes, and for each row of the first (a hyperedge) reduces its elements, then
-visits them again and adds what it has to the rows of the second. What the first makes is a row in
-registers and no tensor; strips are the tasks' own, so that no two tasks add to one element.
+Enters: the roots of all statements of a function. Leaves: the pairs that one kernel does. For each
+row of the first (a hyperedge) it reduces its elements, then visits them again and adds what it has
+to the rows of the second; what the first makes is a row in registers and no tensor.
 
-Each task reads all maps, and there are as many tasks as strips, so lanes have to be enough for two
-strips of whole cache lines. On co-authorship with 64 features that takes 1.3 times the processor
-time of two kernels, and the memory of one row in place of a tensor of hyperedges; between rows of
-one set, whose tensors a program has anyway, two kernels stay.
+On a CPU a task has a strip of the lanes for itself, of all rows, so that no two tasks add to one
+element. Each task reads all maps, and there are as many tasks as strips, so lanes have to be enough
+for two strips of whole cache lines. On co-authorship with 64 features that takes 1.3 times the
+processor time of two kernels, and the memory of one row in place of a tensor of hyperedges; between
+rows of one set, whose tensors a program has anyway, two kernels stay.
+
+On a GPU a task has groups of elements and adds to memory, in no fixed order, so a schedule has to
+allow it: `work(split)` of the second. Long rows of the first are several tasks, which is right
+where parts of the sum can be handed on one by one.
 """
 
 from collections.abc import Collection, Mapping
