@@ -96,7 +96,10 @@ class Binding(Adjacency):
 
     def target(self, start: str, fields: tuple[str, ...]) -> str:
         """The set that a path out of `start` ends in."""
-        return self.schema.follow(start, fields)
+        known = _targets(self.schema)
+        if (start, fields) not in known:
+            known[start, fields] = self.schema.follow(start, fields)
+        return known[start, fields]
 
     def path(self, start: str, fields: tuple[str, ...]) -> Array:
         """int32[|start|], read-only: where a path leads; without fields, the elements."""
@@ -343,6 +346,12 @@ def extended(known: Schema, added: Schema) -> Schema:
     if len(sets) == len(known.sets) and sizes == known.sizes:
         return known
     return Schema(known.sets | sets, sizes)
+
+
+@by_identity
+def _targets(schema: Schema) -> dict[tuple[str, tuple[str, ...]], str]:
+    """The sets that paths end in, for those that were asked for."""
+    return {}
 
 
 @by_identity

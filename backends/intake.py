@@ -201,7 +201,8 @@ class Intake:
 
     def _check_values(self, over: str, name: str, target: str) -> None:
         values, size = self.maps[over, name], self.sizes[target]
-        if not values.size or (values.min() >= 0 and values.max() < size):
+        # As numbers without a sign, negative ones are above all others.
+        if not values.size or values.view(np.uint32).max() < size:
             return
         bad = (values < 0) | (values >= size)
         at, count = int(np.argmax(bad)), int(np.count_nonzero(bad))
@@ -215,7 +216,7 @@ class Intake:
 
 
 def _what(given: Any) -> str:
-    if isinstance(given, bool | int | float | np.generic):
+    if issubclass(type(given), bool | int | float | np.generic):
         return str(given)
     kind = type(given).__name__
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

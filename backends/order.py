@@ -12,8 +12,9 @@ permutation (the low bits) and the sorted keys (the high bits). A million elemen
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,21 @@ PACKED_BITS = 63
 """Bits of a non-negative 64-bit integer."""
 
 
-@dataclass(frozen=True)
 class Sorting:
     """Elements in the order of their keys.
 
     `permutation` is int32[n], or None if they are in order already, so that a kernel can do
-    without indirection. `first` is bool[n]: whether the key tuple differs from the one before.
+    without indirection. `first` is bool[n]: whether the key tuple differs from the one before. It
+    is worked out when someone looks.
     """
 
-    permutation: Array | None
-    first: Array
+    def __init__(self, permutation: Array | None, first: Callable[[], Array]):
+        self.permutation = permutation
+        self._first = first
+
+    @cached_property
+    def first(self) -> Array:
+        return self._first()
 
     @property
     def count(self) -> int:
@@ -69,7 +75,9 @@ def sort(columns: Sequence[Array], extents: Sequence[int]) -> Sorting:
     """
     count = len(columns[0])
     if count == 0:
-        return Sorting(None, np.zeros(0, np.bool_))
+        return Sorting(None, lambda: np.zeros(0, np.bool_))
+    if len(columns) == 1 and not (columns[0][1:] < columns[0][:-1]).any():
+        return Sorting(None, lambda: _first(columns, None))
     width = PACKED_BITS - _bits(count)
     order: Array | None = None
     # From the last keys to the first, each pass sorting by as many keys as fit one integer.
@@ -84,12 +92,17 @@ def sort(columns: Sequence[Array], extents: Sequence[int]) -> Sorting:
     # What one pass moved a later one may have moved back.
     if order is not None and bool((order == np.arange(count)).all()):
         order = None
-    first = np.zeros(count, np.bool_)
-    first[0] = True
+    return Sorting(None if order is None else _frozen(order), lambda: _first(columns, order))
+
+
+def _first(columns: Sequence[Array], order: Array | None) -> Array:
+    """Which elements differ from the one before in that order."""
+    first = np.zeros(len(columns[0]), np.bool_)
+    first[:1] = True
     for column in columns:
         values = column if order is None else column[order]
         first[1:] |= values[1:] != values[:-1]
-    return Sorting(None if order is None else _frozen(order), first)
+    return first
 
 
 def pack(columns: Sequence[Array], extents: Sequence[int]) -> Array:
@@ -110,9 +123,13 @@ def segments(column: Array, extent: int) -> Array:
 
 def sorted_already(pointers: Array) -> Sorting:
     """The sorting of elements that stand in order of a key, from what `segments` makes of it."""
-    first = np.zeros(int(pointers[-1]), np.bool_)
-    first[pointers[:-1][pointers[1:] > pointers[:-1]]] = True
-    return Sorting(None, _frozen(first))
+
+    def first() -> Array:
+        found = np.zeros(int(pointers[-1]), np.bool_)
+        found[pointers[:-1][pointers[1:] > pointers[:-1]]] = True
+        return found
+
+    return Sorting(None, first)
 
 
 def runs(sorting: Sorting, columns: Sequence[Array], extent: int, limit: int) -> Runs:

@@ -142,7 +142,7 @@ class _Frame:
             return value
         if isinstance(value, np.ndarray):
             self.layouts.append(value)
-            return value.__array_interface__["data"][0]
+            return address_of(value)
         self.slots[id(value)].append(len(self.words))
         return 0
 

@@ -2,6 +2,10 @@
 
 Enters: a `Shape`. Leaves: a module of LLVM IR that defines
 
+    void @derive.bound(ptr %words, i64 %tasks)    each task: how many tuples its groups can have
+
+or, for a shape with a collector,
+
     void @derive.join(ptr %words, i64 %tasks)     each task: its groups, tuples as numbers
     void @derive.spread(ptr %words, i64 %tasks)   each task: those numbers as fields of the set
     void @derive.index(ptr %words, i64 %one)      fills the hash table of each stage that has one
@@ -25,15 +29,17 @@ from hectorite.backends.derived.writer import Shape, Writer, const
 NEAR = 3
 """Codes that are alike but for so many low bits stay side by side in a stage's table."""
 
-ENTRIES = ("derive.join", "derive.spread", "derive.index")
+
+def entries_of(shape: Shape) -> tuple[str, ...]:
+    """The functions that the module defines."""
+    return tuple(f"derive.{name}" for name in _tasks_of(shape))
 
 
 def derive_ir(shape: Shape) -> str:
     """The text of the module."""
     module = ir.Module("derive")
     parallel = declare(module, "hec_parallel", ir.VoidType(), [POINTER, POINTER, I64])
-    tasks = ("join", _Join), ("spread", _Spread), ("index", _Index)
-    for name, writer in tasks:
+    for name, writer in _tasks_of(shape).items():
         signature = ir.FunctionType(ir.VoidType(), [POINTER, I64])
         task = ir.Function(module, signature, f"task.{name}")
         task.linkage = "internal"
@@ -48,7 +54,58 @@ def derive_ir(shape: Shape) -> str:
     return "\n".join(lines) + "\n" + sort_text(shape.bits)
 
 
-class _Join(Writer):
+def _tasks_of(shape: Shape) -> dict[str, type[_Task]]:
+    if not shape.collector:
+        return {"bound": _Bound}
+    return {"join": _Join, "spread": _Spread, "index": _Index}
+
+
+class _Task(Writer):
+    """The function of a task."""
+
+    def write(self) -> None:
+        raise NotImplementedError
+
+
+class _Bound(_Task):
+    """Counts the tuples that each group can have: the elements of stages that are found by the
+    first binder alone; of others the most are a `factor`."""
+
+    def write(self) -> None:
+        b = self.builder
+        total = self.variable()
+        stages = [n for n in range(1, len(self.shape.stages)) if self.shape.counted(n) is not None]
+
+        def group(number: ir.Value) -> None:
+            b.store(const(0), total)
+            after = b.add(number, const(1))
+            low, high = (self.load(self.word("groups"), g, 32) for g in (number, after))
+            if stages:
+                self.loop(low, high, each)
+            else:
+                b.store(b.sub(high, low), total)
+            bound = b.mul(b.load(total, typ=I64), self.word("factor"))
+            most = self.word("most")
+            bound = b.select(b.icmp_signed("<", bound, most), bound, most)
+            self.store(bound, self.word("ahead"), after)
+
+        def each(at: ir.Value) -> None:
+            count = reduce(b.mul, (self.elements(stage, at) for stage in stages))
+            b.store(b.add(b.load(total, typ=I64), count), total)
+
+        self.loop(*self.groups(), group)
+        b.ret_void()
+
+    def elements(self, stage: int, at: ir.Value) -> ir.Value:
+        b, tie = self.builder, self.shape.counted(stage)
+        assert tie is not None
+        ((_, bits),) = self.shape.sums[tie].columns
+        code = b.add(self.load(self.word("column", tie, 0), at, bits), self.word("constant", tie))
+        begin, after = self.word("begin", stage), b.add(code, const(1))
+        return b.sub(self.load(begin, after, 32), self.load(begin, code, 32))
+
+
+class _Join(_Task):
     """Goes through the assignments of a task's groups, and collects their keys."""
 
     def write(self) -> None:
@@ -120,10 +177,7 @@ class _Join(Writer):
             key = next(n for n, total in enumerate(shape.sums) if total.role == "key")
             collector.add(sums[key])
             return
-        tie = next(
-            (n for n, total in enumerate(shape.sums) if (total.role, total.of) == ("tie", stage)),
-            None,
-        )
+        tie = shape.tie(stage)
         kind = shape.stages[stage]
 
         def each(at: ir.Value) -> None:
@@ -161,7 +215,7 @@ def _home(writer: Writer, code: ir.Value) -> ir.Value:
     return b.or_(far, b.and_(code, const((1 << NEAR) - 1)))
 
 
-class _Index(Writer):
+class _Index(_Task):
     """Enters the distinct codes of each stage into its table: pairs of a code (-1: none) and its
     place, -1 standing for the place after the last one at first."""
 
@@ -198,7 +252,7 @@ class _Index(Writer):
         b.ret_void()
 
 
-class _Spread(Writer):
+class _Spread(_Task):
     """Copies the numbers of a task's groups behind those of the tasks before, as fields, and lets
     their ends count these and those `before` the round as well."""
 

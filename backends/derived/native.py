@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import numpy as np
 from hectorite.backends.cache import cache_key, default_cache
 from hectorite.backends.cpu import jit
 from hectorite.backends.cpu.threads import symbols, thread_count
-from hectorite.backends.derived.ir import ENTRIES, derive_ir
+from hectorite.backends.derived.ir import derive_ir, entries_of
 from hectorite.backends.derived.plan import JoinPlan
 from hectorite.backends.derived.writer import ROOM, Shape, SumShape, words_of
 from hectorite.backends.memory import POOL, address_of
@@ -45,6 +46,9 @@ MOST_BITS = 1 << 24
 BITS_SCANNED = 4096
 """Bits of a group's bitmap that one look passes over, if none is set."""
 
+FEW_GROUPS = 512
+"""Groups whose bounds one task looks at."""
+
 LOOKS = 8
 """Looks at a bitmap for each group that are nothing beside the rest."""
 
@@ -65,21 +69,23 @@ def run_join(plan: JoinPlan, name: str = "") -> Joined:
     """Build the set. Raises `HectoriteError`, which calls it `name`, if int32 cannot number its
     elements."""
     shape = _shape(plan)
-    code, words = _compiled(shape), _Words(shape)
-    cuts, rounds = _cuts(plan.ahead)
+    words = _Words(shape)
     _fill_stages(plan, words)
     ends = np.zeros(len(plan.groups), np.int32)
     words.put("groups", plan.groups)
     words.put("ends", ends)
-    words.put("ahead", plan.ahead)
     words.put("span", plan.span)
-    _fill_scratch(plan, shape, words, max(last - first for first, last in rounds))
+    ahead = _ahead(plan, shape, words)
+    shape = replace(shape, collector=_collector(plan, int(ahead[-1])))
+    code = _compiled(shape)
+    cuts, rounds = _cuts(ahead)
+    _fill_scratch(plan, shape, words, ahead, max(last - first for first, last in rounds))
     if "hash" in shape.stages:
         code["derive.index"](words.values, 1)
     parts: list[tuple[Array, ...]] = []
     size = 0
     for first, last in rounds:
-        parts.append(_round(plan, shape, code, words, cuts[first : last + 1], size))
+        parts.append(_round(plan, shape, words, ahead, cuts[first : last + 1], size))
         size += len(parts[-1][0])
         check_size(name, size)
     if len(parts) == 1:
@@ -109,16 +115,11 @@ class _Words:
 
 
 def _round(
-    plan: JoinPlan,
-    shape: Shape,
-    code: Mapping[str, Callable[[Any, int], None]],
-    words: _Words,
-    cuts: Array,
-    before: int,
+    plan: JoinPlan, shape: Shape, words: _Words, ahead: Array, cuts: Array, before: int
 ) -> tuple[Array, ...]:
     """Fields of the elements that the tasks between some cuts make, behind those `before`."""
-    tasks = len(cuts) - 1
-    most = int(plan.ahead[cuts[-1]] - plan.ahead[cuts[0]])
+    code, tasks = _compiled(shape), len(cuts) - 1
+    most = int(ahead[cuts[-1]] - ahead[cuts[0]])
     numbers = POOL.empty(most + ROOM * tasks, f"i{shape.bits // 8}")
     totals = np.zeros(tasks + 1, np.int64)
     words.put("cuts", cuts)
@@ -149,18 +150,33 @@ def _shape(plan: JoinPlan) -> Shape:
         )
         for total in plan.sums
     )
-    span = plan.span
     kinds = tuple(stage.kind for stage in plan.stages)
-    bits = 32 if span < 1 << 31 else 64
-    return Shape(kinds, sums, _collector(plan, span), bits, len(plan.lead), len(plan.trailing))
+    bits = 32 if plan.span < 1 << 31 else 64
+    return Shape(kinds, sums, "", bits, len(plan.lead), len(plan.trailing))
 
 
-def _collector(plan: JoinPlan, span: int) -> str:
+def _ahead(plan: JoinPlan, shape: Shape, words: _Words) -> Array:
+    """int64[groups + 1]: the most tuples that all groups before each can have."""
+    groups = len(plan.groups) - 1
+    stages = [s for n, s in enumerate(plan.stages) if n and shape.counted(n) is None]
+    ahead = np.zeros(groups + 1, np.int64)
+    words.put("ahead", ahead)
+    words.put("factor", min(1 << 31, prod(stage.most for stage in stages)))
+    words.put("most", (1 << 62) if plan.unique else plan.span)
+    tasks = min(TASKS, -(-groups // FEW_GROUPS))
+    words.put("cuts", np.arange(tasks + 1) * groups // max(1, tasks))
+    _compiled(shape)["derive.bound"](words.values, tasks)
+    return ahead.cumsum(out=ahead)
+
+
+def _collector(plan: JoinPlan, total: int) -> str:
+    """How tuples are collected, of which groups together have at most a number."""
     if plan.unique:
         return "append"
+    span = plan.span
     looks = span // BITS_SCANNED
     groups = max(1, len(plan.groups) - 1)
-    if span > MOST_BITS or looks > LOOKS + int(plan.ahead[-1]) // groups:
+    if span > MOST_BITS or looks > LOOKS + total // groups:
         return "hash"
     return "bytes" if span <= MOST_BYTES else "bits"
 
@@ -186,7 +202,7 @@ def _cuts(ahead: Array) -> tuple[Array, list[tuple[int, int]]]:
     return cuts, [*rounds, (first, len(cuts) - 1)]
 
 
-def _fill_scratch(plan: JoinPlan, shape: Shape, words: _Words, tasks: int) -> None:
+def _fill_scratch(plan: JoinPlan, shape: Shape, words: _Words, ahead: Array, tasks: int) -> None:
     """Memory for the collectors, all zero: for as many tasks as there are at the same time."""
     size, span = 0, plan.span
     if shape.collector == "bytes":
@@ -196,7 +212,7 @@ def _fill_scratch(plan: JoinPlan, shape: Shape, words: _Words, tasks: int) -> No
         size = (span >> 6) + 1
         size = 8 * (size + (size >> 6) + 1)
     elif shape.collector == "hash":
-        size = 8 << (2 * int(np.diff(plan.ahead).max(initial=0)) | 15).bit_length()
+        size = 8 << (2 * int(np.diff(ahead).max(initial=0)) | 15).bit_length()
     stride = -(-size // 128) * 128
     together = max(1, min(tasks, thread_count()))
     words.put("scratch", POOL.zeros(together * stride, np.uint8))
@@ -233,7 +249,7 @@ def _places(shape: Shape) -> Mapping[tuple[str, int, int], int]:
 
 @cache
 def _compiled(shape: Shape) -> Mapping[str, Callable[[Any, int], None]]:
-    text = derive_ir(shape)
+    text, entries = derive_ir(shape), entries_of(shape)
     store, key = default_cache(), cache_key("derive", str(jit.host()), text)
     entry = store.lookup(key)
     if entry is None:
@@ -241,5 +257,5 @@ def _compiled(shape: Shape) -> Mapping[str, Callable[[Any, int], None]]:
         store.store(key, {"what": "derived set"}, {"object": object_code})
     else:
         object_code = entry.blobs["object"]
-    code = jit.load(object_code, ENTRIES, symbols())
-    return {name: code.function(name, None, ctypes.c_void_p, ctypes.c_int64) for name in ENTRIES}
+    code = jit.load(object_code, entries, symbols())
+    return {name: code.function(name, None, ctypes.c_void_p, ctypes.c_int64) for name in entries}

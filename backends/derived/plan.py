@@ -20,7 +20,7 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import permutations
 from math import prod
@@ -30,6 +30,7 @@ import numpy as np
 
 from hectorite.backends.access import Maps, column
 from hectorite.backends.order import sort
+from hectorite.ir.identity import by_identity
 from hectorite.ir.index import IndexExpr, Term
 from hectorite.ir.schema import Condition, Derivation
 
@@ -134,8 +135,6 @@ class JoinPlan:
     lead: list[Array]
     trailing: list[int]
     unique: bool
-    ahead: Array = field(default_factory=lambda: np.zeros(1, np.int64))
-    """int64[groups + 1]: the most tuples that all groups before each can have."""
     complete: bool = False
     """Whether there is a group for each element of the first key's target."""
 
@@ -160,21 +159,59 @@ class _NotServed(Exception):
     """This derivation is built in another way."""
 
 
+@dataclass(frozen=True)
+class Order:
+    """Binders in order, for each the equalities that tie it to those before it, and the conditions
+    of several binders that are none of these."""
+
+    names: tuple[str, ...]
+    ties: tuple[tuple[Condition, ...], ...]
+    others: tuple[Condition, ...]
+
+
+class Form:
+    """What a derivation is before there is any data."""
+
+    def __init__(self, derivation: Derivation):
+        conditions = derivation.conditions
+        self.sets = dict(derivation.binders)
+        self.own = [c for c in conditions if len(_variables(c)) == 1]
+        self.never = [c for c in conditions if not _variables(c)]
+        self.joint = [c for c in conditions if len(_variables(c)) > 1]
+        self.plain = {key.variable for key in derivation.keys}
+        few = len(self.sets) <= MOST_BINDERS
+        self.orders = [self.order(names) for names in permutations(self.sets)] if few else []
+
+    def order(self, names: tuple[str, ...]) -> Order:
+        ties = list[tuple[Condition, ...]]()
+        for place, name in enumerate(names):
+            before = set(names[: place + 1])
+            tied = [c for c in self.joint if c.operator == "==" and name in _variables(c)]
+            ties.append(tuple(c for c in tied if _variables(c) <= before))
+        others = list[Condition]()
+        for condition in self.joint:
+            last = max(names.index(name) for name in _variables(condition))
+            if condition not in ties[last]:
+                others.append(condition)
+        return Order(names, tuple(ties), tuple(others))
+
+
+form_of = by_identity(Form)
+"""The form of a derivation."""
+
+
 class _Planner:
     def __init__(self, maps: Maps, derivation: Derivation, targets: Sequence[str]):
         self.maps, self.derivation = maps, derivation
+        self.form = form = form_of(derivation)
         self.extents = [maps.size(target) for target in targets]
-        self.sets = dict(derivation.binders)
-        self.targets = targets
+        self.sets, self.targets = form.sets, targets
         self.keys = [self.parts(key) for key in derivation.keys]
-        own = [c for c in derivation.conditions if len(_variables(c)) == 1]
-        self.never = [c for c in derivation.conditions if not _variables(c)]
-        self.joint = [c for c in derivation.conditions if len(_variables(c)) > 1]
-        self.differences: dict[Condition, Parts] = {}
-        self.kept = {name: self.filtered(name, own) for name in self.sets}
+        self.differences: dict[int, Parts] = {}
+        self.kept = {name: self.filtered(name) for name in self.sets}
 
     def plan(self, work: int) -> JoinPlan:
-        if self.never or len(self.sets) > MOST_BINDERS:
+        if self.form.never or not self.form.orders:
             raise _NotServed
         for key, parts, target in zip(self.derivation.keys, self.keys, self.targets, strict=True):
             path = key.path
@@ -215,9 +252,9 @@ class _Planner:
 
     def difference(self, condition: Condition) -> Parts:
         """Left side minus right side."""
-        if condition not in self.differences:
-            self.differences[condition] = self.subtracted(condition)
-        return self.differences[condition]
+        if id(condition) not in self.differences:
+            self.differences[id(condition)] = self.subtracted(condition)
+        return self.differences[id(condition)]
 
     def subtracted(self, condition: Condition) -> Parts:
         left, right = self.parts(condition.left), self.parts(condition.right)
@@ -226,10 +263,10 @@ class _Planner:
             columns[name] = columns.get(name, 0) - values.astype(np.int64)
         return Parts(columns, left.constant - right.constant)
 
-    def filtered(self, name: str, own: Sequence[Condition]) -> Array | None:
+    def filtered(self, name: str) -> Array | None:
         """Elements of a binder's set that satisfy the conditions on it alone; None: all."""
         keep: Array | None = None
-        for condition in own:
+        for condition in self.form.own:
             if _variables(condition) == {name}:
                 parts = self.difference(condition)
                 holds = COMPARE[condition.operator](parts.columns[name] + parts.constant, 0)
@@ -247,22 +284,22 @@ class _Planner:
         variables = self.keys[0].variables
         return next(iter(variables)) if len(variables) == 1 else None
 
-    def best_order(self) -> tuple[tuple[str, ...], int]:
+    def best_order(self) -> tuple[Order, int]:
         """The order with least assignments, and how many these are likely to be. One that does not
         begin with the leading binder makes one group, which is one task."""
         leader = self.leader()
         costs = [
-            (self.cost(order) * (1 if order[0] == leader else 16), place, order)
-            for place, order in enumerate(permutations(self.sets))
+            (self.cost(order) * (1 if order.names[0] == leader else 16), place)
+            for place, order in enumerate(self.form.orders)
         ]
-        cost, _, order = min(costs)
-        return order, cost
+        cost, place = min(costs)
+        return self.form.orders[place], cost
 
-    def cost(self, order: Sequence[str]) -> int:
-        rows = total = self.count(order[0])
-        for place, name in enumerate(order[1:], 1):
+    def cost(self, order: Order) -> int:
+        rows = total = self.count(order.names[0])
+        for name, ties in zip(order.names[1:], order.ties[1:], strict=True):
             count = self.count(name)
-            codes = prod(self.codes(tie, name) for tie in self.ties(order, place))
+            codes = prod(self.codes(tie, name) for tie in ties)
             rows = rows * count // max(1, min(count, codes)) if count else 0
             total += rows
         return total
@@ -273,38 +310,25 @@ class _Planner:
         fields = next(path.fields for path in paths if path.variable == name)
         return self.maps.size(self.maps.target(self.sets[name], fields))
 
-    def ties(self, order: Sequence[str], place: int) -> list[Condition]:
-        """Equalities that tie a binder to those before it."""
-        before = set(order[: place + 1])
-        return [
-            c
-            for c in self.joint
-            if c.operator == "==" and order[place] in _variables(c) and _variables(c) <= before
-        ]
-
     # The plan.
 
-    def build(self, order: tuple[str, ...]) -> JoinPlan:
-        sums, stages = list[Sum](), list[Stage]()
-        lead, groups, first, others = self.grouped(order)
+    def build(self, order: Order) -> JoinPlan:
+        names, sums, stages = order.names, list[Sum](), list[Stage]()
+        lead, groups, first, others = self.grouped(names)
         stages.append(first)
-        for place in range(1, len(order)):
-            ties = self.ties(order, place)
-            stages.append(self.stage(order, place, ties, sums))
-        for condition in self.joint:
-            names = [name for name in order if name in _variables(condition)]
-            if condition not in self.ties(order, order.index(names[-1])):
-                parts = self.difference(condition)
-                columns = {order.index(name): parts.columns[name] for name in parts.columns}
-                sums.append(Sum(condition.operator, columns, parts.constant))
+        for place, ties in enumerate(order.ties[1:], 1):
+            stages.append(self.stage(names, place, ties, sums))
+        for condition in order.others:
+            parts = self.difference(condition)
+            columns = {names.index(name): parts.columns[name] for name in parts.columns}
+            sums.append(Sum(condition.operator, columns, parts.constant))
         trailing = [self.extents[k] for k in others]
-        sums.append(self.key(order, others, trailing))
+        sums.append(self.key(names, others, trailing))
         for total in sums:
             for number, values in total.columns.items():
                 total.columns[number] = _arranged(values, stages[number].elements)
-        plain = {key.variable for key in self.derivation.keys}
-        plan = JoinPlan(stages, sums, groups, lead, trailing, set(order) <= plain)
-        plan.ahead = _ahead(plan)
+        unique = self.form.plain >= set(names)
+        plan = JoinPlan(stages, sums, groups, lead, trailing, unique)
         plan.complete = len(lead) == 1 and len(groups) == self.extents[0] + 1
         return plan
 
@@ -347,7 +371,7 @@ class _Planner:
         return [rows], begin, Stage("all", self.count(name), self.maps.order(over, (key,)))
 
     def stage(
-        self, order: Sequence[str], place: int, ties: list[Condition], sums: list[Sum]
+        self, order: Sequence[str], place: int, ties: Sequence[Condition], sums: list[Sum]
     ) -> Stage:
         """How a binder is found, with the sum that is its code."""
         name, kept = order[place], self.kept[order[place]]
@@ -431,33 +455,6 @@ class _Planner:
 
 def _dense(codes: int, elements: int) -> bool:
     return codes <= max(FEW_CODES, DENSE * elements)
-
-
-def _ahead(plan: JoinPlan) -> Array:
-    """The most tuples of the groups before each: the elements of the first stage that is found by
-    the first binder alone are counted, of the others the most are taken."""
-    each, factor = None, 1
-    for number, stage in enumerate(plan.stages[1:], 1):
-        tie = next((s for s in plan.sums if s.role == "tie" and s.of == number), None)
-        if tie is not None and stage.kind == "direct" and list(tie.columns) == [0]:
-            assert stage.begin is not None
-            at = tie.columns[0] + tie.constant if tie.constant else tie.columns[0]
-            count = np.diff(stage.begin)[at]
-            each = count if each is None else each * count.astype(np.int64)
-        else:
-            factor *= stage.most
-    if each is None:
-        ahead = plan.groups.astype(np.int64)
-    else:
-        done = np.zeros(plan.stages[0].count + 1, np.int64)
-        each.cumsum(dtype=np.int64, out=done[1:])
-        ahead = done[plan.groups]
-    ahead *= factor
-    if not plan.unique and len(ahead) > 1:
-        bound = ahead[1:] - ahead[:-1]
-        if bound.max() > plan.span:
-            np.minimum(bound, plan.span, out=bound).cumsum(out=ahead[1:])
-    return ahead
 
 
 def _arranged(values: Array, elements: Array | None) -> Array:

@@ -21,7 +21,7 @@ MIX = 0x9E3779B97F4A7C15
 ROOM = 64
 """Numbers that a task may write behind its last one, and more than these it never does."""
 
-NUMBERS = ("stride", "span", "count", "mask", "constant", "extent", "before")
+NUMBERS = ("stride", "span", "most", "factor", "count", "mask", "constant", "extent", "before")
 """Words that are no addresses."""
 
 
@@ -40,7 +40,8 @@ class SumShape:
 
 @dataclass(frozen=True)
 class Shape:
-    """What code depends on. `bits` are those of a number that leaves a collector, `lead` and
+    """What code depends on. Without a `collector` it only looks how many tuples groups can have.
+    `bits` are those of a number that leaves a collector, `lead` and
     `trailing` the numbers of fields."""
 
     stages: tuple[str, ...]
@@ -50,12 +51,24 @@ class Shape:
     lead: int
     trailing: int
 
+    def tie(self, stage: int) -> int | None:
+        """The sum that finds the elements of a stage."""
+        ties = (n for n, total in enumerate(self.sums) if (total.role, total.of) == ("tie", stage))
+        return next(ties, None)
+
+    def counted(self, stage: int) -> int | None:
+        """That sum, if the first binder alone tells how many elements there are."""
+        tie = self.tie(stage)
+        if tie is None or self.stages[stage] != "direct":
+            return None
+        return tie if [binder for binder, _ in self.sums[tie].columns] == [0] else None
+
 
 def words_of(shape: Shape) -> Iterator[tuple[str, int, int]]:
     """What each word is: a name, and for stages, sums and fields their numbers."""
     for name in ("cuts", "groups", "ahead", "numbers", "ends", "totals", "before"):
         yield name, 0, 0
-    for name in ("scratch", "stride", "free", "span"):
+    for name in ("scratch", "stride", "free", "span", "most", "factor"):
         yield name, 0, 0
     for number, kind in enumerate(shape.stages):
         yield "count", number, 0
