@@ -16,7 +16,7 @@ from hectorite.ir.device import Device, device_of
 from hectorite.ir.devices import CPU
 from hectorite.ir.diagnostics import HectoriteError
 
-FORMAT = "calibration 2"
+FORMAT = "calibration 3"
 """Changes when what is measured does."""
 
 

@@ -36,6 +36,9 @@ from hectorite.ir.statement_work import Surroundings, Work, work_of
 LOCAL_BYTES = 1 << 16
 """A tensor with more bytes than this for each row leaves its kernel's cache."""
 
+WIDE_BYTES = 512
+"""A product with more bytes than this in each row of its result is done strip by strip."""
+
 
 @dataclass(frozen=True)
 class Explained:
@@ -102,16 +105,19 @@ class CostModel:
         made, operands = _through_views(flow, node)
         near = self._near(flow, made, operands)
         starts = not any(near)
-        stored = result or self._leaves(flow, number, made)
+        crosses = self._crosses(flow, made, operands, near)
+        stored = result or crosses or self._leaves(flow, number, made)
+        # What a wide product makes or needs is written to memory and fetched again.
+        at_hand = (False,) * len(near) if crosses else near
         how = self._spread(made)
         visit = self._visit(flow, number, made, operands, near) if how.over_elements else None
         readers = self._readers(flow, number, made, operands) if flow.schema.sets else ()
         given = tuple([self._identity(flow.nodes[operand]) for operand in operands])
-        key = (made, given, near, stored, starts, visit, readers)
+        key = (made, given, at_hand, stored, starts, visit, readers)
         known = self._known.get(key)
         if known is None:
             shapes = tuple(flow.nodes[operand].shape for operand in operands)
-            around = Surroundings(shapes, near, stored, starts, visit, readers)
+            around = Surroundings(shapes, at_hand, stored, starts, visit, readers)
             gpu = self.device.is_gpu
             work = work_of(made, how, around, flow.schema, self.extents, gpu)
             known = Explained(work, time_of(work, self.device))
@@ -212,9 +218,30 @@ class CostModel:
                     continue
                 if not self._shares(made, read, slot):
                     return True
-                if self._comes_too_early(flow, number, made, operands):
+                if self._is_wide(read) or self._comes_too_early(flow, number, made, operands):
                     return True
         return False
+
+    def _crosses(
+        self, flow: Dataflow, made: Form, operands: tuple[int, ...], near: tuple[bool, ...]
+    ) -> bool:
+        """Whether a node is, or reads from its own kernel, a product that is done strip by strip:
+        what its kernel passes on is in memory then."""
+        if self._is_wide(made):
+            return True
+        return any(
+            is_near and self._is_wide(self._form(flow, flow.nodes[operand]))
+            for operand, is_near in zip(operands, near, strict=True)
+        )
+
+    def _is_wide(self, made: Form) -> bool:
+        """Whether a CPU goes through all rows of a task for each strip of a product's columns, so
+        that what its kernel passes on is in memory."""
+        block = self._spread(made).block
+        if block is None or self.device.is_gpu:
+            return False
+        size = ELEMENTS[made.shape.element].storage.itemsize
+        return self.extents.of(made.extents[block.lanes]) * size > WIDE_BYTES
 
     def _shares(self, made: Form, reader: Form, slot: int) -> bool:
         key = (made, reader, slot)

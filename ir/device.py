@@ -65,6 +65,10 @@ class Grid:
             corners = grown
         return math.exp(sum(values[place] * weight for place, weight in corners))
 
+    def times(self, factor: float) -> Grid:
+        """The table with all values multiplied."""
+        return Grid(self.axes, tuple(value * factor for value in self.values))
+
     def points(self) -> list[tuple[float, ...]]:
         """All points, in the order of the values."""
         return list(product(*self.axes))
@@ -78,6 +82,10 @@ def _between(axis: Sequence[float], at: float) -> tuple[int, float]:
         return len(axis) - 1, 0.0
     low = bisect_right(axis, at) - 1
     return low, (at - axis[low]) / (axis[low + 1] - axis[low])
+
+
+SECONDS = ("gather",)
+"""Tables of seconds; others are of rates."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +125,7 @@ class Device:
     """Rows and columns of a block, of which there should be as many as `threads`; 0: any number."""
     tables: Mapping[str, Grid] = field(default_factory=dict[str, Grid])
     """Measurements, which take the place of formulas: `product` (rows, columns, terms) ->
-    operations/s, `stream` (bytes) -> bytes/s, `gather` (bytes of a row, of the table) -> s,
-    `visit` (bytes of a row, of the table) -> s for each element that is summed."""
+    operations/s, `stream` (bytes) -> bytes/s, `gather` (bytes of a row, of the table) -> s."""
 
     def table(self, name: str, point: Sequence[float]) -> float | None:
         """The measured value at a point, or None if that was not measured."""
@@ -141,10 +148,23 @@ class Device:
         return self.caches[-1][0] if self.caches else 0.0
 
     def with_threads(self, threads: int) -> Device:
-        """The machine with another number of threads, rates of arithmetic in proportion."""
+        """The machine with another number of threads: all in proportion but memory, calls and
+        launches."""
         scale = threads / self.threads
-        peak = {unit: rate * scale for unit, rate in self.peak.items()}
-        return replace(self, threads=threads, peak=peak)
+        return replace(
+            self,
+            threads=threads,
+            peak={unit: rate * scale for unit, rate in self.peak.items()},
+            caches=tuple((size, rate * scale) for size, rate in self.caches),
+            element=self.element / scale,
+            row=self.row / scale,
+            step=self.step / scale,
+            miss=(self.miss[0] / scale, self.miss[1] / scale),
+            tables={
+                name: grid.times(1 / scale if name in SECONDS else scale)
+                for name, grid in self.tables.items()
+            },
+        )
 
     def to_json(self) -> str:
         """As text that `device_from_json` reads."""

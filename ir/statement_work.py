@@ -33,7 +33,7 @@ LANES = 8.0
 STRIP = 64
 """Columns that a CPU does together."""
 
-REMAINDER = 0.5
+REMAINDER = 0.2
 """Steps of a visit that a vector beyond the first ones takes."""
 
 RAGGED, PACKED_ROWS = 4, 32

@@ -26,7 +26,7 @@ def other(x: f32[node, I]) -> f32[node, I] {
 def data():
     rng = np.random.default_rng(0)
     edges = {"src": rng.integers(0, 5, 11), "dst": rng.integers(0, 5, 11)}
-    shapes = {"x": (5, 4), "W": (4, 3), "V": (3, 2), "a": (2,)}
+    shapes = {"x": (5, 40), "W": (40, 30), "V": (30, 20), "a": (20,)}
     arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     return {"node": 5, "edge": edges}, arrays
 
@@ -41,9 +41,9 @@ def test_fixed_functions_agree(data, target):
     binding = prog.bind(**sets)
     for scale in (1, 2):
         found = prog.layer(binding, x=arrays["x"] * np.float32(scale))
-        np.testing.assert_allclose(found, expected * scale, rtol=1e-5)
+        np.testing.assert_allclose(found, expected * scale, rtol=1e-4, atol=1e-4)
     assert prog.layer.signature.names == ["x"] or prog.layer.signature.names == ("x",)
-    assert prog.other(binding, x=arrays["x"]).shape == (5, 4)
+    assert prog.other(binding, x=arrays["x"]).shape == (5, 40)
 
 
 def test_what_is_fixed_is_computed_once(data):

@@ -24,8 +24,10 @@ def test_files_of_passes_open_with_an_example(name):
 
 def test_optimise_example(program, as_documented):
     lines = """
-        z[e, o] += h[e.src, i] * W[i, o] | e: edge, o: 3, i: 2 | f32[edge, 3]
-        s[e] += z[e, o] * a[o] | e: edge, o: 3 | f32[edge]
+        z[e, o] += h[e.src, i] * W[i, o] | e: edge, o: 32, i: 64 | f32[edge, 32]
+        s[e] += z[e, o] * a[o] | e: edge, o: 32 | f32[edge]
         y[e.dst] += exp(s[e]) | e: edge | f32[node]
     """
-    as_documented(program("h: f32[node, 2], W: f32[2, 3], a: f32[3]", lines, "y"), OptimiseGraph())
+    as_documented(
+        program("h: f32[node, 64], W: f32[64, 32], a: f32[32]", lines, "y"), OptimiseGraph()
+    )
