@@ -17,6 +17,7 @@ from hectorite.lowering.rules.matching import LawRule
 from hectorite.lowering.search.best_first import best_first
 from hectorite.lowering.search.replay import renumbered
 from hectorite.lowering.search.step import Rule
+from hectorite.lowering.search.surroundings import Known
 from hectorite.lowering.search.workspace import Budget, Workspace
 from hectorite.lowering.structural import structural_rules
 
@@ -33,6 +34,6 @@ def backtrack(
 ) -> tuple[Dataflow, int]:
     """The cheapest graph met, and how many matches were tried; at most `tries` are."""
     chosen = sorted(pairwise_rules(model), key=lambda rule: (rule.family, rule.name))
-    start = Workspace(renumbered(flow)[0], chosen, model, Budget(tries))
+    start = Workspace(renumbered(flow)[0], chosen, model, Budget(tries), known=Known())
     best = best_first(start, alpha, pops, tries)
     return best.flow, tries - start.budget.left

@@ -98,6 +98,8 @@ class Sight:
             and interchangeable(law, one, other)
         ]
         """Arguments that may change places: one order of them is enough."""
+        self._tokens = [_tokens(argument) for argument in statement.arguments]
+        self._groups = sorted(_mentioned(statement) - set(self.singles) - {REST})
         self._known = dict[Form, tuple[Split, ...]]()
 
     def splits(self, form: Form) -> tuple[Split, ...]:
@@ -142,7 +144,7 @@ class Sight:
         """The arguments that a read may belong to."""
         found = list[int]()
         for number, argument in enumerate(self.statement.arguments):
-            tokens = _tokens(argument)
+            tokens = self._tokens[number]
             fits = all(
                 _uses(read, name, letter, tokens) == (letter in tokens or f"{letter}:" in tokens)
                 for letter, name in chosen.items()
@@ -248,8 +250,6 @@ class Sight:
         """The letter of every variable, from the arguments that mention it."""
         named = {name: letter for letter, name in chosen.items()}
         left = {name for index in form.left for name in index.variables}
-        arguments = [_tokens(argument) for argument in self.statement.arguments]
-        groups = _mentioned(self.statement) - set(self.singles) - {REST}
         for name, _ in form.dims:
             if name in named:
                 continue
@@ -257,12 +257,12 @@ class Sight:
             kept = name in left
             fits = [
                 letter
-                for letter in sorted(groups)
+                for letter in self._groups
                 if (letter in self.statement.left) == kept
-                and {i for i, a in enumerate(arguments) if letter in a or f"{letter}:" in a}
+                and {i for i, a in enumerate(self._tokens) if letter in a or f"{letter}:" in a}
                 == among
             ]
-            free = all(REST in arguments[i] for i in among) and bool(among)
+            free = all(REST in self._tokens[i] for i in among) and bool(among)
             if not fits and free and (not kept or REST in self.statement.left):
                 fits = [REST]
             if not fits:

@@ -34,8 +34,8 @@ def measure_guard(
     best = max(range(len(candidates)), key=lambda at: gains[at])
     if best == 0 or gains[best] <= 1.0:
         return candidates[0]
-    again = interleaved([candidates[0], candidates[best]], run, rounds)
-    return candidates[best if faster_with_confidence(*again) > 1.0 else 0]
+    original, other = interleaved([candidates[0], candidates[best]], run, rounds)
+    return candidates[best if faster_with_confidence(original, other) > 1.0 else 0]
 
 
 def interleaved(

@@ -11,14 +11,11 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 from hectorite.lowering.search.step import Match
-from hectorite.lowering.search.workspace import Trial, Workspace
+from hectorite.lowering.search.workspace import Offer, Trial, Workspace
 
 DEPTH = 3
 BEAM = 8
 LOSS = Fraction(1, 50)
-
-Found = tuple[int, str, tuple[int, ...], str, Match]
-"""Change of the cost, rule, nodes, detail, match: sorts cheapest first."""
 
 
 def look_ahead(workspace: Workspace, share: int) -> bool:
@@ -45,42 +42,37 @@ def look_ahead(workspace: Workspace, share: int) -> bool:
 def _go_on(workspace: Workspace, chain: list[Trial]) -> list[Match] | None:
     """The matches of the cheapest chain that goes on from an applied one and pays."""
     so_far = sum(trial.delta for trial in chain)
-    found = _continuations(workspace, chain, so_far)
-    if found and workspace.saves(so_far + found[0][0]):
-        return [*(trial.match for trial in chain), found[0][-1]]
-    if len(chain) + 1 >= DEPTH:
-        return None
-    for entry in found[:BEAM]:
-        if workspace.budget.spent:
+    longest = len(chain) + 1 >= DEPTH
+    for offer in _continuations(workspace, chain, so_far)[:BEAM]:
+        if workspace.budget.spent or (longest and not workspace.saves(so_far + offer.delta)):
             return None
-        trial = workspace.attempt(entry[-1])
-        longer = None if workspace.too_large else _go_on(workspace, [*chain, trial])
+        match = workspace.again(offer)
+        if match is None:
+            continue
+        trial = workspace.attempt(match)
+        if workspace.saves(so_far + trial.delta):
+            workspace.undo(trial)
+            return [*(each.match for each in chain), match]
+        longer = None if longest or workspace.too_large else _go_on(workspace, [*chain, trial])
         workspace.undo(trial)
         if longer:
             return longer
     return None
 
 
-def _continuations(workspace: Workspace, chain: list[Trial], so_far: int) -> list[Found]:
+def _continuations(workspace: Workspace, chain: list[Trial], so_far: int) -> list[Offer]:
     """The matches that touch what a chain has made and do not lose too much, cheapest first."""
-    found = list[Found]()
     made = {edit.result for trial in chain for edit in trial.edits if edit.method == "add"}
-    for place in _near(workspace, made):
-        for match in list(workspace.matches(place)):
-            if workspace.budget.spent:
-                break
-            if not made.intersection(match.nodes) and place not in made:
-                continue
-            delta = workspace.measure(match)
-            if so_far + delta <= LOSS * workspace.total:
-                found.append((delta, match.rule, match.nodes, match.detail, match))
-    return sorted(found, key=lambda entry: entry[:4])
+    new = {number for number in made if number is not None}
+    found = [o for place in _near(workspace, new) for o in workspace.touching(place, new)]
+    few = [offer for offer in found if so_far + offer.delta <= LOSS * workspace.total]
+    return sorted(few, key=lambda offer: offer.order)
 
 
-def _near(workspace: Workspace, made: Iterable[int | None]) -> dict[int, None]:
+def _near(workspace: Workspace, made: Iterable[int]) -> dict[int, None]:
     """Nodes, their operands and users."""
     flow, near = workspace.flow, dict[int, None]()
-    for number in sorted(n for n in made if n is not None and n in flow.nodes):
+    for number in sorted(n for n in made if n in flow.nodes):
         near[number] = None
         near |= dict.fromkeys(flow.nodes[number].operands)
         near |= dict.fromkeys(sorted(flow.users[number]))

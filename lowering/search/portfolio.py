@@ -17,6 +17,7 @@ from fractions import Fraction
 from hectorite.ir.dataflow import Dataflow
 from hectorite.lowering.rules.matching import LawRule
 from hectorite.lowering.search.best_first import best_first
+from hectorite.lowering.search.collecting import rarely_collected
 from hectorite.lowering.search.descent import descend
 from hectorite.lowering.search.discrepancy import discrepancies
 from hectorite.lowering.search.ledger import ATTOSECOND, Ledger
@@ -66,15 +67,18 @@ def optimise(
     forbid: Collection[str] = (),
 ) -> Outcome:
     """The cheapest graph found that is equal to this one. The graph itself stays as it is."""
-    chosen = Forbidden(forbid).allowed(rules)
+    with rarely_collected():
+        return _optimised(flow, Forbidden(forbid).allowed(rules), model, budget)
+
+
+def _optimised(flow: Dataflow, chosen: Sequence[Rule], model: Costs, budget: int) -> Outcome:
     original, _ = renumbered(flow)
-    known = Known()
-    current = Workspace(original, chosen, model, Budget(0), known=known)
+    current = Workspace(original, chosen, model, Budget(0))
     before, tried = current.total, 0
     solved = Solved()
     while budget > 0:
         fresh, numbers = renumbered(current.flow)
-        start = Workspace(fresh, chosen, model, Budget(budget), known=known)
+        start = Workspace(fresh, chosen, model, Budget(budget), known=Known())
         best = _round(start, solved)
         tried += budget - start.budget.left
         if (start.total - best.total) * WORTH < start.total:
@@ -98,7 +102,7 @@ def _round(start: Workspace, solved: Solved) -> Workspace:
     descend(apart)
     best = _cheapest(best, apart)
     for shift in (0, 1):
-        if best is start and not shift:
+        if best in (start, apart) and not shift:
             continue  # solved just now
         again = best.fork()
         _solve_regions(again, solved, shift)
@@ -164,7 +168,7 @@ def _solve(
     region: Region, outer: Workspace, budget: Budget, most_folded: Fraction | int | None
 ) -> Moves:
     """The moves to the cheapest graph found for one region."""
-    start = Workspace(region.flow, outer.rules, outer.model, budget, known=outer.known)
+    start = Workspace(region.flow, outer.rules, outer.model, budget, known=Known())
     if most_folded is not None:
         start.ledger.most_folded = most_folded
     share = budget.left // 4

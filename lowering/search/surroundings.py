@@ -28,9 +28,24 @@ MADE_FROM = 4
 """Steps back along operands that surroundings go at least."""
 
 
+class Offer(NamedTuple):
+    """A match that was tried: where a rule offers it, which nodes it touches, how many matches of
+    the rule with the same nodes come before it, and what it changes."""
+
+    place: int
+    rule: Rule
+    nodes: tuple[int, ...]
+    rank: int
+    delta: int
+
+    @property
+    def order(self) -> tuple[int, str, tuple[int, ...], int, int]:
+        """Sorts the cheapest first, and equal ones always alike."""
+        return self.delta, self.rule.name, self.nodes, self.rank, self.place
+
+
 class Effect(NamedTuple):
-    """A match of a rule: its nodes by their place in the surroundings, how many matches with the
-    same nodes come before it, and what it changes."""
+    """An offer without its place: nodes are numbered by their place in the surroundings."""
 
     rule: Rule
     nodes: tuple[int, ...]
@@ -38,40 +53,50 @@ class Effect(NamedTuple):
     delta: int
 
 
+Group = tuple[int, ...]
+"""Identities of rules."""
+
+
 @dataclass(frozen=True)
 class Surroundings:
-    """The nodes around one, in an order that its surroundings decide, and their key."""
+    """The nodes around one, which comes first, in an order that its surroundings decide, and what
+    is known of all nodes with equal surroundings."""
 
     nodes: Sequence[int]
-    key: bytes
+    effects: dict[Group, tuple[Effect, ...]]
+
+    def offer(self, effect: Effect) -> Offer:
+        """An effect at this place."""
+        nodes = self.nodes
+        at = tuple([nodes[number] for number in effect.nodes])
+        return Offer(nodes[0], effect.rule, at, effect.rank, effect.delta)
+
+    def learn(self, group: Group, offers: Sequence[Offer]) -> None:
+        """Keep all that a group of rules offers here, unless it concerns nodes further away."""
+        if not offers:
+            self.effects[group] = ()
+            return
+        at = {number: index for index, number in enumerate(self.nodes)}
+        if all(number in at for offer in offers for number in offer.nodes):
+            self.effects[group] = tuple(
+                Effect(o.rule, tuple(at[n] for n in o.nodes), o.rank, o.delta) for o in offers
+            )
 
 
 @dataclass
 class Known:
-    """Effects by surroundings and rules, for all graphs of one search under one cost model."""
+    """Effects by surroundings, for graphs that are searched with the same rules and costs."""
 
     _codes: dict[object, int] = field(default_factory=dict[object, int])
-    _schemas: list[Schema] = field(default_factory=list[Schema])
-    """Kept, so that their identities stay theirs."""
-    _effects: dict[tuple[int, bytes, object], tuple[Effect, ...]] = field(
-        default_factory=dict[tuple[int, bytes, object], tuple[Effect, ...]]
+    _schemas: dict[int, Schema] = field(default_factory=dict[int, Schema])
+    """By their identities, kept so that these stay theirs."""
+    _effects: dict[tuple[int, bytes], dict[Group, tuple[Effect, ...]]] = field(
+        default_factory=dict[tuple[int, bytes], dict[Group, tuple[Effect, ...]]]
     )
 
-    def effects(self, flow: Dataflow, key: bytes, rules: object) -> tuple[Effect, ...] | None:
-        """What some rules offer in these surroundings; None if that is not known."""
-        return self._effects.get((id(flow.schema), key, rules))
-
-    def learn(
-        self, flow: Dataflow, key: bytes, rules: object, effects: tuple[Effect, ...]
-    ) -> None:
-        """Keep what some rules offer in these surroundings."""
-        if not any(schema is flow.schema for schema in self._schemas):
-            self._schemas.append(flow.schema)
-        self._effects[id(flow.schema), key, rules] = effects
-
     def around(self, flow: Dataflow, place: int) -> Surroundings:
-        """The surroundings of a node."""
-        at = _nearby(flow, place)
+        """The surroundings of a node, and what is known of others like them."""
+        at, schema = _nearby(flow, place), id(flow.schema)
         codes, nodes, results = self._codes, flow.nodes, flow.results
         line = array("i")
         for number in at:
@@ -79,7 +104,8 @@ class Known:
             what = (node.form or node.shape, node.fixed, len(flow.users[number]), number in results)
             line.append(codes.setdefault(what, len(codes)))
             line.extend([at.get(operand, -1) for operand in node.operands])
-        return Surroundings(list(at), line.tobytes())
+        self._schemas[schema] = flow.schema
+        return Surroundings(list(at), self._effects.setdefault((schema, line.tobytes()), {}))
 
 
 def _nearby(flow: Dataflow, place: int) -> dict[int, int]:

@@ -14,7 +14,7 @@ from itertools import islice
 from hectorite.ir.dataflow import Dataflow, Edit
 from hectorite.lowering.search.ledger import Ledger, Undo
 from hectorite.lowering.search.step import Costs, Match, Rule
-from hectorite.lowering.search.surroundings import MANY_USERS, Effect, Known, Surroundings
+from hectorite.lowering.search.surroundings import MANY_USERS, Group, Known, Offer
 
 SLACK = 2
 """How many times more folded bytes than in the end there may be on the way: weights that several
@@ -64,23 +64,6 @@ class Trial:
         return Move(match.rule, match.family, match.detail, match.nodes, self.edits)
 
 
-@dataclass(frozen=True)
-class Offer:
-    """A match that was tried: where a rule offers it, which nodes it touches, how many matches of
-    the rule with the same nodes come before it, and what it changes."""
-
-    place: int
-    rule: Rule
-    nodes: tuple[int, ...]
-    rank: int
-    delta: int
-
-    @property
-    def order(self) -> tuple[int, str, tuple[int, ...], int, int]:
-        """Sorts the cheapest first, and equal ones always alike."""
-        return self.delta, self.rule.name, self.nodes, self.rank, self.place
-
-
 class Workspace:
     """A graph, its ledger, the rules in force and the moves that were kept. Owns the graph."""
 
@@ -102,9 +85,10 @@ class Workspace:
         """Families that wait."""
         self.slack = SLACK
         self._offers = dict[int, dict[str, tuple[Offer, ...]]]()
-        self._families = dict[str, list[Rule]]()
-        for rule in rules:
-            self._families.setdefault(rule.family, []).append(rule)
+        self._families = dict[str, tuple[Group, list[Rule]]]()
+        for family in dict.fromkeys(rule.family for rule in rules):
+            members = [rule for rule in rules if rule.family == family]
+            self._families[family] = tuple(map(id, members)), members
 
     @property
     def total(self) -> int:
@@ -135,57 +119,57 @@ class Workspace:
                 continue
             if self.budget.spent:
                 break
-            at = self._offers.get(place)
-            if at is None:
-                at = self._offers[place] = {}
-            near: Surroundings | None = None
-            for family, rules in self._families.items():
-                if family in self.delayed:
-                    continue
-                offers = at.get(family)
-                if offers is None:
-                    if near is None and self.known is not None:
-                        near = self.known.around(self.flow, place)
-                    offers = self._tried(place, rules, near)
-                    at = self._offers[place] = at | {family: offers}
-                found += offers
+            at = self._offers.get(place, {})
+            wanted = [family for family in self._families if family not in self.delayed]
+            missing = [family for family in wanted if family not in at]
+            if missing:
+                at = self._offers[place] = at | self._tried(place, missing)
+            for family in wanted:
+                found += at[family]
         return sorted(found, key=lambda offer: offer.order)
 
-    def _tried(
-        self, place: int, rules: Sequence[Rule], near: Surroundings | None
-    ) -> tuple[Offer, ...]:
-        """What rules of a family offer at a place; taken from where it looks alike if known."""
-        if self.known is None or near is None:
-            return self._measured(place, rules)
-        group = tuple(map(id, rules))
-        effects = self.known.effects(self.flow, near.key, group)
-        if effects is not None and len(effects) <= self.budget.left:
-            self.budget.left -= len(effects)
-            nodes = near.nodes
-            return tuple(
-                [
-                    Offer(place, e.rule, tuple([nodes[at] for at in e.nodes]), e.rank, e.delta)
-                    for e in effects
-                ]
-            )
-        found = self._measured(place, rules)
-        at = {number: number_there for number_there, number in enumerate(near.nodes)}
-        if not self.budget.spent and all(n in at for offer in found for n in offer.nodes):
-            effects = tuple(
-                Effect(o.rule, tuple(at[n] for n in o.nodes), o.rank, o.delta) for o in found
-            )
-            self.known.learn(self.flow, near.key, group, effects)
+    def touching(self, place: int, nodes: Collection[int]) -> list[Offer]:
+        """What the rules offer at a place as the graph is now, of what has to do with some nodes;
+        none of it is kept."""
+        if self.known is None:
+            every = [rule for _, rules in self._families.values() for rule in rules]
+            return list(self._measured(place, every, nodes))
+        every = self._tried(place, self._families).values()
+        found = [offer for offers in every for offer in offers]
+        return [o for o in found if place in nodes or not nodes.isdisjoint(o.nodes)]
+
+    def _tried(self, place: int, families: Iterable[str]) -> dict[str, tuple[Offer, ...]]:
+        """What families offer at a place; taken from where it looks alike if that is known."""
+        flow, budget, found = self.flow, self.budget, dict[str, tuple[Offer, ...]]()
+        near = None if self.known is None else self.known.around(flow, place)
+        for family in families:
+            group, rules = self._families[family]
+            effects = None if near is None else near.effects.get(group)
+            if near is None or effects is None or len(effects) > budget.left:
+                found[family] = offers = self._measured(place, rules)
+                if near is not None and not budget.spent:
+                    near.learn(group, offers)
+            elif effects:
+                budget.left -= len(effects)
+                found[family] = tuple([near.offer(effect) for effect in effects])
+            else:
+                found[family] = ()
         return found
 
-    def _measured(self, place: int, rules: Iterable[Rule]) -> tuple[Offer, ...]:
+    def _measured(
+        self, place: int, rules: Iterable[Rule], touching: Collection[int] = ()
+    ) -> tuple[Offer, ...]:
+        """What rules offer at a place, priced; if nodes are given, only matches that touch them."""
         found = list[Offer]()
+        everything = not touching or place in touching
         for rule in rules:
             ranks = dict[tuple[int, ...], int]()
             for match in list(rule.matches(self.flow, place)):
                 if self.budget.spent:
                     break
                 rank = ranks[match.nodes] = ranks.get(match.nodes, -1) + 1
-                found.append(Offer(place, rule, match.nodes, rank, self.measure(match)))
+                if everything or any(node in touching for node in match.nodes):
+                    found.append(Offer(place, rule, match.nodes, rank, self.measure(match)))
         return tuple(found)
 
     def again(self, offer: Offer) -> Match | None:
