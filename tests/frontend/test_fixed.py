@@ -84,7 +84,7 @@ def test_wrong_use(data):
     with pytest.raises(HectoriteError, match="`W` is fixed"):
         prog.layer(binding, **arrays)
     rest = {name: arrays[name] for name in "xVa"}
-    with pytest.raises(HectoriteError, match="`W` has 4 in dimension 0"):
+    with pytest.raises(HectoriteError, match="`W` has 40 in dimension 0"):
         prog.layer(binding, **{**rest, "x": arrays["x"][:, :3].copy()})
     with pytest.raises(HectoriteError, match="`V` is missing"):
         prog.layer(binding, x=arrays["x"], a=arrays["a"])
