@@ -7,6 +7,7 @@ each other, and a size for numbers of positions.
     dense        nothing                                            every coordinate
     compressed   where each begins, and a coordinate for each       those that occur
     condensed    where each begins, and `width` columns to a block  the columns of a window
+    masked       where each begins, and a bit for each coordinate   those that occur
     singleton    a coordinate for each                              one
     padded       a coordinate for each, -1 for padding              a fixed number
     mapped       for each coordinate which position it has          those that differ
@@ -26,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEVELS = ("dense", "compressed", "condensed", "singleton", "padded", "mapped")
+LEVELS = ("dense", "compressed", "condensed", "masked", "singleton", "padded", "mapped")
 PAYLOADS = ("index", "byte", "bitmap", "dense", "unit")
 
 INDEX = 4
@@ -56,6 +57,9 @@ class Encoding:
             return "only the outermost level can be mapped"
         if self.levels[0] in ("padded", "compressed", "condensed"):
             return f"the outermost level cannot be {self.levels[0]}: nothing is above it"
+        masked = [k for k, level in enumerate(self.levels) if level == "masked"]
+        if masked and (masked != [1] or self.levels[0] != "dense"):
+            return "a masked level is the one below a dense level"
         if self.window is None:
             inside = self.payload in ("byte", "bitmap", "dense") or "condensed" in self.levels
             name = self.payload if self.payload != "index" else "condensed"
@@ -83,13 +87,16 @@ class Encoding:
         """Bytes of a structure with `counts[k]` positions at level k and so many elements.
 
         At a condensed level positions are columns, a multiple of the width. `rows` is how many
-        coordinates a mapped level has, `value` the bytes of a value in a dense block.
+        coordinates a mapped or masked level has, `value` the bytes of a value in a dense block.
         """
         total = 0
         for level, above, here in zip(self.levels, (1, *counts), counts, strict=False):
-            if level in ("compressed", "condensed"):
+            if level in ("compressed", "condensed", "masked"):
                 total += INDEX * (above + 1)
-            total += INDEX * (rows if level == "mapped" else here if level != "dense" else 0)
+            if level == "masked":
+                total += above * -(-rows // 8)
+            elif level != "dense":
+                total += INDEX * (rows if level == "mapped" else here)
         return total + self._payload_bytes(counts[-1], elements, value)
 
     def _payload_bytes(self, positions: int, elements: int, value: int) -> int:

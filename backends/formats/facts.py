@@ -19,7 +19,7 @@ import numpy as np
 
 from hectorite.backends.formats.parts import Array, Bound, Part, starts
 from hectorite.backends.order import sort
-from hectorite.ir.encoding import INDEX, Encoding, smaller_payload
+from hectorite.ir.encoding import Encoding, smaller_payload
 
 COLUMNS = 128
 """Columns of the product whose instructions are counted."""
@@ -46,7 +46,7 @@ class Stored:
 def statistics(bound: Bound, parts: Parts) -> Facts:
     """`bytes`, `padding` and `atomics` of a set in its format, and what else applies."""
     stored = encodings(bound, parts)
-    facts: Facts = {"bytes": sum(each.bytes for each in stored) + _more_bytes(bound, parts)}
+    facts: Facts = {"bytes": sum(each.bytes for each in stored)}
     facts["encoding"] = f"#sparse.encoding<{stored[0].encoding}>"
     return facts | _FACTS[bound.format.kind](bound, parts) | {"atomics": 0}
 
@@ -84,13 +84,30 @@ def encodings(bound: Bound, parts: Parts) -> list[Stored]:
         levels = ("dense", *("padded",) * (rank - 1))
         rows = bound.extent(bound.format.fields[0])
         return [Stored(Encoding(levels), (rows, *(slots,) * (rank - 1)), size)]
+    if kind == "coded_csr":
+        # Slots have a place in the list of who reads and of who writes, and no coordinates.
+        coded = Encoding(("dense", "compressed"))
+        ends = zip(bound.format.fields, ("read", "write"), strict=False)
+        return [Stored(coded, (bound.extent(end), parts[part].size), size) for end, part in ends]
+    if kind == "bitmask" and not _repeats(bound):
+        _, out, offset = bound.format.fields
+        levels = ("dense", "masked", *("singleton",) * (rank - 2))
+        counts = (bound.extent(out), *(size,) * (rank - 1))
+        return [Stored(Encoding(levels), counts, size, bound.extent(offset))]
     return [_compressed(bound, parts)]
+
+
+def _repeats(bound: Bound) -> bool:
+    """Whether an out row of a convolution has an offset twice, which one bit cannot say."""
+    _, *ends = bound.format.fields
+    sorting = sort([bound.map(end) for end in ends], [bound.extent(end) for end in ends])
+    return sorting.count < bound.size
 
 
 def _compressed(bound: Bound, parts: Parts) -> Stored:
     """Positions by one field: csr, and the pairs of a convolution by their offset."""
     kind, fields = bound.format.kind, bound.format.fields
-    by = fields[-1] if kind in ("bitmask", "coded_csr") else fields[0]
+    by = fields[-1] if kind == "bitmask" else fields[0]
     positions = parts["slot" if "slot" in parts else "element"].size
     more = len(bound.targets) - 1
     if not more:
@@ -110,17 +127,6 @@ def _blocks_stored(bound: Bound, parts: Parts) -> Stored:
     payload = smaller_payload((height, width), blocks, bound.size)
     encoding = Encoding(("dense", level), (height, width), payload)
     return Stored(encoding, (bands, positions), bound.size)
-
-
-def _more_bytes(bound: Bound, parts: Parts) -> int:
-    """What no encoding has a level for: who reads and who writes the slots of `coded_csr`."""
-    if bound.format.kind != "coded_csr":
-        return 0
-    ends = bound.format.fields[:2]
-    begins = sum(INDEX * (bound.extent(field) + 1) for field in ends)
-    # The slots themselves have a place in both lists, and no coordinates of their own.
-    listed = INDEX * (parts["read"].size + parts["write"].size)
-    return begins + listed - _compressed(bound, parts).bytes
 
 
 def _share(part: int, whole: int) -> float:

@@ -2,7 +2,8 @@
 
 Enters: coordinates of elements, one array for each level from the outermost, and an encoding.
 Leaves: the arrays that it stores, by name, and from these the coordinates again, in lexicographic
-order. `begin` and `at` are where positions begin and what coordinates they have, numbered by level;
+order. `begin` and `at` are where positions begin and what coordinates they have, numbered by level,
+`mask` a bit for each coordinate of a masked level, the lowest of a byte first;
 `map` is which position each coordinate of a mapped level has; `blocks` is where the elements of
 each block begin, and `payload` its bytes, bits or values.
 """
@@ -36,7 +37,19 @@ def store(encoding: Encoding, columns: Sequence[Array], extents: Sequence[int]) 
     if encoding.levels[1:2] == ("padded",):
         return _store_padded(begin, sorted_columns)
     kept = {f"at{k}": int32(column) for k, column in enumerate(sorted_columns) if k}
+    if encoding.levels[1:2] == ("masked",):
+        kept["mask1"] = _mask(sorted_columns, extents)
+        del kept["at1"]
     return {"begin1": begin, **kept}
+
+
+def _mask(columns: Sequence[Array], extents: Sequence[int]) -> Array:
+    """A bit for each coordinate of the second level, by those of the first."""
+    held = np.zeros((extents[0], extents[1]), np.bool_)
+    held[columns[0], columns[1]] = True
+    if np.count_nonzero(held) < len(columns[0]):
+        raise ValueError("a masked level holds a coordinate once")
+    return np.packbits(held, axis=1, bitorder="little").ravel()
 
 
 def load(encoding: Encoding, arrays: Mapping[str, Array], extents: Sequence[int]) -> list[Array]:
@@ -47,6 +60,10 @@ def load(encoding: Encoding, arrays: Mapping[str, Array], extents: Sequence[int]
     elif encoding.levels[0] == "singleton":
         columns = [arrays[f"at{k}"] for k in range(len(extents))]
     else:
+        if encoding.levels[1:2] == ("masked",):
+            packed = arrays["mask1"].reshape(extents[0], -(-extents[1] // 8))
+            held = np.unpackbits(packed, axis=1, count=extents[1], bitorder="little")
+            arrays = {**arrays, "at1": int32(np.nonzero(held)[1])}
         at = [arrays[f"at{k}"] for k in range(1, len(extents))]
         rows = np.arange(extents[0], dtype=np.int32)
         if encoding.levels[1:2] == ("padded",):

@@ -123,6 +123,10 @@ def test_pairs_of_a_convolution():
     assert found["redundancy_before"] == pytest.approx(1 - 285855 / (94595 * 27))
     one, three = (facts(bound, "pair", f"bitmask(128, {n})")["padding"] for n in (1, 3))
     assert three < one
+    # 27 bits and where it begins for each voxel, and an in row for each pair.
+    assert facts(bound, "pair", "bitmask(128, 3)")["bytes"] == 94595 * 4 + 94596 * 4 + 285855 * 4
+    # Where the slots of each in row and each out row begin, and a slot of each pair for both.
+    assert facts(bound, "pair", "coded_csr")["bytes"] == 2 * (94596 * 4 + 285855 * 4)
 
 
 def test_spans_begin_at_the_first_column_that_is_not_covered():

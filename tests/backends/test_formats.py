@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hectorite.backends.binding import Binding
-from hectorite.backends.formats import build_parts, dedup
+from hectorite.backends.formats import bound_format, build_parts, dedup
+from hectorite.backends.formats.facts import statistics
 from hectorite.backends.formats.restore import restore
 from hectorite.backends.formats.storage import load, store
 from hectorite.ir.diagnostics import HectoriteError
@@ -213,10 +214,39 @@ def test_three_coordinates():
         assert [v.tolist() for v in back] == [[0, 1, 1], [2, 0, 0], [0, 1, 3]]
 
 
+@given(bound=bindings())
+@settings(max_examples=25, deadline=None)
+def test_a_kernel_map_is_a_mask_for_each_out_row(bound: Binding):
+    """The mask says which offsets an out row has, and in rows follow in their order."""
+    fields = ("col", "k", "row")
+    columns = [bound.map("z", field) for field in fields]
+    extents = [bound.size(bound.target("z", (field,))) for field in fields]
+    facts = statistics(
+        bound_format(bound, "z", "bitmask(row, col, k, 4, 2)"),
+        build_parts(bound, "z", "bitmask(row, col, k, 4, 2)"),
+    )
+    encoding = Encoding(("dense", "masked", "singleton"))
+    if len(set(zip(*columns[:2], strict=True))) < len(columns[0]):
+        assert "masked" not in facts["encoding"]
+        with pytest.raises(ValueError, match="once"):
+            store(encoding, columns, extents)
+        return
+    arrays = store(encoding, columns, extents)
+    order = np.lexsort(columns[::-1])
+    back = load(encoding, arrays, extents)
+    assert [values.tolist() for values in back] == [c[order].tolist() for c in columns]
+    assert str(encoding) in facts["encoding"]
+    assert facts["bytes"] == sum(array.nbytes for array in arrays.values())
+
+
 @pytest.mark.parametrize(
     "encoding",
     [
         Encoding(()),
+        Encoding(("masked", "singleton")),
+        Encoding(("dense", "singleton", "masked")),
+        Encoding(("singleton", "masked")),
+        Encoding(("dense", "masked", "masked")),
         Encoding(("dense", "packed")),
         Encoding(("compressed",)),
         Encoding(("dense", "mapped")),
