@@ -22,7 +22,7 @@ from hectorite.ir.tensor_format import MOST_GROUP
 BLOCK_SCALED = ("dfp16", "ternary", "q4")
 EXECUTABLE = "one of f64 f32 tf32 f16 bf16, i64 i32 i16 i8 to i1, u8 to u1, bool"
 
-TENSOR_FORMATS = ("auto", "nm", "bsr", "bits")
+TENSOR_FORMATS = ("auto", "nm", "bsr")
 
 
 def element_type(word: syntax.Word, place: Place) -> ElementType | None:
@@ -155,10 +155,6 @@ def tensor_format(format: syntax.Format, rank: int, place: Place) -> str | None:
         return _pair_format(head, rank, place)
     if head.arguments:
         place.error(f"`{name}` takes no arguments", head.span)
-    elif name == "bits":
-        message = "format `bits` is not implemented yet: the default layout is used"
-        place.warning(f"{message}, results are the same", format.span)
-        return "bits"
     return None
 
 
