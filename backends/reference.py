@@ -18,7 +18,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 
 from hectorite.backends.reference_arithmetic import Arithmetic, Lanes
-from hectorite.backends.reference_data import Data, Grid
+from hectorite.backends.reference_data import POINTS, Data, Grid
 from hectorite.dialects.graph import (
     FuncOp,
     IndexOp,
@@ -34,9 +34,6 @@ from hectorite.ir.element import ELEMENTS, ElementType, element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.scalar import OPERATIONS, Array, CastOp, ConstantOp, ScalarOp
 from hectorite.ir.space import Dim, TensorType
-
-POINTS = 1 << 22
-"""Points of a statement that are evaluated at a time."""
 
 Box = tuple[slice, ...]
 

@@ -30,6 +30,9 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
 }
 
+POINTS = 1 << 22
+"""Points that are evaluated at a time."""
+
 
 class Data:
     """Sizes and maps by name. Derived sets are built unless they are among the sizes."""
@@ -51,11 +54,11 @@ class Data:
             elif decl.encoded is not None and decl.name not in self.sizes:
                 self._encode(decl, decl.encoded)
 
-    def size(self, dim: Dim) -> int:
+    def size(self, name: Dim) -> int:
         """An extent; `HectoriteError` if its name has no value."""
-        if isinstance(dim, str) and dim not in self.sizes:
-            raise fail(f"the size of `{dim}` is not given")
-        return dim if isinstance(dim, int) else self.sizes[dim]
+        if isinstance(name, str) and name not in self.sizes:
+            raise fail(f"the size of `{name}` is not given")
+        return name if isinstance(name, int) else self.sizes[name]
 
     def follow(self, start: Dim, fields: Sequence[str], here: Array) -> Array:
         """Where a path leads from the elements `here` of a set."""
@@ -84,21 +87,45 @@ class Data:
 
     def _build(self, decl: SetDecl, derivation: Derivation) -> None:
         """One element for each distinct tuple of keys, in lexicographic order."""
-        extents = [self.size(set_name) for _, set_name in derivation.binders]
-        grid = Grid(self, derivation.binders, tuple(slice(0, extent) for extent in extents))
-        keep = np.ones(grid.shape, np.bool_)
-        for c in derivation.conditions:
-            keep &= _COMPARE[c.operator](grid.index(c.left), grid.index(c.right))
+        count, columns = self._assignments(derivation)
+        grid = Grid.of(self, derivation.binders, (count,), columns)
         targets = tuple(self.size(target) for _, target in decl.fields)
         flat, inside = grid.flat(derivation.keys, targets)
-        if not np.all(inside | ~keep):
+        if not np.all(inside):
             raise fail(f"a key of the derived set `{decl.name}` is out of range")
-        codes, position = np.unique(np.broadcast_to(flat, grid.shape)[keep], return_inverse=True)
+        codes, position = np.unique(np.broadcast_to(flat, grid.shape), return_inverse=True)
         self.sizes[decl.name] = len(codes)
         for (name, _), values in zip(decl.fields, np.unravel_index(codes, targets), strict=True):
             self.maps[decl.name, name] = values
         if derivation.position is not None:
             self.maps[derivation.binders[0][1], derivation.position] = position.ravel()
+
+    def _assignments(self, derivation: Derivation) -> tuple[int, dict[str, Array]]:
+        """All assignments of the binders that the conditions allow: how many, and an array for each
+        binder. Binders are added one after the other to the assignments so far."""
+        count, columns, waiting = 1, dict[str, Array](), list(derivation.conditions)
+        for name, set_name in derivation.binders:
+            new = self.size(set_name)
+            ready = [c for c in waiting if c.variables <= {*columns, name}]
+            waiting = [c for c in waiting if c not in ready]
+            olds, news = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+            step = max(1, POINTS // max(1, new))
+            for start in range(0, count, step):
+                part = {old: values[start : start + step, None] for old, values in columns.items()}
+                part[name] = np.arange(new, dtype=np.int64)[None, :]
+                shape = min(step, count - start), new
+                grid = Grid.of(self, derivation.binders, shape, part)
+                keep = np.ones(shape, np.bool_)
+                for c in ready:
+                    keep &= _COMPARE[c.operator](grid.index(c.left), grid.index(c.right))
+                old, added = np.nonzero(keep)
+                olds.append(old + start)
+                news.append(added)
+            kept = np.concatenate(olds)
+            columns = {old: values[kept] for old, values in columns.items()}
+            columns[name] = np.concatenate(news)
+            count = len(kept)
+        return count, columns
 
 
 class Grid:
@@ -112,6 +139,18 @@ class Grid:
         for axis, ((name, _), part) in enumerate(zip(variables, box, strict=True)):
             values = np.arange(part.start, part.stop, dtype=np.int64)
             self.values[name] = values.reshape([-1 if a == axis else 1 for a in range(len(box))])
+
+    @staticmethod
+    def of(
+        data: Data,
+        variables: Sequence[tuple[str, Dim]],
+        shape: tuple[int, ...],
+        values: Mapping[str, Array],
+    ) -> "Grid":
+        """Points at which index variables have given values, arrays that broadcast to the shape."""
+        grid = Grid(data, variables, (slice(0, 0),) * len(variables))
+        grid.shape, grid.values = shape, dict(values)
+        return grid
 
     def index(self, expr: IndexExpr) -> Array:
         """The value of an index expression, with an axis for each variable."""

@@ -19,6 +19,11 @@ class Condition:
     operator: str
     right: IndexExpr
 
+    @property
+    def variables(self) -> set[str]:
+        """The binders that it is about."""
+        return {*self.left.variables, *self.right.variables}
+
 
 @dataclass(frozen=True)
 class Derivation:

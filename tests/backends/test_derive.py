@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hectorite.backends import reference_data
 from hectorite.backends.binding import Binding
 from hectorite.backends.derived import elements as derive_module
 from hectorite.backends.derived.elements import COMPARE, derive
@@ -89,6 +90,23 @@ def test_agrees_with_nested_loops(chunk: int, binding: Binding, derivation: Deri
     assert made.size == len(wanted)
     assert list(zip(*(values.tolist() for values in made.fields), strict=True)) == wanted
     assert all(values.dtype == np.int32 for values in made.fields)
+
+
+@pytest.mark.parametrize("points", [1, 5, 1 << 22])
+@given(bindings(), derivations())
+def test_the_reference_agrees_with_nested_loops(
+    points: int, binding: Binding, derivation: Derivation
+):
+    fields = tuple((f"k{number}", "r") for number in range(len(derivation.keys)))
+    schema = Schema({**SCHEMA.sets, "d": SetDecl("d", fields, derivation)})
+    maps = {(s, f): binding.map(s, f) for s in ("a", "b") for f in ("row", "col")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference_data, "POINTS", points)
+        data = reference_data.Data(schema, {s: binding.size(s) for s in SCHEMA.sets}, maps)
+    wanted = every_tuple(binding, derivation)
+    assert data.size("d") == len(wanted)
+    made = [data.map("d", name).tolist() for name, _ in fields]
+    assert list(zip(*made, strict=True)) == wanted
 
 
 @given(bindings(), st.lists(st.sampled_from(PLAIN["x"]), min_size=1, max_size=3))
