@@ -34,7 +34,8 @@ def cardinalities(binding: Binding, counted: Counted) -> tuple[str, ...]:
     for owner, paths in counted:
         for path in paths:
             target = binding.target(owner, path)
-            sizes[target] = binding.size(target)
+            if not target.isdecimal():  # the extent of a map of a format
+                sizes[target] = binding.size(target)
     found = [f"{name}={rounded(size)}" for name, size in sizes.items()]
     for owner, paths in counted:
         number = share_of(distinct(binding, owner, paths), sizes[owner])

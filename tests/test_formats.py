@@ -156,6 +156,15 @@ def test_the_level_sparse_is_a_program(tmp_path, capsys):
     assert "sparse.set" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("format", ["ell(row)", "sgt(3, 5)"])
+def test_the_level_sparse_as_a_program_is_rewritten_for_its_data(format):
+    maps = {"row": np.array([1, 0, 1], np.int32), "col": np.array([0, 2, 2], np.int32)}
+    A, B = np.arange(3, dtype=np.float32), np.ones((3, 64), np.float32)
+    stored = hectorite.compile(hectorite.emit(SPMM, "sparse", formats={"nz": format}))
+    found = stored.spmm(stored.bind(row=2, col=3, nz=maps), A=A, B=B)
+    np.testing.assert_allclose(found[:, 0], [1, 2])
+
+
 def test_verify_compares_the_level_sparse(tmp_path):
     sets = drawn(9, 5, 20)
     data = str(tmp_path / "small.npz")
