@@ -26,11 +26,13 @@ from toy import (
 from hectorite.ir.dataflow import Dataflow
 from hectorite.lowering.search.best_first import best_first, outline
 from hectorite.lowering.search.descent import descend
+from hectorite.lowering.search.discrepancy import discrepancies
 from hectorite.lowering.search.ledger import ATTOSECOND, Ledger
 from hectorite.lowering.search.lookahead import look_ahead
 from hectorite.lowering.search.portfolio import optimise, refusals
 from hectorite.lowering.search.regions import regions
 from hectorite.lowering.search.replay import again, renumbered
+from hectorite.lowering.search.surroundings import Known
 from hectorite.lowering.search.workspace import Budget, Workspace
 
 SEEDS = range(4)
@@ -179,6 +181,74 @@ def test_chains_go_through_losing_steps():
     assert [move.rule for move in space.moves] == ["split", "gain"]
     outcome = optimise(flow, rules, ToyCosts())
     assert {step.chain for step in outcome.steps} == {1}
+
+
+class ScaleLast(ToyCosts):
+    """A sum of two costs least; scaling is cheaper at the end."""
+
+    def node(self, flow, number):
+        form = flow.nodes[number].form
+        if form is RELU:
+            return 2e-7
+        if form is TWICE:
+            return 2e-7 if flow.users[number] else 1.5e-7
+        return 1e-7 if form is not None else 0.0
+
+
+def _scale_later(flow, number):
+    """relu(2 x) = 2 relu(x)"""
+    scaled = flow.nodes[number].operands[0] if flow.nodes[number].form is RELU else number
+    if scaled == number or flow.nodes[scaled].form is not TWICE:
+        return
+
+    def apply(flow):
+        inner = flow.add(RELU, flow.nodes[scaled].operands)
+        outer = flow.add(TWICE, [inner])
+        flow.replace(number, outer)
+        return [inner, outer]
+
+    yield (number, scaled), "later", apply
+
+
+def _relu_once(flow, number):
+    """relu(relu(x)) = relu(x)"""
+    inner = flow.nodes[number].operands[0] if flow.nodes[number].form is RELU else number
+    if inner != number and flow.nodes[inner].form is RELU:
+        yield (number, inner), "once", lambda flow: flow.replace(number, inner) or []
+
+
+def test_a_family_held_back_lets_others_go_first():
+    """relu(2 relu(x)): the sum saves most at once, but nothing moves through it any more."""
+    flow = Dataflow()
+    inner = flow.add(RELU, [flow.input("x", SQUARE)])
+    flow.give([flow.add(RELU, [flow.add(TWICE, [inner])])])
+    double = next(rule for rule in RULES if rule.name == "double")
+    rules = [double, Toy("later", "motion", _scale_later), Toy("once", "motion", _relu_once)]
+    start = Workspace(renumbered(flow)[0], rules, ScaleLast(), Budget(5000))
+    greedy = start.fork()
+    descend(greedy)
+    assert [move.rule for move in greedy.moves] == ["double"]
+    best = discrepancies(start, {"scale"}, descend, 1000)
+    assert [move.rule for move in best.moves] == ["later", "once", "double"]
+    assert best.total < greedy.total < start.total
+    assert same(flow, best.flow)
+    nothing_fired = discrepancies(start, (), lambda space: None, 0)
+    assert nothing_fired is start
+
+
+def test_places_that_look_alike_are_priced_once():
+    """Layers that differ in names only offer the same, and it is what each offers by itself."""
+    flow, known = layers(6), Known()
+    alone = workspace(flow)
+    shared = Workspace(renumbered(flow)[0], RULES, ToyCosts(), Budget(5000), known=known)
+    places = flow.order()
+    assert shared.offers(places) == alone.offers(places)
+    assert shared.budget.left == alone.budget.left
+    priced = list[object]()
+    other = Workspace(renumbered(flow)[0], RULES, ToyCosts(), Budget(5000), known=known)
+    other.measure = priced.append
+    assert other.offers(places) == alone.offers(places)
+    assert not priced
 
 
 def test_best_first_keeps_the_start_apart():
