@@ -19,6 +19,7 @@ import numpy as np
 
 from hectorite.backends import order
 from hectorite.backends.access import column, extent
+from hectorite.backends.balance import shares
 from hectorite.backends.derived.elements import derive
 from hectorite.backends.derived.plan import Adjacency
 from hectorite.backends.formats import Part, build_parts, check_data
@@ -182,6 +183,14 @@ class Binding(Adjacency):
             lambda: order.pairs(self.segments(name, [first]), limit),
         )
 
+    def shares(self, name: str, keys: Keys, parts: int) -> Array:
+        """int32[4 * tasks]: as `cuts`, but values of the first key that many elements have stand
+        alone, each for several tasks."""
+        (first, *_) = _normal(keys)
+        return self._keep(
+            ("shares", name, first, parts), lambda: shares(self.segments(name, [first]), parts)
+        )
+
     def blocks(self, name: str, keys: Keys, height: int) -> order.Blocks:
         """The elements of a set by blocks of about `height` values of the first key, then by the
         other keys."""
@@ -235,6 +244,8 @@ class Binding(Adjacency):
             return self.cuts(name, keys, limit or 1)
         if what == "pairs":
             return self.pairs(name, keys, limit or MOST)
+        if what == "shares":
+            return self.shares(name, keys, limit or 1)
         if what in ("runs", "run_groups"):
             runs = self.runs(name, keys, limit or MOST)
             return runs.start if what == "runs" else runs.block

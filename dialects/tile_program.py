@@ -27,6 +27,8 @@ bound. What there is, for a set S and keys that are index expressions of one var
     run_key   value of `path` at the first element of each run               [runs]
     run_groups  where the runs with each value of the first key begin        [groups + 1]
     cuts      `limit` parts of the segments' rows with like numbers of elements   [limit + 1]
+    shares    the same, long rows apart: for each task rows from and to, which part of how
+              many parts of what they make it does                                [4 * tasks]
     pairs     for each task the places from and to which it sums, then hands on,
               elements of segments, at most about `limit` that it hands on to     [4 * tasks]
 
@@ -72,7 +74,7 @@ from hectorite.ir.space import AccessAttr, TensorType, parse_access
 
 LAYOUTS = (
     *("map", "order", "along", "sorted", "segments", "runs", "run_key", "run_groups"),
-    *("cuts", "pairs"),
+    *("cuts", "shares", "pairs"),
     *("block_rows", "block_order", "block_along", "block_runs", "block_groups"),
 )
 PATHS = ("map", "along", "run_key", "block_along")

@@ -74,6 +74,11 @@ def block_height(rows: int, widths: Sequence[int], size: int, machine: Machine) 
     return -(-rows // -(-rows // most))
 
 
+def row_blocks(rows: int, widths: Sequence[int], size: int, machine: Machine) -> int:
+    """How many such blocks there are, one that is not full apart."""
+    return rows // block_height(rows, widths, size, machine)
+
+
 def _thread_block(
     rows: int, lanes: int, inputs: Sequence[Attribute], wanted: Sequence[int | None]
 ) -> SegmentShape:

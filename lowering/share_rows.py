@@ -2,6 +2,7 @@
 
     chunks    task t does rows [96 t, 96 t + 96)                 a CPU, without visits
     cuts      task t does rows [cuts[t], cuts[t + 1])            a CPU, with visits
+    shares    the same, a part of it if a row is long            a CPU, with a segment product
     windows   task t does elements [256 t, 256 t + 256)          a GPU, long rows split
     runs      task t does places [runs[t], runs[t + 1])          grouped rows
     strips    task t does all rows, strip t                      a CPU, two steps over one set
@@ -24,6 +25,7 @@ from math import prod
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import LoadOp
+from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
 from hectorite.lowering.emit.scattered_product import target_blocks
@@ -31,10 +33,14 @@ from hectorite.lowering.host_program import HostProgram
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout
 from hectorite.lowering.kernel_plan import Kernel, Phase, Segment, Visit
 from hectorite.lowering.place_tensors import rows_in_lanes
+from hectorite.lowering.product_shape import powers_of_two
 from hectorite.lowering.row_order import RowOrder
 from hectorite.lowering.schedule_orders import is_split, work_of
+from hectorite.lowering.segment_shape import row_blocks
 from hectorite.lowering.tile_code import Code
 
+LEAST_BLOCKS = 4
+"""Blocks of a segment product's rows that are worth being shared out."""
 USUAL_SIZE = 1024
 """What the size of a set is taken for."""
 
@@ -45,7 +51,8 @@ class Share:
     lanes if strips are tasks of their own, and the values of a product's `loops` if those are. With
     a `window`, it does only those elements of its rows that have these places in the visit.
     Of two steps over one set, the second has the elements `handed_on`. `block` is the number of its
-    block of rows, if a product is scattered into it."""
+    block of rows, if a product is scattered into it; `part` which part, of how many, of what long
+    rows make."""
 
     rows: RowOrder | None
     strip: SSAValue | None = None
@@ -53,6 +60,7 @@ class Share:
     window: tuple[SSAValue, SSAValue] | None = None
     handed_on: tuple[SSAValue, SSAValue] | None = None
     block: SSAValue | None = None
+    part: tuple[SSAValue, SSAValue] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,8 @@ def share_rows(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks
     visit = next((phase.visit for phase in plan.phases if phase.visit is not None), None)
     if visit is not None and is_split(plan):
         return _windows(plan, visit, builder, host)
+    if visit is not None and has_parts(plan):
+        return _shares(plan, visit, builder, host)
     if visit is not None and (not plan.machine.is_gpu or work_of(plan) == "window"):
         return _cuts(plan, visit, builder, host)
     return _rows(plan, host) if plan.machine.is_gpu else _chunks(plan, builder, host)
@@ -131,6 +141,38 @@ def _cuts(plan: Kernel, visit: Visit, builder: KernelBuilder, host: HostProgram)
         return Share(RowOrder(*_bounds(code, builder, cuts, number), plan.owner))
 
     return Tasks(_parts(host, cuts), share)
+
+
+def has_parts(plan: Kernel) -> bool:
+    """Whether several tasks of a CPU can do one row together, each some blocks of its product: that
+    is all that the kernel does, and nothing has to be done before or after the elements. Windows of
+    rows are never long."""
+    phase = plan.phases[0]
+    if plan.machine.is_gpu or phase.segment is None or len(plan.phases) > 1:
+        return False
+    segment, statement = phase.segment, phase.statements[0]
+    plain = statement.init is None and statement.type.element == statement.value.type
+    rows = _fixed(dict(statement.variables.data)[segment.rows])
+    size = element_of(statement.value.type).storage.itemsize
+    widths = powers_of_two(segment.shape.lanes)
+    blocks = row_blocks(rows, widths, size, plan.machine)
+    return plain and segment.stride is None and blocks >= LEAST_BLOCKS
+
+
+def _shares(plan: Kernel, visit: Visit, builder: KernelBuilder, host: HostProgram) -> Tasks:
+    """As `_cuts`, but a row with a large share of the elements is several tasks."""
+    keys = (IndexExpr.of("e", *visit.key),)
+    shares = Layout("shares", visit.set, keys, None, plan.machine.visit_tasks)
+
+    def share(code: Code, number: SSAValue) -> Share:
+        start = code.scalar("mul", number, code.constant(4))
+        lower, upper, part, parts = (
+            _entry(code, builder, shares, code.plus(start, i)) for i in range(4)
+        )
+        return Share(RowOrder(lower, upper, plan.owner), part=(part, parts))
+
+    tasks = host.code.scalar("floordiv", host.length(shares), host.code.constant(4))
+    return Tasks(tasks, share)
 
 
 def _target_blocks(phase: Phase, plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:

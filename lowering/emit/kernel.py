@@ -80,7 +80,8 @@ class KernelEmitter:
             elif any(phase.product for phase in group):
                 self._blocks(rows, group)
             else:
-                self._row_loop(code, rows, rows.lower, rows.upper, group, None)
+                frame = replace(self.frame, part=share.part)
+                self._row_loop(code, rows, rows.lower, rows.upper, group, None, frame)
 
     def _is_wide(self, phase: Phase) -> bool:
         """Whether a phase takes a pass over the rows for itself."""

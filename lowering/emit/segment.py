@@ -236,9 +236,19 @@ class _Writer:
         def block(at: Scope, height: int) -> None:
             self._block(at, height, widths, left, right, end)
 
-        _blocks(scope, name, extent // height, height, lambda at: block(at, height))
-        if rest := extent % height:
-            block(scope.with_loop(name, scope.code.constant(extent - rest)), rest)
+        part = scope.frame.part
+        _blocks(scope, name, extent // height, height, lambda at: block(at, height), part)
+        if not (rest := extent % height):
+            return
+
+        def last(at: Scope) -> None:
+            block(at.with_loop(name, at.code.constant(extent - rest)), rest)
+
+        if part is None:
+            last(scope)
+            return
+        is_last = scope.code.scalar("eq", scope.code.plus(part[0], 1), part[1])
+        scope.code.choose(is_last, lambda code: last(scope.inside(code)), lambda code: None)
 
     def _block(
         self,
@@ -332,11 +342,17 @@ def _added_up(
 
 
 def _blocks(
-    scope: Scope, variable: str, count: int, size: int, body: Callable[[Scope], None]
+    scope: Scope,
+    variable: str,
+    count: int,
+    size: int,
+    body: Callable[[Scope], None],
+    part: tuple[SSAValue, SSAValue] | None = None,
 ) -> None:
-    """Run `body` with a variable at the beginning of each of `count` blocks."""
+    """Run `body` with a variable at the beginning of each of `count` blocks, or of those that one
+    of several parts has."""
     code = scope.code
-    if count <= scope.kernel.machine.unrolled_strips:
+    if part is None and count <= scope.kernel.machine.unrolled_strips:
         for number in range(count):
             body(scope.with_loop(variable, code.constant(number * size)))
         return
@@ -345,4 +361,11 @@ def _blocks(
         body(scope.inside(inner).with_loop(variable, at))
         return ()
 
-    code.loop(code.constant(0), code.constant(count * size), size, (), block)
+    bounds = [code.constant(0), code.constant(count * size)]
+    if part is not None:
+        number, parts = part
+        for end, place in enumerate((number, code.plus(number, 1))):
+            done = code.scalar("mul", place, code.constant(count))
+            done = code.scalar("floordiv", done, parts)
+            bounds[end] = code.scalar("mul", done, code.constant(size))
+    code.loop(*bounds, size, (), block)

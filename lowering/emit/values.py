@@ -10,14 +10,15 @@ or across lanes. Maps are followed through bound layouts, each path once.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from xdsl.dialects.builtin import VectorType
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from hectorite.dialects.graph import IndexOp, ReadOp, SizeOp, StatementOp, YieldOp
 from hectorite.dialects.tile import LanesOp, LoadOp, StoreOp, index
 from hectorite.ir.index import IndexExpr, Path
-from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
+from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, like, scalar_type
 from hectorite.ir.space import Dim, TensorType
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage, element_path
 from hectorite.lowering.kernel_plan import Root, Visit
@@ -58,6 +59,8 @@ class Frame:
     """Whether the order of the visit is known to be the elements' own; None: not asked yet."""
     window: tuple[SSAValue, SSAValue] | None = None
     """The places of a visit that the task does, if it does not do all elements of its rows."""
+    part: tuple[SSAValue, SSAValue] | None = None
+    """Which part, of how many, the task does of what its rows make, if not always all."""
 
 
 def _written_out(
@@ -164,13 +167,12 @@ class Scope:
     def _load_index(self, layout: Layout, at: SSAValue, lanes: Lanes | None = None) -> SSAValue:
         """An index from a layout; with `lanes`, as many consecutive ones as there are lanes."""
         array = self.kernel.layout(layout)
-        element = scalar_type(array.type.element)  # pyright: ignore
+        element = scalar_type(cast(TensorType, array.type).element)
         if lanes is not None:
             type = VectorType(element, [lanes.count])
             op = LoadOp(array, [at], type, axis=0, valid=lanes.valid)
         else:
-            shape = at.type.get_shape() if isinstance(at.type, VectorType) else None
-            op = LoadOp(array, [at], element if shape is None else VectorType(element, shape))
+            op = LoadOp(array, [at], like(at.type, element))
         return self.code.cast(self.code.add(op), index)
 
     def index_value(self, expression: IndexExpr, across: bool = False) -> SSAValue:
@@ -280,10 +282,9 @@ class Scope:
     ) -> SSAValue:
         """Elements of a tensor at an access."""
         indices, axis, step = self.address(storage, access)
-        type: Attribute = storage.tensor.type.element  # pyright: ignore
+        element = cast(TensorType, storage.tensor.type).element
         lanes = self._vector(indices, axis)
-        if lanes is not None:
-            type = VectorType(type, [lanes.count])
+        type = element if lanes is None else VectorType(element, [lanes.count])
         valid = None if lanes is None or storage.kind == "lanes" else lanes.valid
         return self.code.add(LoadOp(storage.tensor, indices, type, axis, step, pad, valid))
 
@@ -298,7 +299,7 @@ class Scope:
         """Write a value, converted to the tensor's element type, at an access, or combine it with
         what is there."""
         indices, axis, step = self.address(storage, access)
-        type: TensorType = storage.tensor.type  # pyright: ignore
+        type = cast(TensorType, storage.tensor.type)
         value = self.code.cast(value, type.element)
         lanes = self._vector(indices, axis)
         if lanes is not None:

@@ -55,6 +55,13 @@ def f(x: f32[N]) -> f32[N] {
 }
 schedule { y: ORDERS }
 """
+SUM = """
+def f(x: f32[N]) -> f32 {
+  y += x[n]
+  return y
+}
+schedule { y: ORDERS }
+"""
 SIZES = {"N": 300, "I": 40, "O": 24}
 
 
@@ -122,6 +129,20 @@ def test_how_work_is_shared_out_changes_no_result(source: str, orders: str):
         np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("orders", ["work(row)", "work(persistent)", "work(window)", "work(split)"])
+def test_work_is_shared_out_alike_in_ptx(orders: str):
+    sets, tensors = data(GRAPH)
+    source, expected = GRAPH.replace("ORDERS", orders), None
+    for target_name in ("reference", "ptx:sm_80"):
+        compiled = hectorite.compile(source, target_name, sizes={"O": 24}, cache=False)
+        result = np.array(compiled.f(compiled.bind(**sets), **tensors))
+        expected = result if expected is None else expected
+        np.testing.assert_array_equal(result, expected)
+    text = hectorite.emit(source, "tile", {"O": 24}, target="sm_80")
+    work = orders[5:-1]
+    assert (f" work {work} " in text) == (work != "row")
+
+
 @pytest.mark.parametrize(("rows", "lanes"), [(16, 8), (64, 32), (256, 16), (128, 256)])
 def test_tiles_of_a_product_are_those_of_the_schedule(rows: int, lanes: int):
     orders = f"tile(n = {rows}, o = {lanes}, i = 16) pipeline(4)"
@@ -175,6 +196,7 @@ def test_long_rows_are_split_into_parts_that_are_added_to_memory():
 REFUSED = {
     (GRAPH, "tile(e = 32)"): "`tile(e = 32)` of `y` cannot be followed: it is computed without",
     (GRAPH, "pipeline(3)"): "`pipeline` of `y` cannot be followed: it is computed without",
+    (SUM, "work(persistent)"): "the tasks of this kernel are parts of a product or a sum, not rows",
     (DENSE, "work(split)"): "`work(split)` of `y` cannot be followed: no row of it is a sum",
     (ELEMENTWISE, "tile(n = 64)"): "`tile(n = 64)` of `y` cannot be followed",
     (DENSE, "tile(n = 8)"): "blocks of 16 to 256 rows",

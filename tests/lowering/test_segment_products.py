@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import hectorite
+from hectorite.backends.balance import shares
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.schema import Encoded, Schema, SetDecl
@@ -191,3 +194,41 @@ def test_long_and_empty_segments(type: str, sums: str, rows: int, lanes: int):
     bound = compiled.bind(seg=8, node=9, elem={"s": s, "a": a, "b": b})
     result = compiled.f(bound, x=x.astype(dtype), g=g.astype(dtype))
     np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize(("rows", "lanes"), [(64, 64), (33, 20)])
+def test_a_long_segment_is_several_tasks(rows: int, lanes: int, skew: float):
+    text = (
+        f"{SETS}def f(x: f32[node, {rows}], g: f32[node, {lanes}])"
+        f" -> f32[seg, {rows}, {lanes}] {{\n"
+        "  t[e.s, i, o] += x[e.a, i] * g[e.b, o]\n  return t\n}\n"
+    )
+    rng, count = np.random.default_rng(0), 900
+    s = np.where(rng.random(count) < skew, 2, rng.integers(0, 6, count)).astype(np.int32)
+    a, b = rng.integers(0, 20, (2, count)).astype(np.int32)
+    x, g = (rng.standard_normal((20, n)).astype(np.float32) for n in (rows, lanes))
+    results: list[bytes] = []
+    for elements in (slice(None), s == 2):
+        compiled = hectorite.compile(text, target="cpu", search=False)
+        elem = {"s": s[elements], "a": a[elements], "b": b[elements]}
+        result = np.array(compiled.f(compiled.bind(seg=6, node=20, elem=elem), x=x, g=g))
+        expected = np.zeros((6, rows, lanes))
+        np.add.at(expected, elem["s"], x[elem["a"], :, None].astype(float) * g[elem["b"], None])
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+        results.append(result[2].tobytes())
+    # Whether a segment is done by one task or several changes no bit.
+    assert results[0] == results[1]
+
+
+@given(st.lists(st.integers(0, 9), max_size=30), st.integers(0, 40), st.integers(1, 12))
+def test_shares_have_each_part_of_each_row_once(lengths: list[int], long: int, tasks: int):
+    lengths = [100 * n if place == long else n for place, n in enumerate(lengths)]
+    pointers = np.cumsum([0, *lengths]).astype(np.int32)
+    done = np.zeros(len(lengths))
+    for lower, upper, part, parts in shares(pointers, tasks).reshape(-1, 4):
+        assert 0 <= part < parts and (parts == 1 or upper == lower + 1)
+        done[lower:upper] += 1 / parts
+    np.testing.assert_array_equal(done, 1)
+    count = len(shares(pointers, tasks)) // 4
+    assert count <= tasks + 2 + 3 * sum(n > 512 for n in lengths)
