@@ -7,7 +7,7 @@ Leaves: the lowest `.version` that has it, whether the target has it, whether it
 
 A limit holds for the instructions of its name whose suffix has all the parts it lists (`f32.bf16`
 is two neighbours, `sp::` any part that begins so) and which have as many operands; all limits that
-hold for an instruction hold together. `tests/ir/test_ptx_limits.py` assembles an instruction
+hold for an instruction hold together. `tests/backends/test_ptx_limits.py` assembles an instruction
 for each row and target and compares: every number here is measured.
 """
 
