@@ -20,11 +20,12 @@ more path is known. Rows own what they write: the left side names the row, or el
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 from hectorite.dialects.graph import StatementOp
 from hectorite.ir.index import IndexExpr, Path
-from hectorite.ir.schema import Condition, Derivation, Schema
+from hectorite.ir.schema import Condition, Derivation, Schema, SetDecl
 from hectorite.lowering.derived_sets import Fields
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.statement_body import indices_of
@@ -38,7 +39,8 @@ class Step:
     """One binder: the elements of `set` whose path `key` is `source`, a path of an earlier binder
     or the row. If it is `found`, `key` is what is looked up, and the path `own` is the row.
     There may be `several` such elements, unless the set is known to have each pair of these once.
-    `filters` are conditions that are known then, and not yet satisfied."""
+    `filters` are conditions that are known then, and not yet satisfied. It is `certain` that there
+    is such an element, if its set was derived from whatever is known then."""
 
     binder: str
     set: str
@@ -47,6 +49,7 @@ class Step:
     own: Fields | None = None
     filters: tuple[Condition, ...] = ()
     several: bool = False
+    certain: bool = False
 
     @property
     def found(self) -> bool:
@@ -201,6 +204,8 @@ class _Finder:
             step = self.step(name, ties, known, row, ready)
             if step is None or (step.found and any(s.found for s in steps)):
                 return None
+            if step.found and not step.several and self.is_certain(step, steps):
+                step = replace(step, certain=True)
             steps.append(step)
             for path in self.tied:
                 if path.variable == name:
@@ -222,6 +227,24 @@ class _Finder:
         own = {self.same(p) for p in self.tied if p.variable == name and p.fields}
         return len([path for path in own if path not in known])
 
+    def is_certain(self, found: Step, before: Sequence[Step]) -> bool:
+        """Whether what the steps before enforce is all that an element is derived from."""
+        decl = self.schema.sets[found.set]
+        assert decl.derivation is not None and found.own is not None
+        facts = _Facts(before)
+        wanted = {found.own[0]: ROW, found.key[0]: found.source}
+        fields = [(key.path, wanted[f]) for (f, _), key in _keys(decl) if f in wanted]
+        names = [name for name, _ in decl.derivation.binders]
+        candidates = [[s.binder for s in before if s.set == o] for _, o in decl.derivation.binders]
+        for chosen in product(*candidates):
+            there = dict(zip(names, chosen, strict=True))
+            if all(
+                path is not None and facts.equal(_moved(path, there), value)
+                for path, value in fields
+            ) and all(facts.hold(condition, there) for condition in decl.derivation.conditions):
+                return True
+        return False
+
     def step(
         self,
         name: str,
@@ -231,6 +254,10 @@ class _Finder:
         filters: Sequence[Condition],
     ) -> Step | None:
         over = self.sets[name]
+        own_checks = self.own_checks(name, ties, known)
+        if own_checks is None:
+            return None
+        filters = (*own_checks, *filters)
         others = [path for path in ties if self.same(path) != row]
         decl = self.schema.sets[over]
         if len(ties) == 2 and len(others) == 1:
@@ -240,7 +267,7 @@ class _Finder:
             if len(own.fields) == len(others[0].fields) == 1:
                 source, key = known[self.same(others[0])], others[0].fields
                 several = not distinct
-                return Step(name, over, key, source, own.fields, tuple(filters), several)
+                return Step(name, over, key, source, own.fields, filters, several)
         chosen = (others or ties)[0]
         checked = [
             Condition(_expr(path), "==", _expr(known[self.same(path)]))
@@ -251,6 +278,68 @@ class _Finder:
             return None
         source = known[self.same(chosen)]
         return Step(name, over, chosen.fields, source, None, (*checked, *filters))
+
+    def own_checks(
+        self, name: str, ties: Sequence[Path], known: Mapping[Path, Path]
+    ) -> list[Condition] | None:
+        """What ties leave open: paths of the same binder that are equal, and the binder itself
+        where an earlier one tells it."""
+        checks = list[Condition]()
+        first = {self.same(path): path for path in ties}
+        for path in sorted(p for p in self.tied if p.variable == name):
+            value = first.get(self.same(path)) or known.get(self.same(path), path)
+            if value == ROW:
+                return None
+            if value != path:
+                checks.append(Condition(_expr(path), "==", _expr(value)))
+            first.setdefault(self.same(path), path)
+        return checks
+
+
+class _Facts:
+    """What some steps enforce: which paths are equal, and other conditions."""
+
+    def __init__(self, steps: Sequence[Step]):
+        self.group: dict[Path, Path] = {}
+        self.others = list[Condition]()
+        for step in steps:
+            if not step.found:
+                self.join(Path(step.binder, step.key), step.source)
+            for condition in step.filters:
+                paths = _equal_paths(condition)
+                if paths:
+                    self.join(*paths)
+                else:
+                    self.others.append(condition)
+
+    def join(self, left: Path, right: Path) -> None:
+        self.group[self.same(left)] = self.same(right)
+
+    def same(self, path: Path) -> Path:
+        while self.group.get(path, path) != path:
+            path = self.group[path]
+        return path
+
+    def equal(self, left: Path, right: Path) -> bool:
+        return self.same(left) == self.same(right)
+
+    def hold(self, condition: Condition, names: Mapping[str, str]) -> bool:
+        """Whether a condition holds for other binders than its own."""
+        paths = _equal_paths(condition)
+        if paths:
+            left, right = paths
+            return self.equal(_moved(left, names), _moved(right, names))
+        left, right = (side.rename(names) for side in (condition.left, condition.right))
+        return Condition(left, condition.operator, right) in self.others
+
+
+def _moved(path: Path, names: Mapping[str, str]) -> Path:
+    return Path(names[path.variable], path.fields)
+
+
+def _keys(decl: SetDecl) -> Iterator[tuple[tuple[str, str], IndexExpr]]:
+    assert decl.derivation is not None
+    return zip(decl.fields, decl.derivation.keys, strict=True)
 
 
 def _equal_paths(condition: Condition) -> list[Path]:

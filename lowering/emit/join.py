@@ -5,7 +5,7 @@ kernel's body, with the loops that the head of `join_walk.py` shows, and how man
 
 A task has a stretch of rows, and, if elements are found, a row of the table, which holds places in
 the order of the rows. It is cleared once: what an earlier row has entered is below the places of a
-later one.
+later one. Where a row's elements are derived from all that is looked up, it need not be.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class JoinEmitter:
 
     def _clear(self, code: Code) -> None:
         finder = self.walk.finder
-        if finder is None or self.table is None:
+        if finder is None or self.table is None or finder.certain:
             return
         extent = self.builder.size(self.table.type.dims[2])  # pyright: ignore
         nothing = code.spread(code.constant(-1, PLACE), LANES)
@@ -241,7 +241,6 @@ class JoinEmitter:
         code = scope.code
         key = self._known(scope, step.source)
         place = code.add(LoadOp(self.table, self._slot(code, FIRST, key)))
-        there = code.scalar("ge", place, scope.loops[LOWEST])
 
         def go_on(inner: Code) -> None:
             first = inner.cast(place, index)
@@ -257,6 +256,10 @@ class JoinEmitter:
             self._filtered(self._bound(scope, inner, element), step, number)
             return ()
 
+        if step.certain:
+            go_on(code)
+            return
+        there = code.scalar("ge", place, scope.loops[LOWEST])
         code.choose(there, go_on, lambda _: None)
 
     def _visit(self, scope: Scope, step: Step, number: int) -> None:

@@ -38,6 +38,7 @@ set te { x: a, y: b, w: d, at: e } = distinct(x, y, w, e(x.row, w.col)) for x: a
 set tg { x: a, y: a, at: g } = distinct(x, y, g(x.row, y.row)) for x: a, y: a where x.col == y.col
 set cycle { x: a, y: b, w: d } = distinct(x, y, w) for x: a, y: b, w: d
     where x.col == y.row and y.col == w.row and w.col == x.row
+set loop { x: a, y: b } = distinct(x, y) for x: a, y: b where x.col == y.row and y.row == y.col
 set pair { x: a, y: b } = distinct(x, y) for x: a, y: b where x.col == y.row
 set some { x: a, y: b, at: c } = distinct(x, y, z) for x: a, y: b, z: c
     where x.col == y.row and z.row == x.row and z.col == y.col and x.row <= y.col + 1 and y.col != 2
@@ -82,6 +83,10 @@ WALKED = {
 }""",
     "cycles": """(A: f32[a], B: f32[b], D: f32[d]) -> f32[row] {
   Y[p: cycle.x.row] += A[p.x] * B[p.y] * D[p.w]
+  return Y
+}""",
+    "equal fields": """(A: f32[a], B: f32[b]) -> f32[row] {
+  Y[p: loop.x.row] += A[p.x] * B[p.y]
   return Y
 }""",
     "elements": """(B: f32[b], X: f32[col]) -> f32[a] {
@@ -173,6 +178,16 @@ def test_the_join_is_not_built(body: str):
     assert walk.join not in binding._sizes  # what nobody asked for is not there
     text = hectorite.emit(f"{SETS}def f{body}", "tile")
     assert f" of {walk.join} " not in text
+
+
+def test_what_is_derived_from_the_join_is_found_without_a_look():
+    certain = dict[str, bool]()
+    for body in WALKED.values():
+        over, schema = function_of(body)
+        (walk,) = (walk for op in over if (walk := walk_of(op, schema)) is not None)
+        if walk.finder is not None:
+            certain[walk.finder.set] = walk.finder.certain
+    assert certain == {"c": True, "e": True, "g": True, "k": False, "m": False, "d": False}
 
 
 @pytest.mark.parametrize("body", BUILT.values(), ids=BUILT)
