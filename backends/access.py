@@ -150,7 +150,7 @@ def _parts(maps: Maps, variables: Mapping[str, str | int], expr: IndexExpr) -> l
 
 
 def _plain_part(
-    maps: Maps, name: str, over: str | int, terms: Sequence[Term], wide: type, period: int
+    maps: Maps, name: str, over: str | int, terms: Sequence[Term], wide: np.dtype[Any], period: int
 ) -> _Part:
     """A variable without maps moves evenly: its ends say all, or for `%` one period."""
     count = _extent_of(maps, over)
@@ -220,13 +220,13 @@ def _sum_bounds(maps: Maps, variables: Mapping[str, str | int], expr: IndexExpr)
     return low, high
 
 
-def _wide_type(maps: Maps, variables: Mapping[str, str | int], expr: IndexExpr) -> type:
+def _wide_type(maps: Maps, variables: Mapping[str, str | int], expr: IndexExpr) -> np.dtype[Any]:
     """int64, or Python integers where a sum might not fit."""
     low, high = _sum_bounds(maps, variables, expr)
-    return object if low < -INT64 // 2 or high >= INT64 // 2 else np.int64
+    return np.dtype(object if low < -INT64 // 2 or high >= INT64 // 2 else np.int64)
 
 
-def _wide(maps: Maps, over: str, path: Path, wide: type) -> Array:
+def _wide(maps: Maps, over: str, path: Path, wide: np.dtype[Any]) -> Array:
     return maps.path(over, path.fields).astype(wide)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -40,9 +40,10 @@ def to_numpy(value: Any) -> Array:
     Raises `TypeError` with a reason (a phrase such as "is on device cuda:0") if there is none.
     """
     if isinstance(value, np.ndarray):
-        return value
+        return cast(Array, value)
+    kind = type(value).__name__
     if value is None or isinstance(value, str | bytes | dict | set):
-        raise TypeError(f"is {_a(type(value).__name__)}, not an array")
+        raise TypeError(f"is {_a(kind)}, not an array")
     device = getattr(value, "device", None)
     if getattr(device, "type", "cpu") != "cpu":
         raise TypeError(f"is on device {device}; this target takes arrays in host memory")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -171,9 +171,10 @@ class DeviceCall(Generic[M]):
         """As `results`, in place."""
         places: Mapping[str, Any] = {"output": outputs, "argument": arguments}
         values: Sequence[Any] = self._results
-        return tuple(
+        found = (
             places[value.of][value.index] if isinstance(value, _Slot) else value for value in values
         )
+        return cast(tuple[M, ...], tuple(found))
 
     def _argument(self, value: Value, queue: Queue[M]) -> M | np.generic | _Slot:
         if isinstance(value, Parameter):

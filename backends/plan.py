@@ -33,7 +33,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, Operation, SSAValue
@@ -204,7 +204,7 @@ class _Planner:
         )
 
     def allocate(self, op: AllocateOp) -> dict[str, Any]:
-        type = cast(TensorType, op.result.type)
+        type = op.result.type
         return {"element": type.element_type.name, "dims": list(type.dims)}
 
     def layout(self, op: LayoutOp) -> dict[str, Any]:

@@ -7,11 +7,10 @@ text, a module, bound sets, or a report. Every fault of a program or of data rai
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from hectorite.backends.intake import MOST
 from hectorite.frontend.facts import decode, encode
 from hectorite.frontend.format_choice import chooser, split_known
 from hectorite.frontend.program import Facts, Program, Sizes
-from hectorite.frontend.program_text import CODE, ProgramText, read_program
+from hectorite.frontend.program_text import CODE, ProgramLike, ProgramText, read_program
 from hectorite.frontend.targets import (
     Request,
     Variants,
@@ -36,11 +35,7 @@ from hectorite.lowering.options import Options
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
-    from hectorite.frontend.onnx.model import OnnxModel
     from hectorite.frontend.verify import Verification
-
-ProgramLike: TypeAlias = "str | os.PathLike[str] | OnnxModel"
-"""A path, the text of a program (anything with a newline), or an imported ONNX model."""
 
 
 def compile(
@@ -307,7 +302,7 @@ def check_sizes(facts: Facts, sizes: Mapping[str, int]) -> Sizes:
 
 def _is_size(value: Any) -> bool:
     is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return is_integer and 0 <= value <= MOST
+    return is_integer and bool(0 <= value <= MOST)
 
 
 def pick_function(facts: Facts, function: str | None, name: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -83,7 +83,8 @@ class _Forest:
                 if isinstance(value, ast.AST):
                     todo.append((value, here, name))
                 elif isinstance(value, list):
-                    children = [child for child in value if isinstance(child, ast.AST)]
+                    given = cast(list[object], value)
+                    children = [child for child in given if isinstance(child, ast.AST)]
                     todo += [(child, here, name) for child in reversed(children)]
 
     def arrays(self) -> dict[str, Array]:

@@ -40,10 +40,9 @@ def measured(answer: Answer, binding: Binding, arguments: dict[str, Array]) -> M
     modules = answer.module_after(0), answer.module_after()
     calls = [_call(answer, module, binding, arguments) for module in modules]
     rounds = int(SECONDS / max(sum(map(_seconds, calls)), 1e-9))
-    times = interleaved(calls, _seconds, min(ROUNDS, max(LEAST_ROUNDS, rounds)))
-    before, after = map(statistics.median, times)
-    sure = faster_with_confidence(*times)
-    return Measured(before, after, sure, sure > 1.0)
+    before, after = interleaved(calls, _seconds, min(ROUNDS, max(LEAST_ROUNDS, rounds)))
+    sure = faster_with_confidence(before, after)
+    return Measured(statistics.median(before), statistics.median(after), sure, sure > 1.0)
 
 
 def _seconds(call: Callable[[], Any]) -> float:

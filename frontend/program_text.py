@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, fail, render
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from xdsl.utils.exceptions import ParseError
 
     from hectorite.frontend.onnx.data import Given
+    from hectorite.frontend.onnx.model import OnnxModel
 
 LEVELS = ("graph", "graph-opt", "sparse", "tile", "llvm", "asm", "ptx-ir", "ptx", "cubin", "sass")
 """The levels that can be printed, in the order of compilation: after tile come those of a CPU, then
@@ -99,39 +100,43 @@ class ProgramText:
         return module, tuple(render(warning) for warning in found)
 
 
-def read_program(
-    path_or_text: str | os.PathLike[str] | Any, sizes: Mapping[str, int] | None = None
-) -> ProgramText:
+ProgramLike: TypeAlias = "str | os.PathLike[str] | OnnxModel"
+"""A path, the text of a program (anything with a newline), or an imported ONNX model."""
+
+
+def read_program(path_or_text: ProgramLike, sizes: Mapping[str, int] | None = None) -> ProgramText:
     """The program in a file, in a string that contains a newline, or of an imported model.
 
     A file that ends in `.onnx` is imported, `sizes` in the place of its named lengths. Raises
     `HectoriteError` if the file cannot be read.
     """
-    if hasattr(path_or_text, "program_text"):
-        return path_or_text.program_text
-    if _is_onnx(path_or_text):
+    held: ProgramText | None = getattr(path_or_text, "program_text", None)
+    if held is not None:
+        return held
+    given = cast("str | os.PathLike[str]", path_or_text)  # anything else is refused below
+    if _is_onnx(given):
         from hectorite.frontend.onnx.model import from_onnx
 
-        return from_onnx(path_or_text, sizes).program_text
-    if isinstance(path_or_text, str) and "\n" in path_or_text:
-        text = path_or_text
+        return from_onnx(given, sizes).program_text
+    if isinstance(given, str) and "\n" in given:
+        text = given
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise fail("the text holds half a character (a lone surrogate)", expected="Unicode")
         return _program("<text>", text, None)
     try:
-        name = os.fspath(path_or_text)
+        name = os.fspath(given)
         text = Path(name).read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise fail(
-            f"{os.fspath(path_or_text)} is not text: byte {error.start} is not UTF-8",
+            f"{os.fspath(given)} is not text: byte {error.start} is not UTF-8",
             expected="a program (.hec), or IR as `hectorite emit` prints it",
         ) from error
     except (OSError, TypeError, ValueError) as error:
-        raise _unreadable(path_or_text, error) from error
-    return _program(str(name), text, Path(name))
+        raise _unreadable(given, error) from error
+    return _program(name, text, Path(name))
 
 
-def _is_onnx(path: Any) -> bool:
+def _is_onnx(path: str | os.PathLike[str]) -> bool:
     if isinstance(path, str) and "\n" in path:
         return False
     return isinstance(path, str | os.PathLike) and os.fspath(path).endswith(".onnx")

@@ -216,8 +216,8 @@ def _check_scalar(law: ScalarLaw, count: int, report: RuleReport) -> None:
     report.instances = count
     if faulty is not None:
         place = next(place for place in places if place[1] == faulty)
-        sides = (with_side(law, side, place) for side in (law.source, law.target))
-        report.fault = _told(*sides, {}, faulty)
+        source, target = (with_side(law, side, place) for side in (law.source, law.target))
+        report.fault = _told(source, target, {}, faulty)
     for place in places if report.ok else ():
         report.matched += _applies(law, place, report)
     if report.ok and not report.matched:

@@ -25,7 +25,7 @@ from hectorite.frontend.generate import SHAPES, generate_sets
 from hectorite.frontend.gpu_targets import EXECUTED
 from hectorite.frontend.inputs import bound_sets as sets_from
 from hectorite.frontend.inputs import inputs_for, split_sizes
-from hectorite.frontend.program import Facts, Function, Sizes
+from hectorite.frontend.program import Executable, Facts, Function, Sizes
 from hectorite.frontend.program_text import ProgramText
 from hectorite.frontend.targets import bound_sets, only
 from hectorite.frontend.verify_levels import Level, Run, levels_of
@@ -293,7 +293,7 @@ def _case(
     return [Case(label, binding, values, known, cut, whole)]
 
 
-def _never(_function: str, _sizes: Sizes) -> Any:
+def _never(_function: str, _sizes: Sizes, _fixed: tuple[str, ...]) -> Executable:
     raise AssertionError("levels are built by verify_levels")
 
 

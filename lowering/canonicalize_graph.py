@@ -131,7 +131,9 @@ def _other(op: ScalarOp, number: float | int) -> SSAValue | None:
     """The second of two operands of which one, in any order, is the constant `number`."""
     for one, other in (op.operands, reversed(op.operands)):
         found = constant_of(one)
-        if found == number and math.copysign(1, found) == math.copysign(1, number):
+        if found is None or found != number:
+            continue
+        if math.copysign(1, found) == math.copysign(1, number):
             return other
     return None
 
@@ -198,16 +200,21 @@ def _pow(op: ScalarOp) -> Simpler:
     return OPERATIONS["mul"](base, base) if exponent == 2 else None
 
 
+def _same_inside(op: ScalarOp) -> Operation | None:
+    """What gives the operand of a function, if that is the same function."""
+    owner = op.operands[0].owner
+    return owner if isinstance(owner, ScalarOp) and type(owner) is type(op) else None
+
+
 def _twice(op: ScalarOp) -> Simpler:
     """f(f(x)) is x."""
-    inner = op.operands[0].op if isinstance(op.operands[0], OpResult) else None
-    return inner.operands[0] if type(inner) is type(op) else None
+    inner = _same_inside(op)
+    return None if inner is None else inner.operands[0]
 
 
 def _once(op: ScalarOp) -> Simpler:
     """f(f(x)) is f(x)."""
-    inner = op.operands[0].op if isinstance(op.operands[0], OpResult) else None
-    return op.operands[0] if type(inner) is type(op) else None
+    return None if _same_inside(op) is None else op.operands[0]
 
 
 def _and(op: ScalarOp) -> Simpler:

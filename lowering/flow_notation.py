@@ -6,6 +6,8 @@ Enters: a graph of statements (ir/dataflow.py). Leaves: lines in the notation of
 
 from dataclasses import dataclass
 
+from xdsl.ir import Operation
+
 from hectorite.dialects.graph import FuncOp
 from hectorite.ir.dataflow import Dataflow
 from hectorite.lowering.lower_dataflow import type_of, write_body
@@ -36,6 +38,6 @@ def flow_lines(flow: Dataflow) -> dict[int, Line]:
             lines[number] = Line(name, f"{name} = concat({parts})")
             continue
         owner = values[number].owner
-        text = notation.line(owner) if hasattr(owner, "results") else None
+        text = notation.line(owner) if isinstance(owner, Operation) else None
         lines[number] = Line(name, text or name)
     return lines

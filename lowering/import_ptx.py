@@ -265,7 +265,7 @@ class _Importer:
             changed = False
             for number in reversed(self.order):
                 following = (live[s] for s in self.parts[number].successors)
-                new = gen[number] | (set().union(*following) - kill[number])
+                new = gen[number] | (set[str]().union(*following) - kill[number])
                 if new != live[number]:
                     live[number], changed = new, True
         return live

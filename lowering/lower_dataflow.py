@@ -169,10 +169,11 @@ def _value(formula: Formula, operands: Sequence[SSAValue], body: Body) -> SSAVal
 
     def write(formula: Formula) -> SSAValue:
         match formula:
-            case Read(slot, None):
-                return operands[slot]
             case Read(slot, access):
-                return body.read(operands[slot], tuple(map(body.change, access)))
+                value = operands[slot]
+                if access is None:
+                    return value
+                return body.read(value, tuple(map(body.change, access)))
             case Constant(number, element):
                 return body.constant(number, ELEMENTS[element].xdsl)
             case Index(expression, element):

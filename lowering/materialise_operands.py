@@ -52,7 +52,7 @@ def _materialise(statement: StatementOp, product: Product) -> None:
     others = [part for part in parts if part is not weights]
     if any(_is_padded(part) for part in others):
         return
-    depends = set().union(*(variables_of(part) for part in others))
+    depends = set[str]().union(*(variables_of(part) for part in others))
     variables = [(name, dim) for name, dim in statement.variables.data if name in depends]
     body = Body()
     if len(others) == 1:

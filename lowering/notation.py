@@ -44,7 +44,8 @@ class Notation:
     """Writes the operations of one function, with a name for each of its tensors."""
 
     def __init__(self, func: FuncOp):
-        self.names = dict(zip(func.body.block.args, func.names, strict=True))
+        self.names: dict[SSAValue, str] = {}
+        self.names.update(zip(func.body.block.args, func.names, strict=True))
         for op in func.body.block.ops:
             for result in op.results:
                 wanted = result.name_hint or f"t{len(self.names)}"

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import cast
 
-from xdsl.dialects.builtin import VectorType
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import KernelOp, ProductOp
 from hectorite.dialects.tile_async import SharedOp
 from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.element import element_of
+from hectorite.ir.scalar import scalar_type
 from hectorite.ir.space import TensorType
 from hectorite.ir.target import Target
 from hectorite.lowering.pipeline_loop import OVERLAP, overlapping
@@ -71,9 +71,9 @@ def loop_cost(kernel: KernelOp, plan: Plan, target: Target) -> LoopCost:
     buffers = {copy.target for copy in plan.copies}
     every = {op.result for op in kernel.walk() if isinstance(op, SharedOp)}
     carried = sum(
-        prod(shape_of(value.type)) * -(-element_of(value.type.get_element_type()).bits // 32)
-        for value in plan.loop.results
-        if isinstance(value.type, VectorType)
+        prod(shape_of(type)) * -(-element_of(scalar_type(type)).bits // 32)
+        for type in plan.loop.result_types
+        if shape_of(type)
     )
     tasks = max(1, 128 // kernel.thread_count)
     stage = sum(map(shared_bytes, buffers)) * tasks
@@ -141,7 +141,7 @@ def _cycles(op: ProductOp, target: Target) -> float:
     name = cast(TensorType, op.a.type).element_type.name
     rates = target.wgmma if UNIT in op.attributes else target.tensor
     tensor = rates.get({"i8": "s8", "u8": "s8"}.get(name, name))
-    result = element_of(cast(VectorType, op.result.type).get_element_type())
+    result = element_of(op.result.type.get_element_type())
     if tensor is not None:
         return flops / tensor
     return flops / (2 * target.lanes["f64" if result.bits == 64 else "f32"])

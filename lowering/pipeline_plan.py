@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 from xdsl.dialects.scf import ForOp
 from xdsl.ir import Block, Operation, SSAValue
@@ -113,7 +112,7 @@ def _is_staged(plan: Plan, copy: CopyOp, written: set[SSAValue]) -> bool:
         return False
     outside = [*copy.indices, *copy.valid, copy.source]
     return _runs_ahead(plan, copy, outside) and not any(
-        _is_inside(plan.loop, cast(Operation, place.owner))
+        _is_inside(plan.loop, place.owner)
         for place in copy.places
         if isinstance(place.owner, Operation)
     )

@@ -68,7 +68,7 @@ def optimise(
     observe: Observe | None = None,
 ) -> ModuleOp:
     """graph -> graph-opt: a rewritten copy, with the given sizes put in."""
-    module, watch = module.clone(), observe or (lambda name, module: None)
+    module, watch = module.clone(), observe or _unobserved
     specialize(module, sizes)
     watch("specialize-sizes", module)
     rewrite(module, options or Options(), watch)
@@ -80,6 +80,10 @@ def rewrite(module: ModuleOp, options: Options, watch: Observe) -> None:
     # After the first no pass needs to know of softmax. What is scattered has to be one sum still.
     scattered = ScatterProducts.of(options)
     _run((ExpandSoftmax(), *structural(options), *scattered, *finish()), module, watch)
+
+
+def _unobserved(name: str, module: ModuleOp) -> None:
+    pass
 
 
 def _run(passes: tuple[ModulePass, ...], module: ModuleOp, watch: Observe) -> None:
@@ -96,7 +100,7 @@ def apply_formats(
 ) -> ModuleOp:
     """graph-opt -> sparse: a copy, where a set that has a storage format is computed on by its
     positions; `tensor_cores` tells that the target multiplies short numbers in blocks."""
-    module, watch = module.clone(), observe or (lambda name, module: None)
+    module, watch = module.clone(), observe or _unobserved
     chosen = options or Options()
     formats = ApplyFormats(chosen.formats, chosen.reassociate, tensor_cores)
     # What was made for several readers may be left with one, and blocks may be of a short type.

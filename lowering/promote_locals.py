@@ -33,7 +33,6 @@ from xdsl.passes import ModulePass
 from hectorite.dialects.tile import KernelOp, LocalOp
 from hectorite.dialects.tile_memory import ElementAccess, LoadOp, StoreOp, shape_of
 from hectorite.ir.scalar import ConstantOp
-from hectorite.ir.space import TensorType
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def _parts_of(memory: LocalOp) -> dict[Operation, _Part] | None:
     different = [part.elements() for part in dict.fromkeys(parts.values())]
     if any(one & other for one, other in combinations(different, 2)):
         return None
-    dims = cast(TensorType, memory.result.type).dims
+    dims = memory.result.type.dims
     inside = set(product(*(range(cast(int, dim)) for dim in dims)))
     return parts if all(elements <= inside for elements in different) else None
 
@@ -196,7 +195,8 @@ class _Promotion:
             _yield_also(block, self.block(block, value, True))
             arms.append(Region(block))
         types = [*(result.type for result in op.results), self.type]
-        return _replace(op, scf.IfOp(op.cond, types, *arms))
+        first, second = arms
+        return _replace(op, scf.IfOp(op.cond, types, first, second))
 
     # Liveness -----------------------------------------------------------------------------------
 

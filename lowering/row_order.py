@@ -8,12 +8,14 @@ full repeats its first row, so that every lane computes and stores what the row 
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 from xdsl.dialects.builtin import VectorType
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import LanesOp, LoadOp, index
 from hectorite.ir.index import IndexExpr
+from hectorite.ir.space import TensorType
 from hectorite.lowering.kernel_builder import KernelBuilder, Layout, element_path
 from hectorite.lowering.tile_code import Code
 
@@ -84,8 +86,7 @@ def _consecutive(code: Code, kernel: KernelBuilder, layout: Layout, place: Place
     array = kernel.layout(layout)
     if place.valid is None:
         return code.cast(code.add(LoadOp(array, [place.start])), index)
-    element = array.type.element  # pyright: ignore
-    type = VectorType(element, [place.height])
+    type = VectorType(cast(TensorType, array.type).element, [place.height])
     values = code.add(LoadOp(array, [place.start], type, axis=0, valid=place.valid))
     return _first_repeated(code, place, code.cast(values, index), array)
 

@@ -25,7 +25,6 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import CopyOp, SharedOp
-from hectorite.ir.space import TensorType
 from hectorite.lowering.product_plan import MmaPlan, Plan, WgmmaPlan, product_plan, uses_wgmma
 from hectorite.lowering.ptx.writer import At, PtxCode
 
@@ -95,7 +94,7 @@ def is_swizzled(op: SharedOp, threads: int) -> bool:
 
 def shared_layout(op: SharedOp, threads: int, in_rows: bool | None = None) -> SharedLayout:
     """How a block lies; `in_rows` if its rows must be whole (None: if copies come in bulk)."""
-    type = cast(TensorType, op.result.type)
+    type = op.result.type
     *stages, rows, columns = cast(tuple[int, ...], (1, *type.dims))
     item = type.element_type.storage.itemsize
     if not is_swizzled(op, threads):
@@ -254,6 +253,6 @@ class InStage:
         key, far = self.place.split(rows, columns)
         if key not in self.made:
             start = self.place.made[key]
-            moved = start if self.offset is None else None
-            self.made[key] = moved or self.place.code.op("add.s32", start, self.offset)
+            offset, code = self.offset, self.place.code
+            self.made[key] = start if offset is None else code.op("add.s32", start, offset)
         return At(self.made[key], far)

@@ -187,7 +187,7 @@ class _Staging:
             [self.zero, self.zero],
             b_axis,
             code.constant(self.depth),
-            cast(VectorType, self.op.result.type),
+            self.op.result.type,
             n_axis=n_axis,
             codes=codes,
             code_indices=code_indices,
@@ -248,7 +248,7 @@ class _Staging:
         axes = axis, op.column_axis
         k_first = op.column_axis == len(indices) - 1
         if not k_first:
-            counts, extents, axes = counts[::-1], extents[::-1], axes[::-1]
+            counts, extents, axes = (op.columns, left), (self.columns, self.depth), axes[::-1]
         shared = self._shared(op.b, extents)
         valid = None
         if counts != (None, None):

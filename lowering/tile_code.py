@@ -53,7 +53,8 @@ class Code:
 
     def same_shape(self, values: Sequence[SSAValue]) -> list[SSAValue]:
         """Repeat scalars so that all values have the shape of the vectors among them."""
-        shapes = [v.type.get_shape() for v in values if isinstance(v.type, VectorType)]
+        types = [v.type for v in values]
+        shapes = [type.get_shape() for type in types if isinstance(type, VectorType)]
         if not shapes:
             return list(values)
         return [

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache, cached_property
+from importlib import import_module
 from typing import Any
 
 from hectorite.ir.diagnostics import HectoriteError, fail
@@ -28,7 +29,7 @@ def driver() -> Any:
     driver or a device is missing.
     """
     try:
-        from cuda.bindings import driver as bindings
+        bindings: Any = import_module("cuda.bindings.driver")
     except ImportError as error:
         raise _no_gpu(
             "cuda-python is not installed", f"pip install cuda-python; or {INSTEAD}"
@@ -55,7 +56,7 @@ def check(returned: tuple[Any, ...], doing: str, log: str | None = None) -> Any:
     the status, and the log if there is one.
     """
     status, *values = returned
-    if status == type(status).CUDA_SUCCESS:
+    if status == status.__class__.CUDA_SUCCESS:
         return values[0] if len(values) == 1 else tuple(values)
     said = driver().cuGetErrorString(status)[1]
     reason = f"{status.name}: {said.decode()}" if said else status.name

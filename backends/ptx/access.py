@@ -213,7 +213,8 @@ def accessed_space(code: Code, at: Instruction, operand: Operand) -> str:
         return "generic"
     if space != "param":
         return space
-    name = operand.base.name if isinstance(operand, Address) else ""
+    base = operand.base if isinstance(operand, Address) else None
+    name = "" if base is None or isinstance(base, Immediate) else base.name
     return "local" if name in code.layout.local else "param"
 
 

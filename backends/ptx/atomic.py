@@ -36,7 +36,7 @@ _FLOAT_EXTREMES = {"min": np.fmin, "max": np.fmax}
 
 
 def _increment(old: Array, limit: Array) -> Array:
-    return np.where(old >= limit, old.dtype.type(0), old + old.dtype.type(1))
+    return np.where(old >= limit, old.dtype.type(0), np.add(old, old.dtype.type(1)))
 
 
 def _decrement(old: Array, limit: Array) -> Array:

@@ -127,9 +127,9 @@ def bfi(code: Code, at: Instruction) -> Step:
         start, length = start & np.uint32(255), length & np.uint32(255)
         zero = a.dtype.type(0)
         short = np.where(length > 0, np.clip(bits - length.astype(np.int64), 0, bits - 1), 0)
-        low: Array = np.where(length > 0, ~zero >> short.astype(a.dtype), zero)
+        low = np.where(length > 0, np.right_shift(~zero, short.astype(a.dtype)), zero)
         at_bit = np.minimum(start, bits - 1).astype(a.dtype)
-        mask: Array = np.where(start < bits, low << at_bit, zero)
+        mask = np.where(start < bits, low << at_bit, zero)
         return (b & ~mask) | ((a << at_bit) & mask)
 
     return code.elementwise(run, code.target(at.operands[0], type), a, b, start, length)

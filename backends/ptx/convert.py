@@ -248,8 +248,8 @@ def _pack(code: Code, at: Instruction) -> Step:
             np.clip(v, limits.min, limits.max).astype(np.int32).view(np.uint32) & mask
             for v in (a, b)
         )
-        rest = c << np.uint32(2 * bits) if bits < 16 else np.uint32(0)
-        return rest | (high << np.uint32(bits)) | low
+        rest = c << np.uint32(2 * bits) if bits < 16 else np.zeros_like(c)
+        return low | (high << np.uint32(bits)) | rest
 
     return code.elementwise(run, code.target(at.operands[0], "u32"), a, b, c)
 
@@ -382,13 +382,12 @@ def set_(code: Code, at: Instruction) -> Step:
         join = _COMBINED[combine]
     if to.endswith("x2"):
         raise code.unsupported("pairs as result")
-    yes = encode(np.ones(1, np.float32), to)[0] if is_float(to) else None
+    no = np.zeros(1, target.dtype)
+    yes = encode(np.ones(1, np.float32), to) if is_float(to) else ~no
 
     def run(a: Array, b: Array, condition: Array) -> Array:
         result = join(compare(a, b), ~condition if negated else condition)
-        if yes is None:
-            return np.where(result, ~target.dtype.type(0), target.dtype.type(0))
-        return np.where(result, yes, target.dtype.type(0))
+        return np.where(result, yes, no)
 
     return code.elementwise(run, target, a, b, condition)
 

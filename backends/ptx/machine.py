@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,7 @@ class Pointer:
     offset: int = 0
 
 
-Argument = Any
+Argument: TypeAlias = "Array | Pointer | np.generic[Any] | int | float | bytes | bytearray"
 """An array, a `Pointer`, a number, or bytes for a parameter of several bytes."""
 
 
@@ -356,10 +356,11 @@ def _argument_bytes(variable: Variable, argument: Argument) -> bytes:
             raise fail(f"`{variable.name}` takes {size} bytes, got {len(argument)}")
         return bytes(argument)
     dtype = np.dtype(DTYPES[variable.type][0])
-    same_kind = isinstance(argument, np.generic) and (
-        dtype.kind != "f" or argument.dtype.kind == "f"
-    )
-    if same_kind and argument.dtype.itemsize == size:
+    if (
+        isinstance(argument, np.generic)
+        and argument.dtype.itemsize == size
+        and (dtype.kind != "f" or argument.dtype.kind == "f")
+    ):
         return argument.tobytes()
     if not isinstance(argument, int | float | np.generic) or variable.count is not None:
         raise fail(f"`{variable.name}` takes a .{variable.type}, got {type(argument).__name__}")

@@ -219,12 +219,12 @@ class Schedule:
         code, found = self.code, list[Array]()
         waiting = np.unique(self.barrier[self.barrier >= 0])
         alive = (self.pc < self.end).reshape(code.blocks, -1, WARP)
-        for number in waiting:
+        for number in map(int, waiting):
             here = (self.barrier == number).reshape(code.blocks, -1, WARP)
             full = (here == alive).all(axis=2) & here.any(axis=2)
-            counts = self.counts(int(number)).reshape(code.blocks, -1).max(axis=1)
-            present = full.sum(axis=1) * WARP + self.arrived[:, number]
-            everyone = (full | ~alive.any(axis=2)).all(axis=1)
+            counts = self.counts(number).reshape(code.blocks, -1).max(axis=1)
+            present: Array = full.sum(axis=1) * WARP + self.arrived[:, number]
+            everyone: Array = (full | ~alive.any(axis=2)).all(axis=1)
             everyone |= (self.arrived[:, number] > 0) & (present >= code.width)
             complete = np.where(counts > 0, present >= counts, everyone) & full.any(axis=1)
             self.arrived[complete, number] = 0
@@ -236,7 +236,7 @@ class Schedule:
         """For each lane at a barrier, how many threads it wants there; 0 for all."""
         counts = np.zeros(self.code.lanes, np.int64)
         here = np.flatnonzero(self.barrier == number)
-        for place in np.unique(self.pc[here]):
+        for place in map(int, np.unique(self.pc[here])):
             wanted = self.blocks[place].count
             if wanted is not None:
                 lanes = here[self.pc[here] == place]
@@ -262,7 +262,7 @@ class Schedule:
         self.unpark(ready, block)
         together = Lanes.of(ready, self.code.lanes)
         self.code.watch.met(block.instructions[0], together)
-        for place in np.unique(self.pc[ready]):
+        for place in map(int, np.unique(self.pc[ready])):
             lanes = Lanes.of(ready[self.pc[ready] == place], self.code.lanes)
             for step in self.blocks[place].steps:
                 step(lanes)
@@ -278,14 +278,14 @@ class Schedule:
             left = blocks[alive[blocks] < self.alive_before[blocks]]
             if len(left):
                 first = ready[code.block_of[ready] == left[0]][0]
-                at = self.blocks[self.pc[first]].instructions[0]
+                at = self.blocks[int(self.pc[first])].instructions[0]
                 code.watch.divergent(at, len(left), "threads ended while others waited here")
         self.alive_before[blocks] = 0
         place = self.pc[ready]
         same_warp = ready[1:] // WARP == ready[:-1] // WARP
         split = same_warp & (place[1:] != place[:-1])
         if split.any():
-            at = self.blocks[place[1:][split][0]].instructions[0]
+            at = self.blocks[int(place[1:][split][0])].instructions[0]
             code.watch.divergent(
                 at, int(split.sum()), "threads of one warp wait at different instructions"
             )
@@ -293,7 +293,7 @@ class Schedule:
     def release(self) -> bool:
         """Let go whom nothing holds back any more; false if everybody waits for ever."""
         done = False
-        for place in np.unique(self.pc[self.parked & ~self.asleep]):
+        for place in map(int, np.unique(self.pc[self.parked & ~self.asleep])):
             if place >= self.end:
                 continue
             block = self.blocks[place]
@@ -311,7 +311,7 @@ class Schedule:
 
     def stuck(self) -> HectoriteError:
         """The error for threads that wait for what never comes."""
-        places = np.unique(self.pc[self.pc < self.end])
+        places = [int(place) for place in np.unique(self.pc[self.pc < self.end])]
         waits = [self.blocks[place].instructions[0] for place in places]
         lines = ", ".join(str(at.line) for at in waits)
         kinds = {str(self.blocks[place].meeting) for place in places}

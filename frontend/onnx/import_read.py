@@ -43,7 +43,7 @@ def package() -> ModuleType:
     return onnx
 
 
-def read_model(path_or_model: Any) -> tuple[ModelProto, str, str]:
+def read_model(path_or_model: ModelProto | str | os.PathLike[str]) -> tuple[ModelProto, str, str]:
     """The model, what messages call it, and the folder that its external data is relative to.
 
     Raises `HectoriteError` if there is no such file, or it does not hold a valid model.

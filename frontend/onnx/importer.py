@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
@@ -248,7 +248,8 @@ class _Importer:
         value = plain_attribute(attribute)
         if isinstance(value, np.ndarray):
             dims = tuple(attribute.t.dims)
-            return Tensor(dims, element_of_code(attribute.t.data_type), known=value)
+            known = cast(Array, value)
+            return Tensor(dims, element_of_code(attribute.t.data_type), known=known)
         return value
 
     def _constant(self, proto: NodeProto) -> Tensor:
@@ -262,9 +263,9 @@ class _Importer:
             "value_ints",
         ):
             raise Unsupported(attribute.name)
-        if not isinstance(value, np.ndarray):
-            value = np.array(value, np.float32 if "float" in attribute.name else np.int64)
-        return self._known(value, proto.output[0])
+        dtype = np.float32 if "float" in attribute.name else np.int64
+        array = cast(Array, value) if isinstance(value, np.ndarray) else np.array(value, dtype)
+        return self._known(array, proto.output[0])
 
     def _known(self, array: Array, name: str) -> Tensor:
         onnx = package()
@@ -284,7 +285,8 @@ class _Importer:
         version = helper.make_opsetid("", node.opset)
         alone = helper.make_model(graph, opset_imports=[version])
         try:
-            found = ReferenceEvaluator(alone).run(None, dict(zip(names, arrays, strict=True)))
+            evaluator = cast(Any, ReferenceEvaluator(alone))
+            found = evaluator.run(None, dict(zip(names, arrays, strict=True)))
         except Exception as error:  # what a wrong node trips over in the evaluator
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise Unsupported(f"on its constants: {reason}") from error

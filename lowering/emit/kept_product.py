@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from xdsl.dialects.builtin import VectorType
 from xdsl.ir import Attribute, SSAValue
 
 from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
 from hectorite.ir.index import IndexExpr
+from hectorite.ir.scalar import like
 from hectorite.ir.space import Dim, TensorType
 from hectorite.lowering.kept_codes import EntryCodes, split_point
 from hectorite.lowering.kept_plan import PACKED_STEPS, TASK_ROWS, KeptPlan
@@ -249,8 +251,10 @@ class KeptEmitter:
             if turned:
                 self._put(inner, number, total)
             else:
-                known = {**self.at, plan.product.rows: number, plan.product.lanes: start}
-                places, axis = [known[name] for name in access], access.index(plan.product.lanes)
+                lanes = plan.product.lanes
+                assert lanes is not None
+                known = {**self.at, plan.product.rows: number, lanes: start}
+                places, axis = [known[name] for name in access], access.index(lanes)
                 self._store(inner, total, places, axis, valid if plan.extent % plan.width else None)
             return ()
 
@@ -292,10 +296,9 @@ class KeptEmitter:
     ) -> None:
         """Write sums to the result, what it goes on from added."""
         target, start = self.tensors.target, self.tensors.start
-        element: Attribute = target.type.element  # pyright: ignore
+        element = cast(TensorType, target.type).element
         if start is not None:
-            count = total.type.get_shape()  # pyright: ignore
-            old = LoadOp(start, places, VectorType(element, count), axis, valid=valid)
+            old = LoadOp(start, places, like(total.type, element), axis, valid=valid)
             total = code.scalar("add", total, code.cast(code.add(old), self.plan.type))
         value = code.cast(total, element)
         code.block.add_op(StoreOp(value, target, places, axis, valid=valid))
@@ -347,12 +350,12 @@ class KeptEmitter:
 
 def _added(code: Code, sums: Sequence[SSAValue]) -> SSAValue:
     """The sum of sums, in pairs."""
-    sums = list(sums)
-    while len(sums) > 1:
-        pairs = zip(sums[::2], sums[1::2], strict=False)
-        rest = sums[-1:] if len(sums) % 2 else []
-        sums = [*(code.scalar("add", *pair) for pair in pairs), *rest]
-    return sums[0]
+    left = list(sums)
+    while len(left) > 1:
+        pairs = zip(left[::2], left[1::2], strict=False)
+        rest = left[len(left) // 2 * 2 :]
+        left = [*(code.scalar("add", *pair) for pair in pairs), *rest]
+    return left[0]
 
 
 def panel_count(plan: KeptPlan, size: Callable[[Dim], SSAValue], code: Code) -> SSAValue:

@@ -14,6 +14,7 @@ computed into local memory first.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from xdsl.dialects.builtin import IntegerAttr, VectorType
 from xdsl.ir import Attribute, SSAValue
@@ -139,7 +140,7 @@ class ProductEmitter:
         if start is None:
             return None
         indices, axis, step = scope.address(start, self.statement.access.data)
-        element: Attribute = start.tensor.type.element  # pyright: ignore
+        element = cast(TensorType, start.tensor.type).element
         valid = None if scope.lanes is None else scope.lanes.valid
         type = VectorType(element, shape)
         op = LoadOp(start.tensor, indices, type, axis, step, valid=valid)
@@ -148,7 +149,7 @@ class ProductEmitter:
     def _store(self, scope: Scope, total: SSAValue) -> None:
         target = self.target
         indices, axis, step = scope.address(target, self.statement.access.data)
-        value = scope.code.cast(total, target.tensor.type.element)  # pyright: ignore
+        value = scope.code.cast(total, cast(TensorType, target.tensor.type).element)
         valid = None if scope.lanes is None else scope.lanes.valid
         scope.code.block.add_op(StoreOp(value, target.tensor, indices, axis, step, valid=valid))
 

@@ -9,6 +9,8 @@ One factor must be a plain read that moves along n and k (the weights); all othe
 depend on n. Nothing is matched by name.
 """
 
+from typing import cast
+
 from xdsl.dialects.builtin import IntegerType
 from xdsl.ir import SSAValue
 
@@ -72,11 +74,9 @@ def product_at(
 ) -> Product | None:
     """`statement` as a product over rows `row`, whose results stand at `left`, or None."""
     dims = dict(statement.variables.data)
-    if (
-        statement.kind.data != "add"
-        or isinstance(statement.value.type, IntegerType)
-        and (statement.value.type.width.data < 32)
-    ):
+    type = statement.value.type
+    is_short = isinstance(type, IntegerType) and cast(IntegerType, type).width.data < 32
+    if statement.kind.data != "add" or is_short:
         return None
     if None in left or row not in left or len(set(left)) != len(left):
         return None
@@ -106,7 +106,7 @@ def _with_weights(
     lanes = _lanes(weights, row, left, dims)
     if lanes is None or not others:
         return None
-    depends = set().union(*(variables_of(other) for other in others))
+    depends = set[str]().union(*(variables_of(other) for other in others))
     if lanes in depends or row not in depends:
         return None
     inner = _inner(weights, others, reduced, dims)
@@ -135,7 +135,7 @@ def _with_weights(
         return None
     axes = lane_axis, inner_axis
     schedule = Schedule.on(statement)
-    tile = {} if schedule is None else schedule.tile
+    tile = dict[str, int]() if schedule is None else schedule.tile
     wanted = tile.get(row), tile.get(lanes)
     shape = block_shape(rows, int(extent), statement.value.type, packed, machine, wanted)
     return Product(weights, lanes, inner, outer, loops, direct, groups, *axes, packed, shape)

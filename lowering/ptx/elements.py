@@ -139,7 +139,7 @@ def _load(
     kinds = [kind] * max(1, width * 8 // int(kind[1:]))
     zero = 0.0 if kind.startswith("f") else 0
     otherwise = [] if guard is None else [code.constant(zero, kind)] * len(kinds)
-    loaded = code.op(
+    loaded: SSAValue | tuple[SSAValue, ...] = code.op(
         f"ld.{space}.{access}", address, guard=guard, otherwise=otherwise, results=kinds
     )
     return list(loaded) if isinstance(loaded, tuple) else [loaded]

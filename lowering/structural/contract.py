@@ -291,7 +291,7 @@ class Problem:
                 group.elements,
                 group.reaches_all,
             )
-            rest, new = substituted(rest, variable, marked)
+            rest, _ = substituted(rest, variable, marked)
             yield self._split(Placed(first, (), (), ""), self._settled(rest), group)
             return
 
