@@ -143,7 +143,7 @@ class StatementOp(IRDLOperation):
 
     @property
     def type(self) -> TensorType:
-        return cast(TensorType, self.result.type)
+        return self.result.type
 
     @property
     def value(self) -> SSAValue:
@@ -240,7 +240,7 @@ class SoftmaxOp(IRDLOperation):
 
     @property
     def type(self) -> TensorType:
-        return cast(TensorType, self.result.type)
+        return self.result.type
 
     def verify_(self) -> None:
         if self.input.type != self.result.type:

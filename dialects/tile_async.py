@@ -36,6 +36,7 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     IndexType,
     IntegerAttr,
+    IntegerType,
     UnitAttr,
     VectorType,
     i64,
@@ -85,7 +86,7 @@ class SharedOp(IRDLOperation):
         super().__init__(result_types=[type])
 
     def verify_(self) -> None:
-        dims = cast(TensorType, self.result.type).dims
+        dims = self.result.type.dims
         if not dims or not all(isinstance(dim, int) for dim in dims):
             raise VerifyException("expected fixed extents for shared memory")
 
@@ -152,7 +153,7 @@ class CopyOp(IRDLOperation):
     @property
     def block(self) -> tuple[int, int]:
         """Rows and columns."""
-        rows, columns = cast(tuple[int, int], self.shape.get_values())
+        rows, columns = cast(DenseArrayBase[IntegerType], self.shape).get_values()
         return rows, columns
 
     @property

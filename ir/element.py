@@ -5,7 +5,7 @@ Signed integers are xDSL's signless `iN`, unsigned ones `uiN`, `bool` is `i1`; t
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
@@ -81,8 +81,8 @@ class ElementType:
         return _EPSILON.get(self.name, 0.0)
 
 
-def _float(name: str, storage: object, xdsl: Attribute, executable: bool = True) -> ElementType:
-    dtype = np.dtype(storage)  # pyright: ignore[reportArgumentType]
+def _float(name: str, storage: type, xdsl: Attribute, executable: bool = True) -> ElementType:
+    dtype: np.dtype[Any] = np.dtype(storage)
     return ElementType(name, "float", dtype.itemsize * 8, dtype, xdsl, executable)
 
 

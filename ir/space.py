@@ -262,11 +262,8 @@ class TensorType(ParametrizedAttribute, TypeAttribute):
 
     @property
     def pad_value(self) -> float | int | None:
-        if isinstance(self.pad, FloatAttr):
-            return self.pad.value.data
-        if isinstance(self.pad, IntegerAttr):
-            return self.pad.value.data
-        return None
+        pad = self.pad
+        return pad.value.data if isinstance(pad, FloatAttr | IntegerAttr) else None
 
     def with_dims(self, dims: Sequence[Dim]) -> "TensorType":
         return TensorType(self.element, ShapeAttr(tuple(dims)), self.pad, self.format)
