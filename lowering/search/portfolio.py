@@ -75,11 +75,10 @@ def _optimised(flow: Dataflow, chosen: Sequence[Rule], model: Costs, budget: int
     original, _ = renumbered(flow)
     current = Workspace(original, chosen, model, Budget(0))
     before, tried = current.total, 0
-    solved = Solved()
     while budget > 0:
         fresh, numbers = renumbered(current.flow)
         start = Workspace(fresh, chosen, model, Budget(budget), known=Known())
-        best = _round(start, solved)
+        best = _round(start)
         tried += budget - start.budget.left
         if (start.total - best.total) * WORTH < start.total:
             break
@@ -91,10 +90,10 @@ def _optimised(flow: Dataflow, chosen: Sequence[Rule], model: Costs, budget: int
     return outcome_of(start, current.moves, model, before, tried)
 
 
-def _round(start: Workspace, solved: Solved) -> Workspace:
+def _round(start: Workspace) -> Workspace:
     """Every search once, from one graph. A large one is searched in regions first, since what its
     equal parts have in common is found once there."""
-    best = start
+    best, solved = start, Solved()
     if len(start.flow.nodes) <= SMALL:
         best = _whole(start)
     apart = start.fork()
@@ -168,7 +167,7 @@ def _solve(
     region: Region, outer: Workspace, budget: Budget, most_folded: Fraction | int | None
 ) -> Moves:
     """The moves to the cheapest graph found for one region."""
-    start = Workspace(region.flow, outer.rules, outer.model, budget, known=Known())
+    start = Workspace(region.flow, outer.rules, outer.model, budget, known=outer.known)
     if most_folded is not None:
         start.ledger.most_folded = most_folded
     share = budget.left // 4
