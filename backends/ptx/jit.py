@@ -26,11 +26,12 @@ from hectorite.backends.cache import cache_key, default_cache
 from hectorite.backends.cpu import jit
 from hectorite.backends.cpu import threads as cpu_threads
 from hectorite.backends.ptx.jit_convert import CONVERSION
+from hectorite.backends.ptx.jit_faults import add_runtime
 from hectorite.backends.ptx.jit_float import ARITHMETIC
 from hectorite.backends.ptx.jit_frame import SIZES, Fault, FaultSlot, Launch, Layout, bytes_of
 from hectorite.backends.ptx.jit_inline import inlined, place
 from hectorite.backends.ptx.jit_memory import MEMORY
-from hectorite.backends.ptx.jit_schedule import ENTRY, add_runtime, block_function
+from hectorite.backends.ptx.jit_schedule import ENTRY, block_function
 from hectorite.backends.ptx.jit_step import Step
 from hectorite.backends.ptx.jit_text import Pieces
 from hectorite.backends.ptx.jit_warp import COLLECTIVES
