@@ -25,6 +25,7 @@ from xdsl.ir import SSAValue
 from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import Path
+from hectorite.ir.schedule import Schedule
 from hectorite.lowering.kernel_plan import Root
 from hectorite.lowering.lane_choice import left_lanes
 from hectorite.lowering.machine import Machine
@@ -103,7 +104,10 @@ def _first_step(
 
 def _adds_parts(first: StatementOp, second: StatementOp) -> bool:
     """Whether parts of what the first step sums can be handed on one by one: the second adds up
-    products with it."""
+    products with it, and no order of its own keeps the first apart."""
+    orders = Schedule.on(first)
+    if orders is not None and orders.work not in (None, "split"):
+        return False
     exact = first.type.element == first.value.type == second.value.type
     sums = first.kind.data == second.kind.data == "add" and exact
     reads = [read for read in second.reads if read.tensor is first.result]

@@ -97,6 +97,8 @@ tile.program @g(%x: !hec.tensor<f32[node, 8]>) -> (!hec.tensor<f32[node, 8]>) {
   %f = tile.layout run_key of edge by [e.type] path [e.type] limit 64 : !hec.tensor<i32[size]>
   %g = tile.layout run_groups of edge by [e.type] limit 64 : !hec.tensor<i32[size]>
   %h = tile.layout cuts of edge by [e.dst] limit 8 : !hec.tensor<i32[9]>
+  %i = tile.layout shares of edge by [e.dst] limit 8 : !hec.tensor<i32[size]>
+  %j = tile.layout pairs of edge by [e.dst] limit 8 : !hec.tensor<i32[size]>
   %ba = tile.layout block_rows of edge by [e.dst, e.type] limit 8 : !hec.tensor<i32[size]>
   %bb = tile.layout block_order of edge by [e.dst, e.type] limit 8 : !hec.tensor<i32[edge]>
   %bc = tile.layout block_along of edge by [e.dst, e.type] path [e.dst] limit 8 : !hec.tensor<i32[edge]>
@@ -106,7 +108,7 @@ tile.program @g(%x: !hec.tensor<f32[node, 8]>) -> (!hec.tensor<f32[node, 8]>) {
   tile.launch @k(%x, %y) tasks %l : (!hec.tensor<f32[node, 8]>, !hec.tensor<f32[node, 8]>)
   tile.return %y : !hec.tensor<f32[node, 8]>
 }
-tile.kernel @k(%t: index, %x: !hec.tensor<f32[node, 8]>, %y: !hec.tensor<f32[node, 8]>) {
+tile.kernel @k(%t: index, %x: !hec.tensor<f32[node, 8]>, %y: !hec.tensor<f32[node, 8]>) work split {
   %zero = scalar.constant 0 : index
   %n = tile.size "node"
   %m = tile.local : !hec.tensor<f32[6, 8]>
