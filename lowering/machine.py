@@ -56,8 +56,9 @@ class Machine:
     """GPU: tasks that run at the same time, for kernels whose tasks do many shares each."""
     enough_rows: int = 256
     """Rows that keep every core busy; more loops are made rows until there are as many."""
-    visit_lanes: int = 16
-    """Elements of a visit that are done together where none makes vectors of its own."""
+    visit_lanes: int = 8
+    """Elements of a visit that are done together where none makes vectors of its own: a gather of
+    more costs most rows, which have few elements, more than long ones gain by it."""
     row_lanes: int = 1
     """GPU: rows that are done together where none makes vectors of its own."""
 
