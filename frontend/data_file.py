@@ -64,7 +64,7 @@ class Data:
         for name, decl in schema.sets.items():
             if not decl.given:
                 continue
-            size = self._size(name)
+            size = self._number(name)
             if not decl.fields:
                 taken |= {} if size is None else {name: size}
                 continue
@@ -98,6 +98,10 @@ class Data:
                 report.add(Diagnostic(message, expected=f"an integer from 0 to {MOST}"))
         report.raise_errors()
         return sizes
+
+    def _number(self, name: str) -> Any:
+        """What is here as a single value, whatever its type: binding tells what a size may be."""
+        return self[name].item() if name in self and not self[name].ndim else None
 
     def _size(self, name: str) -> int | None:
         if name not in self or self[name].ndim or self[name].dtype.kind not in "iu":

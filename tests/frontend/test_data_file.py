@@ -40,6 +40,14 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("size", [np.nan, 4.5, "four"])
+@pytest.mark.parametrize("name", ["node", "edge"])
+def test_a_size_that_is_no_integer_is_not_called_missing(name: str, size: object):
+    data = Data("graph.npz", ARRAYS | {name: np.array(size)})
+    with pytest.raises(HectoriteError, match=f"the size of the set `{name}` is (?!missing)"):
+        Binding(SCHEMA, data.sets(SCHEMA))
+
+
 def test_a_program_takes_what_it_declares(file: Path):
     data = load_data(str(file))
     sets = data.sets(SCHEMA)
