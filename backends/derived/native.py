@@ -46,7 +46,7 @@ MOST_BITS = 1 << 24
 BITS_SCANNED = 4096
 """Bits of a group's bitmap that one look passes over, if none is set."""
 
-FEW_GROUPS = 512
+FEW_GROUPS = 1024
 """Groups whose bounds one task looks at."""
 
 LOOKS = 8
@@ -69,23 +69,25 @@ def run_join(plan: JoinPlan, name: str = "") -> Joined:
     """Build the set. Raises `HectoriteError`, which calls it `name`, if int32 cannot number its
     elements."""
     shape = _shape(plan)
-    words = _Words(shape)
+    code = _code(shape)
+    words = _Words(code.places)
     _fill_stages(plan, words)
     ends = np.zeros(len(plan.groups), np.int32)
     words.put("groups", plan.groups)
     words.put("ends", ends)
     words.put("span", plan.span)
-    ahead = _ahead(plan, shape, words)
-    shape = replace(shape, collector=_collector(plan, int(ahead[-1])))
-    code = _compiled(shape)
+    ahead = _ahead(plan, shape, words, code.run("")["derive.bound"])
+    collector = _collector(plan, int(ahead[-1]))
     cuts, rounds = _cuts(ahead)
-    _fill_scratch(plan, shape, words, ahead, max(last - first for first, last in rounds))
+    together = max(last - first for first, last in rounds)
+    _fill_scratch(plan, collector, words, ahead, together)
+    run = code.run(collector)
     if "hash" in shape.stages:
-        code["derive.index"](words.values, 1)
+        run["derive.index"](words.values, 1)
     parts: list[tuple[Array, ...]] = []
     size = 0
     for first, last in rounds:
-        parts.append(_round(plan, shape, words, ahead, cuts[first : last + 1], size))
+        parts.append(_round(plan, run, words, ahead, cuts[first : last + 1], size))
         size += len(parts[-1][0])
         check_size(name, size)
     if len(parts) == 1:
@@ -102,8 +104,8 @@ def check_size(name: str, size: int) -> None:
 class _Words:
     """The words of a call. Those that it does not need are 0; arrays stay alive."""
 
-    def __init__(self, shape: Shape):
-        self.places = _places(shape)
+    def __init__(self, places: Mapping[tuple[str, int, int], int]):
+        self.places = places
         self.values = (ctypes.c_int64 * len(self.places))()
         self.arrays: list[Array] = []
 
@@ -115,29 +117,34 @@ class _Words:
 
 
 def _round(
-    plan: JoinPlan, shape: Shape, words: _Words, ahead: Array, cuts: Array, before: int
+    plan: JoinPlan,
+    run: Mapping[str, Callable[[Any, int], None]],
+    words: _Words,
+    ahead: Array,
+    cuts: Array,
+    before: int,
 ) -> tuple[Array, ...]:
     """Fields of the elements that the tasks between some cuts make, behind those `before`."""
-    code, tasks = _compiled(shape), len(cuts) - 1
+    tasks = len(cuts) - 1
     most = int(ahead[cuts[-1]] - ahead[cuts[0]])
-    numbers = POOL.empty(most + ROOM * tasks, f"i{shape.bits // 8}")
+    numbers = POOL.empty(most + ROOM * tasks, f"i{_bits(plan) // 8}")
     totals = np.zeros(tasks + 1, np.int64)
     words.put("cuts", cuts)
     words.put("numbers", numbers)
     words.put("totals", totals)
     words.put("before", before)
-    code["derive.join"](words.values, tasks)
+    run["derive.join"](words.values, tasks)
     totals[1:] = totals[:-1].cumsum()
     totals[0] = 0
     size = int(totals[-1])
-    fields = tuple(POOL.empty(size, np.int32) for _ in range(shape.lead + shape.trailing))
-    for k in range(shape.lead):
+    fields = tuple(POOL.empty(size, np.int32) for _ in range(len(plan.lead) + len(plan.trailing)))
+    for k in range(len(plan.lead)):
         words.put("lead", plan.lead[k], k)
         words.put("lead_field", fields[k], k)
-    for k in range(shape.trailing):
+    for k in range(len(plan.trailing)):
         words.put("extent", plan.trailing[k], k)
-        words.put("field", fields[shape.lead + k], k)
-    code["derive.spread"](words.values, tasks)
+        words.put("field", fields[len(plan.lead) + k], k)
+    run["derive.spread"](words.values, tasks)
     return fields
 
 
@@ -151,11 +158,14 @@ def _shape(plan: JoinPlan) -> Shape:
         for total in plan.sums
     )
     kinds = tuple(stage.kind for stage in plan.stages)
-    bits = 32 if plan.span < 1 << 31 else 64
-    return Shape(kinds, sums, "", bits, len(plan.lead), len(plan.trailing))
+    return Shape(kinds, sums, "", _bits(plan), len(plan.lead), len(plan.trailing))
 
 
-def _ahead(plan: JoinPlan, shape: Shape, words: _Words) -> Array:
+def _bits(plan: JoinPlan) -> int:
+    return 32 if plan.span < 1 << 31 else 64
+
+
+def _ahead(plan: JoinPlan, shape: Shape, words: _Words, bound: Callable[[Any, int], None]) -> Array:
     """int64[groups + 1]: the most tuples that all groups before each can have."""
     groups = len(plan.groups) - 1
     stages = [s for n, s in enumerate(plan.stages) if n and shape.counted(n) is None]
@@ -165,7 +175,7 @@ def _ahead(plan: JoinPlan, shape: Shape, words: _Words) -> Array:
     words.put("most", (1 << 62) if plan.unique else plan.span)
     tasks = min(TASKS, -(-groups // FEW_GROUPS))
     words.put("cuts", np.arange(tasks + 1) * groups // max(1, tasks))
-    _compiled(shape)["derive.bound"](words.values, tasks)
+    bound(words.values, tasks)
     return ahead.cumsum(out=ahead)
 
 
@@ -202,16 +212,16 @@ def _cuts(ahead: Array) -> tuple[Array, list[tuple[int, int]]]:
     return cuts, [*rounds, (first, len(cuts) - 1)]
 
 
-def _fill_scratch(plan: JoinPlan, shape: Shape, words: _Words, ahead: Array, tasks: int) -> None:
+def _fill_scratch(plan: JoinPlan, collector: str, words: _Words, ahead: Array, tasks: int) -> None:
     """Memory for the collectors, all zero: for as many tasks as there are at the same time."""
     size, span = 0, plan.span
-    if shape.collector == "bytes":
+    if collector == "bytes":
         size = ((span >> 6) + 1) * 64
         size += ((size >> 12) + 1) * 64
-    elif shape.collector == "bits":
+    elif collector == "bits":
         size = (span >> 6) + 1
         size = 8 * (size + (size >> 6) + 1)
-    elif shape.collector == "hash":
+    elif collector == "hash":
         size = 8 << (2 * int(np.diff(ahead).max(initial=0)) | 15).bit_length()
     stride = -(-size // 128) * 128
     together = max(1, min(tasks, thread_count()))
@@ -242,12 +252,24 @@ def _fill_stages(plan: JoinPlan, words: _Words) -> None:
             words.put("column", np.ascontiguousarray(values), number, binder)
 
 
-@cache
-def _places(shape: Shape) -> Mapping[tuple[str, int, int], int]:
-    return {word: place for place, word in enumerate(words_of(shape))}
+class _Code:
+    """The machine code for a shape: `places` of the words by name, and functions by collector."""
+
+    def __init__(self, shape: Shape):
+        self.shape = shape
+        self.places = {word: place for place, word in enumerate(words_of(shape))}
+        self.functions: dict[str, Mapping[str, Callable[[Any, int], None]]] = {}
+
+    def run(self, collector: str) -> Mapping[str, Callable[[Any, int], None]]:
+        """The functions that collect so; compiled the first time."""
+        if collector not in self.functions:
+            self.functions[collector] = _compiled(replace(self.shape, collector=collector))
+        return self.functions[collector]
 
 
-@cache
+_code = cache(_Code)
+
+
 def _compiled(shape: Shape) -> Mapping[str, Callable[[Any, int], None]]:
     text, entries = derive_ir(shape), entries_of(shape)
     store, key = default_cache(), cache_key("derive", str(jit.host()), text)
