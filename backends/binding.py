@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -342,7 +342,8 @@ class Binding(Adjacency):
             with self._lock:
                 if key not in self._known:
                     made = build()
-                    self._known[key] = _frozen(made) if isinstance(made, np.ndarray) else made
+                    is_array = isinstance(made, np.ndarray)
+                    self._known[key] = _frozen(cast(Array, made)) if is_array else made
         return self._known[key]
 
 

@@ -295,7 +295,7 @@ class Function:
                         hint=did_you_mean(name, [n for n in names if n not in arguments]),
                     )
                 )
-        values = dict[str, Array]()
+        values = dict[str, Any]()
         sizes = dict(self.sizes)
         for parameter in self.signature.parameters:
             if parameter.name not in arguments:
@@ -464,7 +464,7 @@ class Function:
                 f"`out` is an array of {array.dtype.name} and shape {array.shape}",
                 expected=f"{storage.name} and shape {shape}",
             )
-        if isinstance(array, np.ndarray) and not (
+        if issubclass(type(array), np.ndarray) and not (
             array.flags.c_contiguous and array.flags.writeable
         ):
             raise fail("`out` cannot be written in place", expected="C-contiguous, writable")

@@ -12,7 +12,7 @@ import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -90,7 +90,7 @@ class RecentCall:
             return None
         values = arguments if self._plain else dict(arguments)
         for name, kind, dtype, shape in self._arguments:
-            given = arguments.get(name)
+            given = arguments.get(name, ())
             if type(given) is not kind:
                 return None
             if kind is NmOperand:
@@ -118,7 +118,7 @@ class RecentCall:
             results = ready(values)
             return results[0] if len(results) == 1 else results
         if out is not None:
-            outs = out if type(out) is tuple else (out,)
+            outs = out if out.__class__ is tuple else (out,)
             if ready is None or not self._can_write(ready.shapes, outs, values):
                 return None
             ready(values, outs)
@@ -165,7 +165,7 @@ def to_torch(results: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _to_torch(torch: Any, array: Any) -> Any:
-    if not isinstance(array, np.ndarray):
+    if not issubclass(type(array), np.ndarray):
         return array
     if array.dtype.kind != "V":
         return torch.from_numpy(array)
@@ -194,7 +194,7 @@ def _is_plain(parameter: Parameter, given: Any) -> bool:
 def _kind(parameter: Parameter, given: Any) -> tuple[str, type, Any, tuple[Any, ...] | None]:
     """The name of a parameter, and what an argument has to be to be like this one: its class, its
     type and shape. For numbers no shape, and the range of those that a parameter can take."""
-    kind = type(given)
+    kind = cast(type[Any], type(given))
     if kind in (int, float):
         element = parameter.element
         low, high = element.bounds if element.is_integer else (-(1 << 63), (1 << 63) - 1)

@@ -66,7 +66,7 @@ def stats(subject: Subject) -> list[Fact]:
     or no format of it.
     """
     subject = _with_choices(subject)
-    found = [
+    found: list[Fact] = [
         {"name": name, "kind": "set", "format": format, **facts}
         for name, format, facts in _sets(subject)
     ]

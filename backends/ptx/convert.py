@@ -239,8 +239,8 @@ def _pack(code: Code, at: Instruction) -> Step:
     narrow = np.dtype(DTYPES[types[0]][0])
     limits, bits = np.iinfo(narrow), 8 * narrow.itemsize
     a, b = (code.operand(operand, "s32") for operand in at.operands[1:3])
-    third = at.operands[3] if len(at.operands) > 3 else Immediate(0)
-    c = code.operand(third, "u32")
+    rest = at.operands[3:]
+    c = code.operand(rest[0] if rest else Immediate(0), "u32")
     mask = np.uint32((1 << bits) - 1)
 
     def run(a: Array, b: Array, c: Array) -> Array:
@@ -248,8 +248,8 @@ def _pack(code: Code, at: Instruction) -> Step:
             np.clip(v, limits.min, limits.max).astype(np.int32).view(np.uint32) & mask
             for v in (a, b)
         )
-        rest = c << np.uint32(2 * bits) if bits < 16 else np.zeros_like(c)
-        return low | (high << np.uint32(bits)) | rest
+        rest = c << np.uint32(2 * bits) if bits < 16 else np.uint32(0)
+        return rest | (high << np.uint32(bits)) | low
 
     return code.elementwise(run, code.target(at.operands[0], "u32"), a, b, c)
 

@@ -14,6 +14,7 @@ time as the machine likes. Other variables of the statements are loops.
 """
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 from xdsl.dialects.builtin import VectorType
 from xdsl.ir import SSAValue
@@ -86,7 +87,7 @@ class LaneEmitter:
 
     def _places(self, scope: Scope, memory: SSAValue, zero: SSAValue) -> tuple[list[SSAValue], int]:
         """Indices and axis of the lanes' accumulators for one point of the other variables."""
-        dims = memory.type.dims  # pyright: ignore
+        dims = cast(TensorType, memory.type).dims
         loops = list(scope.loops.values())
         assert len(loops) == len(dims) - 1
         return [*loops, zero], len(loops)

@@ -368,4 +368,4 @@ def _blocks(
             done = code.scalar("mul", place, code.constant(count))
             done = code.scalar("floordiv", done, parts)
             bounds[end] = code.scalar("mul", done, code.constant(size))
-    code.loop(*bounds, size, (), block)
+    code.loop(bounds[0], bounds[1], size, (), block)

@@ -5,7 +5,7 @@ cycles after every few hundred of them takes as long as half of the search itsel
 """
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 YOUNG = 100_000
@@ -13,7 +13,7 @@ YOUNG = 100_000
 
 
 @contextmanager
-def rarely_collected() -> Iterator[None]:
+def rarely_collected() -> Generator[None]:
     """Look for cycles only after many objects; as before at the end."""
     usual = gc.get_threshold()
     if 0 < usual[0] < YOUNG:

@@ -7,7 +7,7 @@ All stages of the search work through this. What they keep is recorded as moves,
 does again on another graph of the same structure.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -128,7 +128,7 @@ class Workspace:
                 found += at[family]
         return sorted(found, key=lambda offer: offer.order)
 
-    def touching(self, place: int, nodes: Collection[int]) -> list[Offer]:
+    def touching(self, place: int, nodes: Set[int]) -> list[Offer]:
         """What the rules offer at a place as the graph is now, of what has to do with some nodes;
         none of it is kept."""
         if self.known is None:
