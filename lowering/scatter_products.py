@@ -175,7 +175,7 @@ def _as_sum(func: FuncOp, statement: StatementOp, schema: Schema, extents: Exten
         return None
     target = targets[0]
     over = dict(statement.variables.data)[target.variable]
-    if not isinstance(over, str) or schema.sets[over].format is not None:
+    if not isinstance(over, str) or not _serves_sums(schema.sets[over].format):
         return None
     machine = Machine.cpu()
     direct = scattered_product(statement, schema, machine)
@@ -196,6 +196,11 @@ def _as_sum(func: FuncOp, statement: StatementOp, schema: Schema, extents: Exten
         return None
     made = extents.of(dict(source.variables.data)[row])
     return _Sum(whole, matched[1], target, source, made)
+
+
+def _serves_sums(format: str | None) -> bool:
+    """Whether a set in a format serves any sum over it, blocks and distinct rows not."""
+    return format is None or format.partition("(")[0] not in ("sgt", "bsr", "dedup", "permute")
 
 
 def _product_read(func: FuncOp, statement: StatementOp, target: Path) -> ReadOp | None:

@@ -233,3 +233,42 @@ def test_results_do_not_depend_on_the_run():
     A, B = (rng.standard_normal(shape).astype(np.float32) for shape in [(160,), (29, 64)])
     one, other = (program.spmm(binding, A=A, B=B).tobytes() for _ in range(2))
     assert one == other
+
+
+CONVOLUTION = """
+set voxel
+set offset
+set nz { in: voxel, out: voxel, k: offset }
+def f(I: f32[voxel, 8], F: f32[offset, 8, 16]) -> f32[voxel, 16] {
+  O[p.out, o] += I[p.in, i] * F[p.k, i, o]
+  return O
+}
+"""
+MAPS = ("segmented(k, 4)", "bitmask(4, 2)", "coded_csr", "csr(k)", "ell(out)")
+
+
+def pairs(voxels=11, elements=60):
+    rng = np.random.default_rng(3)
+    maps = {name: rng.integers(0, n, elements) for name, n in (("in", 11), ("out", 11), ("k", 5))}
+    maps = {name: values.astype(np.int32) for name, values in maps.items()}
+    return {"voxel": voxels, "offset": 5, "nz": maps}
+
+
+@pytest.mark.parametrize("format", MAPS)
+def test_convolutions_are_the_same_in_every_format(format):
+    assert agrees(CONVOLUTION, "cpu", format, pairs())
+
+
+@pytest.mark.parametrize("format", MAPS[:2])
+def test_convolutions_are_the_same_on_a_gpu(format):
+    assert agrees(CONVOLUTION, "ptx", format, pairs())
+
+
+@pytest.mark.parametrize("format", MAPS)
+def test_a_cpu_needs_no_tensor_of_pairs(format):
+    """Also where the format is declared, and where it pads."""
+    text = CONVOLUTION.replace("k: offset }", f"k: offset }} as {format}")
+    text = text.replace("8", "64").replace("16]", "64]")
+    options = Options(cardinalities=("nz=285855", "voxel=94595", "offset=27", "nz(k,in)=285855"))
+    shown = hectorite.emit(text, "sparse", options=options)
+    assert shown.count("graph.statement") == 1

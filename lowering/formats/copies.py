@@ -11,11 +11,12 @@ becomes
     y[e.dst, o] += where(e.full == 1, a[e.elem] * x[e.src, o], 0)    e: edge_slot
 
 A position of padding repeats some element, and its value is replaced by the identity of the
-statement, whatever the body makes of it. Where a format has several position sets, as hyb has one
-for each width, a statement becomes one for each, each going on from the last. A tensor over the set
-that such a statement reads is made in the order of positions as well, so that softmax over the
-edges of a node stays one kernel; its elements in their own order are gathered from there if
-anything asks for them.
+statement, whatever the body makes of it. On a CPU a scattered product (`match/scattered.py`) stays
+with the elements where there is padding, which it would multiply for nothing. Where a format has
+several position sets, as hyb has one for each width, a statement becomes one for each, each going
+on from the last. A tensor over the set that such a statement reads is made in the order of
+positions as well, so that softmax over the edges of a node stays one kernel; its elements in their
+own order are gathered from there if anything asks for them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from hectorite.lowering.formats.format_use import (
     place_of,
     readers,
 )
+from hectorite.lowering.machine import Machine
+from hectorite.lowering.match.scattered import scattered_product
 from hectorite.lowering.statement_body import (
     Body,
     hint,
@@ -65,9 +68,12 @@ def serve_copies(func: FuncOp, use: FormatUse) -> Outcome:
     copies = [_copy_of(use, decl.name) for decl in use.parts if _is_copy(decl.fields, use)]
     writer = _Writer(use, copies)
     todo = statements(func)
+    padded = any(copy.full is not None for copy in copies)
     moved = _moved(todo, use.over)
     for op in todo:
         variable = over_set(op, use.over)
+        if padded and _is_scattered(op, use):
+            continue
         if variable is not None and op in moved:
             writer.outcome.served += 1
             place = place_of(op, variable)
@@ -107,6 +113,11 @@ def _moved(todo: Sequence[StatementOp], over: str) -> set[StatementOp]:
         ):
             moved.add(op)
     return moved
+
+
+def _is_scattered(op: StatementOp, use: FormatUse) -> bool:
+    """Whether a CPU multiplies a statement where it is summed, block by block of target rows."""
+    return not use.tensor_cores and scattered_product(op, use.schema, Machine.cpu()) is not None
 
 
 def _takes(user: StatementOp, read: ReadOp, place: int, moved: set[StatementOp], over: str) -> bool:
