@@ -1,7 +1,9 @@
 """`optimise-graph`: all rewrites from graph to graph-opt as one pass.
 
 Enters: the `graph` dialect. Leaves: the same, where work is done once for what is alike. The passes
-and their order are those of `pipelines.py`; sizes stay as they are.
+and their order are those of `pipelines.py`; sizes stay as they are. They are done again until
+nothing changes, so that a program that came out of this pass stays as it is. A compiler does them
+once: what a second time changes is mostly names, and parts that the first could not see.
 
     z[e, o] += h[e.src, i] * W[i, o]
     s[e] += z[e, o] * a[o]
@@ -40,4 +42,11 @@ class OptimiseGraph(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         options = Options(self.reassociate, self.cardinalities, self.search)
-        rewrite(op, options, lambda name, module: None)
+        seen = list[str]()
+        while (text := str(op)) not in seen:
+            seen.append(text)
+            rewrite(op, options, lambda name, module: None)
+        # Should programs follow each other in a circle, the first by its text stands for all.
+        chosen = min(seen[seen.index(text) :])
+        while str(op) != chosen:
+            rewrite(op, options, lambda name, module: None)

@@ -183,23 +183,9 @@ def draw(module: ModuleOp, profile: str, seed: int = 0) -> tuple[Any, Any, Any]:
     return sizes, maps, arguments
 
 
-def check(
-    module: ModuleOp, rewrite: ModulePass, tolerance: float = 1e-9, stable: bool = True
-) -> ModuleOp:
+def check(module: ModuleOp, rewrite: ModulePass, tolerance: float = 1e-9) -> ModuleOp:
     """Apply a pass to a copy, which must verify, print and parse, mean the same on all data, and
-    be left alone by the same pass, or if that is not `stable` mean the same after it. Returns the
-    copy."""
-    after = _same(module, rewrite, tolerance)
-    if stable:
-        again = after.clone()
-        rewrite.apply(make_context(), again)
-        assert str(again) == str(after), "the pass changes its own result"
-    else:
-        _same(after, rewrite, tolerance)
-    return after
-
-
-def _same(module: ModuleOp, rewrite: ModulePass, tolerance: float) -> ModuleOp:
+    be left alone by the same pass. Returns the copy."""
     after = module.clone()
     rewrite.apply(make_context(), after)
     after.verify()
@@ -210,6 +196,9 @@ def _same(module: ModuleOp, rewrite: ModulePass, tolerance: float) -> ModuleOp:
         for one, other in zip(expected, run_reference(after, "f", *data), strict=True):
             assert one.dtype == other.dtype
             np.testing.assert_allclose(other, one, rtol=tolerance, atol=tolerance)
+    again = after.clone()
+    rewrite.apply(make_context(), again)
+    assert str(again) == str(after), "the pass changes its own result"
     return after
 
 
@@ -247,10 +236,8 @@ def documented() -> Callable[..., tuple[list[str], list[str]]]:
 def rewritten() -> Callable[..., list[str]]:
     """Apply a pass, check it, and give the lines of the result."""
 
-    def apply(
-        module: ModuleOp, rewrite: ModulePass, tolerance: float = 1e-9, stable: bool = True
-    ) -> list[str]:
-        return notation_of(check(module, rewrite, tolerance, stable))
+    def apply(module: ModuleOp, rewrite: ModulePass, tolerance: float = 1e-9) -> list[str]:
+        return notation_of(check(module, rewrite, tolerance))
 
     return apply
 
