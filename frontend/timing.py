@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from hectorite.backends.binding import Binding
@@ -95,14 +96,17 @@ def flow_of(module: ModuleOp, name: str) -> Dataflow:
 
 def shortest(calls: Sequence[Callable[[], Any]], seconds: float) -> list[float]:
     """The shortest time of each of several calls, made in turns for `seconds` together, and each
-    at least a few times."""
+    at least a few times. Turns are in drawn orders, as what runs before a call decides what it
+    finds in caches."""
     clock = time.thread_time if thread_count() == 1 else time.perf_counter
     best = [float("inf")] * len(calls)
     until, turns = time.perf_counter() + seconds, 0
+    order, draw = list(range(len(calls))), Random(0)
     while turns < LEAST_CALLS or time.perf_counter() < until:
-        for number, call in enumerate(calls):
+        draw.shuffle(order)
+        for number in order:
             start = clock()
-            call()
+            calls[number]()
             taken = clock() - start
             best[number] = min(best[number], taken)
         turns += 1
