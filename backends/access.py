@@ -68,7 +68,7 @@ def column(maps: Maps, over: str, expr: IndexExpr) -> Array:
     if expr.path is not None:
         return maps.path(over, expr.path.fields)
     wide = _wide_type(maps, dict.fromkeys(expr.variables, over), expr)
-    values = expr.evaluate(lambda p: _wide(maps, over, p, wide), maps.size)  # pyright: ignore
+    values = expr.evaluate(lambda p: _wide(maps, over, p, wide), maps.size)
     return np.broadcast_to(np.asarray(values), (maps.size(over),)).astype(wide)
 
 

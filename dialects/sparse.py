@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from xdsl.dialects.builtin import DictionaryAttr, StringAttr
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
 from xdsl.ir import Attribute, Data, Dialect
 from xdsl.irdl import irdl_attr_definition, irdl_op_definition, prop_def
 from xdsl.parser import AttrParser, Parser
@@ -149,7 +149,7 @@ class PositionSetOp(SetDeclarationOp):
         module = self.parent_op()
         if module is None:
             return
-        verify_position_set(self.decl, schema_of(module))  # pyright: ignore
+        verify_position_set(self.decl, schema_of(cast(ModuleOp, module)))
 
     @classmethod
     def parse(cls, parser: Parser) -> PositionSetOp:

@@ -110,7 +110,8 @@ def parse_program(source: Source) -> syntax.Program:
     declarations: tuple[syntax.Declaration, ...] = ()
     for _ in range(MAX_ERRORS):
         try:
-            declarations = grammar().parse(text)  # pyright: ignore
+            made = grammar().parse(text)  # pyright: ignore[reportUnknownMemberType]
+            declarations = cast(tuple[syntax.Declaration, ...], made)
             break
         except UnexpectedInput as error:
             outline, position = Outline(text), _position(error, text)

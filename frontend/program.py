@@ -432,8 +432,8 @@ class Function:
         self, given: Any, binding: Binding, values: Mapping[str, Array], sizes: Mapping[str, int]
     ) -> list[Array]:
         """The arrays to write results to, checked."""
-        several = isinstance(given, tuple | list)
-        outs: list[Any] = list(given) if several else [given]  # pyright: ignore
+        several = issubclass(type(given), tuple | list)
+        outs: list[Any] = list(given) if several else [given]
         results = self.signature.results
         if len(outs) != len(results):
             raise fail(f"`out` holds {len(outs)} arrays", expected=f"{len(results)}")

@@ -44,7 +44,7 @@ def values_of(kernel: Function, arguments: Sequence[Any]) -> list[Value]:
 
     Raises `HectoriteError` naming the first that does not fit.
     """
-    if isinstance(arguments, str | bytes) or not isinstance(arguments, Sequence):  # pyright: ignore
+    if isinstance(arguments, str | bytes) or not isinstance(arguments, Sequence):
         raise fail(f"args is {_named(arguments)}", expected="a list of arrays and numbers")
     if len(arguments) != len(kernel.parameters):
         raise fail(

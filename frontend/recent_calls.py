@@ -106,9 +106,9 @@ class RecentCall:
                 given = values[name] = _shared(given)
                 if given is None:
                     return None
-            if given.dtype is not dtype or given.shape != shape:  # pyright: ignore
+            if given.dtype is not dtype or given.shape != shape:
                 return None
-            if given.flags.num & PLAIN != PLAIN:  # pyright: ignore
+            if given.flags.num & PLAIN != PLAIN:
                 return None
         return self._run(binding, values, out)
 

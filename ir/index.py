@@ -16,6 +16,10 @@ the same names compare equal. The text is that of the language, except that size
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, overload
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Factors = tuple[str, ...]
 """Names of sizes that multiply a term."""
@@ -155,11 +159,16 @@ class IndexExpr:
             division = (division[0], sizes.get(division[1], division[1]))
         return IndexExpr.make(terms, self.constant, division)
 
+    @overload
+    def evaluate(self, path: Callable[[Path], int], size: Callable[[str], int] = ...) -> int: ...
+    @overload
     def evaluate(
-        self, path: Callable[[Path], int], size: Callable[[str], int] = lambda name: 0
-    ) -> int:
-        """Value of the expression (NumPy arrays serve as well as integers). A zero divisor
-        gives 0."""
+        self, path: "Callable[[Path], npt.NDArray[Any]]", size: Callable[[str], int] = ...
+    ) -> "npt.NDArray[Any] | int": ...
+    def evaluate(
+        self, path: Callable[[Path], Any], size: Callable[[str], int] = lambda name: 0
+    ) -> Any:
+        """Value of the expression, of integers or of arrays of them. A zero divisor gives 0."""
         total = self.constant
         for term in self.terms:
             value = term.coefficient if term.path is None else term.coefficient * path(term.path)

@@ -56,7 +56,9 @@ def copied_read(op: StatementOp) -> ReadOp | None:
 def composed(source: ReadOp, copy: StatementOp, reader: ReadOp) -> AccessAttr | None:
     """Where to read the original instead of the copy; None if that is not an index expression."""
     access = reader.access.data
-    over = dict(reader.parent_op().variables.data)  # pyright: ignore
+    statement = reader.parent_op()
+    assert isinstance(statement, StatementOp)
+    over = dict(statement.variables.data)
     own = dict(copy.variables.data)
     at = {str(left.variable): index for left, index in zip(copy.access.data, access, strict=True)}
 

@@ -7,6 +7,7 @@ code of each, taken from its byte, or the two, by known shifts; each byte is loa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from xdsl.ir import SSAValue
 
@@ -68,7 +69,7 @@ class EntryCodes:
         if number not in self.loaded:
             code = self.cursor
             place = [*self.outer, code.plus(self.first, number)]
-            element: TensorType = self.tensor.type  # pyright: ignore
+            element = cast(TensorType, self.tensor.type)
             byte = code.add(LoadOp(self.tensor, place, element.element))
             self.loaded[number] = code.cast(byte, index)
         return self.loaded[number]

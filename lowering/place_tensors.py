@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.ir.element import element_of
@@ -208,11 +208,11 @@ class Placement:
         return not fits_locally(statement.value.type, dims, self.kernel.machine)
 
 
-def fits_locally(element: object, dims: Sequence[Dim], machine: Machine) -> bool:
+def fits_locally(element: Attribute, dims: Sequence[Dim], machine: Machine) -> bool:
     """Whether a part of fixed extents is small enough for local memory."""
     if not all(isinstance(dim, int) for dim in dims):
         return False
-    size = element_of(element).storage.itemsize  # pyright: ignore
+    size = element_of(element).storage.itemsize
     return prod(int(dim) for dim in dims) * size <= machine.local_bytes
 
 

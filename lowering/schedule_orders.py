@@ -39,15 +39,15 @@ def refuse(statement: StatementOp, message: str, expected: str | None = None) ->
 
 def work_of(kernel: Kernel) -> str:
     """How the rows of a kernel are shared out: `row`, if no order says otherwise."""
-    orders: dict[str, StatementOp] = {}
+    orders: dict[str, tuple[Schedule, StatementOp]] = {}
     for statement in kernel.statements:
         schedule = Schedule.on(statement)
         if schedule is not None and schedule.work is not None:
-            orders[schedule.work] = statement
+            orders[schedule.work] = schedule, statement
     if len(orders) > 1:
-        names = " and ".join(f"`{Schedule.on(s).of}`" for s in orders.values())  # pyright: ignore
+        names = " and ".join(f"`{schedule.of}`" for schedule, _ in orders.values())
         works = " and ".join(f"`work({work})`" for work in orders)
-        last = list(orders.values())[-1]
+        _, last = list(orders.values())[-1]
         raise refuse(last, f"{names} are one kernel, which cannot have {works}", "one of them")
     return next(iter(orders), "row")
 

@@ -12,7 +12,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -152,7 +152,7 @@ def _number(value: float) -> float | str:
 
 
 def _several(results: Any) -> tuple[Array, ...]:
-    return tuple(results) if isinstance(results, tuple) else (results,)  # pyright: ignore
+    return cast(tuple[Array, ...], results) if isinstance(results, tuple) else (results,)
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:

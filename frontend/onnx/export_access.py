@@ -58,7 +58,7 @@ def table(index: IndexExpr, labels: Sequence[str], extents: Extents) -> Array | 
         label: np.arange(length).reshape([-1 if a == axis else 1 for a in range(len(labels))])
         for axis, (label, length) in enumerate(zip(labels, lengths, strict=True))
     }
-    values = index.evaluate(lambda path: grids[path.variable])  # pyright: ignore
+    values = index.evaluate(lambda path: grids[path.variable])
     return np.broadcast_to(np.asarray(values), lengths)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import IndexOp, ReadOp, SizeOp, StatementOp, YieldOp
@@ -193,10 +194,12 @@ class Statement:
         if self.op.type.pad_value is None:
             return None
         tables = [table(index, named, self.extents) for index in left]
-        if any(t is None for t in tables) or any(isinstance(dim, str) for dim in dims):
-            raise Impossible("a write that drops what falls outside, at places that data tells")
-        pairs = list(zip(tables, dims, strict=True))
-        inside = np.all([(t >= 0) & (t < dim) for t, dim in pairs], axis=0)  # pyright: ignore
+        parts: list[npt.NDArray[Any]] = []
+        for found, dim in zip(tables, dims, strict=True):
+            if found is None or isinstance(dim, str):
+                raise Impossible("a write that drops what falls outside, at places that data tells")
+            parts.append((found >= 0) & (found < dim))
+        inside = np.all(parts, axis=0)
         return None if inside.all() else np.flatnonzero(inside.ravel())
 
     def _scatter(self, start: str, places: str, updates: str, reduction: str) -> str:

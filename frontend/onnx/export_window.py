@@ -105,7 +105,8 @@ def max_pool(emitter: Emitter, op: StatementOp, known: Callable[[SSAValue], str]
     sizes = [extents[window.tap] for window in windows]
     pads = [*(window.before for window in windows), *(window.after for window in windows)]
     # ONNX pads with the least value, and by less than a window.
-    small = all(pad < size for pad, size in zip(pads, sizes * 2, strict=True))  # pyright: ignore
+    pairs = zip(pads, sizes * 2, strict=True)
+    small = all(isinstance(size, int) and pad < size for pad, size in pairs)
     if any(pads) and (x.type.pad_value != -math.inf or not small):
         return None
     attributes = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from xdsl.dialects.builtin import IntegerType
 from xdsl.ir import SSAValue
@@ -120,24 +121,25 @@ class JoinEmitter:
     # The table ----------------------------------------------------------------------------------
 
     def _clear(self, code: Code) -> None:
-        finder = self.walk.finder
-        if finder is None or self.table is None or finder.certain:
+        finder, table = self.walk.finder, self.table
+        if finder is None or table is None or finder.certain:
             return
-        extent = self.builder.size(self.table.type.dims[2])  # pyright: ignore
+        extent = self.builder.size(cast(TensorType, table.type).dims[2])
         nothing = code.spread(code.constant(-1, PLACE), LANES)
 
         def clear(inner: Code, at: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
             left = inner.scalar("sub", extent, at)
             valid = inner.scalar("min", left, inner.constant(LANES))
             place = self._slot(inner, FIRST, at)
-            inner.block.add_op(StoreOp(nothing, self.table, place, 2, valid=valid))  # pyright: ignore
+            inner.block.add_op(StoreOp(nothing, table, place, 2, valid=valid))
             return ()
 
         code.loop(code.constant(0), extent, LANES, (), clear)
 
     def _enter(self, code: Code, row: SSAValue, finder: Step) -> SSAValue:
         """Enter the places of a row's elements into the table; the first of them."""
-        assert finder.own is not None and self.table is not None
+        table = self.table
+        assert finder.own is not None and table is not None
         keys = _order_of(finder)
         along = self.builder.layout(Layout("along", finder.set, keys, element_path(finder.key)))
 
@@ -149,13 +151,13 @@ class JoinEmitter:
                 key = inner.cast(inner.add(LoadOp(along, [at])), index)
                 after = inner.cast(inner.plus(at, 1), PLACE)
                 slot = self._slot(inner, AFTER, key)
-                inner.block.add_op(StoreOp(after, self.table, slot))  # pyright: ignore
+                inner.block.add_op(StoreOp(after, table, slot))
                 # Equal ones stand together: the first of them is entered last.
                 at = inner.scalar("sub", last, at)
             key = inner.cast(inner.add(LoadOp(along, [at])), index)
             place = inner.cast(at, PLACE)
             slot = self._slot(inner, FIRST, key)
-            inner.block.add_op(StoreOp(place, self.table, slot))  # pyright: ignore
+            inner.block.add_op(StoreOp(place, table, slot))
             return ()
 
         code.loop(lower, upper, 1, (), enter)

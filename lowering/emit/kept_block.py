@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from xdsl.dialects.builtin import VectorType
 from xdsl.ir import Attribute, SSAValue
@@ -165,7 +166,7 @@ class BlockEmitter:
         if self.start is None:
             return None
         places, axis = self._places(known)
-        type: TensorType = self.start.type  # pyright: ignore
+        type = cast(TensorType, self.start.type)
         stored = VectorType(type.element, tile.get_shape())
         old = code.add(LoadOp(self.start, places, stored, axis, valid=valid))
         return code.cast(old, self.statement.value.type)
@@ -174,6 +175,6 @@ class BlockEmitter:
         self, code: Code, known: dict[str, SSAValue], valid: SSAValue | None, total: SSAValue
     ) -> None:
         places, axis = self._places(known)
-        type: TensorType = self.target.type  # pyright: ignore
+        type = cast(TensorType, self.target.type)
         value = code.cast(total, type.element)
         code.block.add_op(StoreOp(value, self.target, places, axis, valid=valid))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from xdsl.ir import SSAValue
 
@@ -96,10 +97,10 @@ class DotEmitter:
             total = code.scalar("add", total, other)
         places = [known[str(e.variable)] for e in self.statement.access.data]
         if self.start is not None:
-            old: TensorType = self.start.type  # pyright: ignore
+            old = cast(TensorType, self.start.type)
             loaded = code.add(LoadOp(self.start, places, old.element))
             total = code.scalar("add", total, code.cast(loaded, type))
-        target: TensorType = self.target.type  # pyright: ignore
+        target = cast(TensorType, self.target.type)
         code.block.add_op(StoreOp(code.cast(total, target.element), self.target, places))
 
     def _entries(

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import gcd, lcm
+from typing import cast
 
 from xdsl.dialects.builtin import VectorType
 from xdsl.ir import Attribute, SSAValue
@@ -239,7 +240,7 @@ class GatherEmitter:
         if self.start is None:
             return code.constant(0, self.row)
         places, axis = self._places(row)
-        type: TensorType = self.start.type  # pyright: ignore
+        type = cast(TensorType, self.start.type)
         stored = VectorType(type.element, [self.lanes])
         return code.cast(
             code.add(LoadOp(self.start, places, stored, axis, valid=self.valid)), self.type
@@ -247,6 +248,6 @@ class GatherEmitter:
 
     def _store(self, code: Code, row: SSAValue, total: SSAValue) -> None:
         places, axis = self._places(row)
-        type: TensorType = self.target.type  # pyright: ignore
+        type = cast(TensorType, self.target.type)
         value = code.cast(total, type.element)
         code.block.add_op(StoreOp(value, self.target, places, axis, valid=self.valid))

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import lcm
+from typing import cast
 
 from xdsl.ir import Operation, SSAValue
 
 from hectorite.dialects.graph import ReadOp, StatementOp
-from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr, Path, Term
 from hectorite.ir.scalar import OPERATIONS, CastOp, ConstantOp
+from hectorite.ir.space import TensorType
 from hectorite.ir.tensor_format import Nm
 from hectorite.lowering.formats.nm import decode
 from hectorite.lowering.statement_body import Body, factors, operations_of
@@ -155,7 +156,7 @@ def _codes(values: ReadOp, pick: SSAValue, format: Nm, entry: tuple[str, str]) -
     if len(tensors) != 1:
         return None
     codes = tensors.pop()
-    if element_of(codes.type.element).name != "u8":  # pyright: ignore
+    if cast(TensorType, codes.type).element_type.name != "u8":
         return None
     wanted = decode(Body(), codes, values.access.data[:-1], *entry, format)
     return codes if _alike(pick, wanted) else None

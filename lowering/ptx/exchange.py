@@ -15,6 +15,7 @@ from hectorite.dialects.tile import ReduceOp
 from hectorite.dialects.tile_layout import ConvertOp
 from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.layout import Layout
+from hectorite.ir.scalar import scalar_type
 from hectorite.lowering.ptx.access import both, select
 from hectorite.lowering.ptx.arithmetic import apply
 from hectorite.lowering.ptx.convert import constant
@@ -158,7 +159,7 @@ def scratch_bytes(kernel: PtxKernel, op: ReduceOp | ConvertOp) -> int:
 
 def element_of_tile(value: SSAValue) -> ElementType:
     """The element type of a tile."""
-    return element_of(value.type.element_type)  # pyright: ignore
+    return element_of(scalar_type(value.type))
 
 
 def convert(kernel: PtxKernel, op: ConvertOp) -> list[SSAValue]:
