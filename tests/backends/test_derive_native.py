@@ -110,6 +110,41 @@ def test_hash_tables_agree_with_bitmaps(join: str, count: int, extent: int, seed
     assert [f.tolist() for f in made.fields] == [f.tolist() for f in wanted.fields]
 
 
+@pytest.mark.parametrize("join", ["product", "no leader"])
+@given(st.integers(0, 300), st.integers(1, 300), st.integers(0, 1 << 30))
+@settings(max_examples=15, deadline=None)
+def test_bits_agree_with_bytes(join: str, count: int, extent: int, seed: int):
+    binding, derivation, targets = bound(JOINS[join], count, extent, seed)
+    plan = plan_join(binding, derivation, targets)
+    assert plan is not None
+    by_bytes = run_join(plan)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(derive_native, "MOST_BYTES", 0)
+        by_bits = run_join(plan)
+    assert [f.tolist() for f in by_bytes.fields] == [f.tolist() for f in by_bits.fields]
+    assert by_bytes.ends.tolist() == by_bits.ends.tolist()
+
+
+@pytest.mark.parametrize("extent", [1, (1 << 31) - 1])
+@pytest.mark.parametrize("join", ["product", "chain", "same", "no leader"])
+def test_few_elements_of_sets_of_one_and_of_most(join: str, extent: int):
+    """Nothing takes memory for all elements that a target could have."""
+    small, derivation, targets = bound(JOINS[join], 60, 5, 3)
+    sets = {
+        **{of: {f: v * (extent // 7) for f, v in small.given[of].items()} for of in "abvk"},
+        "r": extent,
+        "s": extent,
+    }
+    binding = Binding(small.schema, sets)
+    plan, wanted = plan_join(binding, derivation, targets), by_numpy(binding, derivation, targets)
+    if join == "same" and extent > 1:
+        assert plan is None and wanted.size  # two such fields do not fit one code
+        return
+    assert plan is not None
+    made = run_join(plan)
+    assert [f.tolist() for f in made.fields] == [f.tolist() for f in wanted.fields]
+
+
 def test_large_sets_in_several_rounds_for_any_number_of_threads():
     binding, derivation, targets = bound(JOINS["product"], 3000, 200, 5)
     wanted = by_numpy(binding, derivation, targets)
