@@ -32,6 +32,7 @@ from hectorite.ir.extents import Extents
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
+from hectorite.ir.sums_of_products import SumOfProducts
 from hectorite.lowering.cardinalities import parse_cardinalities
 from hectorite.lowering.derived_sets import derive, resolve
 from hectorite.lowering.kernel_plan import Product
@@ -51,24 +52,6 @@ from hectorite.lowering.statement_body import (
 )
 
 FORMS = ("cheapest", "each", "sums", "stay", "split")
-
-MULTIPLIED = 1.2e-11
-"""Seconds of a multiplication with addition in a block product; all rates were measured for one
-core, with 64 features, on typed graphs and kernel maps of voxels."""
-PASSED_ON = 1.6e-10
-"""Seconds of a byte that a kernel leaves in memory and another fetches."""
-GATHERED = 6e-11
-"""Seconds of a byte of the rows that are gathered from anywhere and added up."""
-SCATTERED = 2e-11
-"""Seconds of a byte that is added to the rows of a task."""
-VISITED = 4e-8
-"""Seconds that a sum of few elements takes besides them."""
-COMPUTED = 2e-8
-"""Seconds of a row of the left operand that is computed before it is multiplied."""
-SWEPT = 5e-11
-"""Seconds of a byte of the weights, which each task fetches for itself."""
-TASKS = 16.0
-"""Tasks that do so, about."""
 
 
 @dataclass(frozen=True)
@@ -295,29 +278,21 @@ def _costs(found: _Sum, extents: Extents) -> Mapping[str, float]:
     """Seconds of each form that there is, without what they have in common."""
     dims = dict(found.whole.variables.data)
     size = found.whole.type.element_type.storage.itemsize
-    results = float(prod(int(dim) for dim in found.whole.type.dims if isinstance(dim, int)))
     terms = float(prod(int(dims[name]) for name in _along(found)))
-    weights = terms * int(dims[found.product.lanes]) * size
-    work = float(prod(int(dim) for dim in dims.values() if isinstance(dim, int)))
-    elements = extents.of(found.over)
-
-    def multiplied(rows: float) -> float:
-        groups = extents.distinct(found.over, found.shared[:-1]) if found.product.groups else 1.0
-        sweeps = min(rows, TASKS * groups) * weights * SWEPT
-        return rows * (work * MULTIPLIED + results * size * SCATTERED) + sweeps
-
-    fetched = elements * _summed(found) * size * GATHERED
-    computed = 0.0 if len(found.left) == 1 else elements * COMPUTED
-    costs = {"each": multiplied(elements) + fetched + computed}
-    if found.source is not None:
-        made = found.made * (work * MULTIPLIED + results * size * PASSED_ON)
-        costs["stay"] = made + elements * results * size * GATHERED
-    else:
-        costs["stay"] = costs["each"]
-    if _are_shared(found, extents.schema):
-        pairs = extents.distinct(found.over, found.shared)
-        costs["sums"] = multiplied(pairs) + fetched + pairs * VISITED
-    return costs
+    pairs = _are_shared(found, extents.schema)
+    groups = extents.distinct(found.over, found.shared[:-1]) if found.product.groups else 1.0
+    facts = SumOfProducts(
+        elements=extents.of(found.over),
+        work=float(prod(int(dim) for dim in dims.values() if isinstance(dim, int))),
+        result=size * float(prod(d for d in found.whole.type.dims if isinstance(d, int))),
+        fetched=size * _summed(found),
+        weights=size * terms * int(dims[found.product.lanes]),
+        groups=groups,
+        computed=len(found.left) > 1,
+        made=found.made if found.source is not None else None,
+        pairs=extents.distinct(found.over, found.shared) if pairs else None,
+    )
+    return facts.seconds()
 
 
 def _along(found: _Sum) -> list[str]:
