@@ -92,7 +92,7 @@ def grammar() -> Lark:
         text,
         parser="lalr",
         lexer="contextual",
-        postlex=LineEnds(),  # pyright: ignore[reportArgumentType]
+        postlex=LineEnds(),
         transformer=TreeBuilder(),
         keep_all_tokens=True,
         maybe_placeholders=False,
@@ -128,7 +128,7 @@ def parse_program(source: Source) -> syntax.Program:
 
 
 def _token_of(error: UnexpectedToken) -> Token:
-    return cast(Token, error.token)  # pyright: ignore[reportUnknownMemberType]
+    return cast(Token, error.token)
 
 
 def _position(error: UnexpectedInput, text: str) -> int:

@@ -258,7 +258,7 @@ def load(program: str | bytes | PathLike[str], name: str | None = None) -> Progr
         program = _decoded(program.rstrip(b"\0"), name or "<ptx>")
     if isinstance(program, str) and ("\n" in program or ".version" in program):
         return Program(program, name or "<ptx>")
-    if not isinstance(program, str | PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(program, str | PathLike):
         raise fail(f"`{type(program).__name__}` is no PTX", expected="text, or the path of a file")
     path = Path(program)
     try:

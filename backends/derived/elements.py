@@ -277,7 +277,7 @@ def _values(maps: Maps, derivation: Derivation, table: Table, expr: IndexExpr) -
             here = maps.path(sets[path.variable], path.fields)[here]
         return here if expr.path is not None else here.astype(np.int64)
 
-    values = expr.evaluate(follow, maps.size)  # pyright: ignore[reportArgumentType]
+    values = expr.evaluate(follow, maps.size)
     return np.broadcast_to(np.asarray(values), next(iter(table.values())).shape)
 
 

@@ -226,7 +226,7 @@ class Graph:
 
         def write(body: Body) -> SSAValue:
             values = [self.read(body, t, stretched(t.dims, to, names)) for t in inputs]
-            return function(body, *values)  # pyright: ignore[reportCallIssue]
+            return function(body, *values)
 
         variables = list(zip(names, dims, strict=True))
         return self.statement(

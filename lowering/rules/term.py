@@ -250,7 +250,7 @@ def with_children(term: Term, inside: tuple[Term, ...]) -> Term:
         return term
     if isinstance(term, Statement):
         return replace(term, arguments=inside)
-    return replace(term, term=inside[0])  # pyright: ignore[reportArgumentType]
+    return replace(term, term=inside[0])
 
 
 def walk(term: Term) -> Iterator[Term]:
