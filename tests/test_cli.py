@@ -160,6 +160,8 @@ FAULTS = [
     ("run", "{graph}"),
     ("run", "/"),
     ("emit", "{program}", "--level", "nothing"),
+    ("emit", "{program}", "--forbid", "merge"),
+    ("emit", "{program}", "--data", "{graph}"),
     ("emit", "{program}", "--out", "/nowhere/out"),
     ("check", "nowhere.hec"),
     ("verify", "{program}", "--data", "nowhere.npz"),

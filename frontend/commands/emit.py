@@ -35,6 +35,8 @@ def run(chosen: Namespace) -> int:
     if chosen.level == "onnx":
         return _onnx(text, chosen)
     check_level(text, chosen.level)
+    if chosen.level == "graph":
+        _refuse_choices(chosen)
     if chosen.level in GPU_LEVELS and not _is_plain_dialect(chosen):
         return _gpu(text, chosen)
     if chosen.json or chosen.resources:
@@ -44,6 +46,18 @@ def run(chosen: Namespace) -> int:
         )
     _write(chosen.out, _text(text, chosen.level, chosen))
     return 0
+
+
+def _refuse_choices(chosen: Namespace) -> None:
+    """The program as it is written has no rewrites and formats that could be chosen."""
+    options = ("formats", "--as"), ("forbid", "--forbid"), ("force", "--force")
+    options += ("no_search", "--no-search"), ("data", "--data")
+    given = [option for name, option in options if getattr(chosen, name)]
+    if given:
+        raise fail(
+            f"{given[0]} changes nothing at the level graph, which is the program as it is written",
+            expected="--level graph-opt, or one after it",
+        )
 
 
 def _onnx(text: ProgramText, chosen: Namespace) -> int:
