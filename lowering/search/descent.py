@@ -1,8 +1,8 @@
 """Steepest descent: as long as a match makes the graph cheaper, take the one that saves most.
 
-Each round looks at the places near the last changes and applies all matches that save something,
-the best first, as long as they do not touch each other. The first and the last round look
-everywhere.
+Each round looks at the places near the last changes and applies the matches that save something,
+the best first, as long as they do not touch each other; if it is patient, only those with no change
+near that may offer something better. The first and the last round look everywhere.
 """
 
 from collections.abc import Iterable
@@ -10,13 +10,16 @@ from collections.abc import Iterable
 from hectorite.lowering.search.workspace import Workspace
 
 
-def descend(workspace: Workspace, start: Iterable[int] | None = None) -> None:
-    """Apply matches that save until none does. With `start`, look near those nodes only."""
+def descend(
+    workspace: Workspace, start: Iterable[int] | None = None, patient: bool = False
+) -> None:
+    """Apply matches that save until none does. With `start`, look near those nodes only. If it is
+    `patient`, a round changes nothing near another change."""
     order = workspace.flow.order
     places = order() if start is None else list(workspace.around(start))
     complete = start is not None
     while not workspace.budget.spent:
-        near = _round(workspace, places)
+        near = _round(workspace, places, patient)
         if near:
             places, complete = list(near), start is not None
         elif complete:
@@ -25,14 +28,16 @@ def descend(workspace: Workspace, start: Iterable[int] | None = None) -> None:
             places, complete = order(), True
 
 
-def _round(workspace: Workspace, places: Iterable[int]) -> dict[int, None]:
+def _round(workspace: Workspace, places: Iterable[int], patient: bool) -> dict[int, None]:
     """Apply what saves and does not touch each other; gives the places to look at next."""
     touched, near = dict[int, None](), dict[int, None]()
     for offer in workspace.offers(places):
         if workspace.budget.spent or not workspace.saves(offer.delta):
             break
         nodes = (offer.place, *offer.nodes)
-        if any(number in touched or number not in workspace.flow.nodes for number in nodes):
+        if (patient and offer.place in near) or any(
+            number in touched or number not in workspace.flow.nodes for number in nodes
+        ):
             continue
         # Two matches that are sound one by one may make a cycle together, so ask the rule again.
         match = workspace.again(offer)

@@ -134,7 +134,7 @@ def _in_pairs(start: Workspace, budget: Budget) -> Workspace:
     flow, ledger = start.flow.copy(), start.ledger.copy()
     pairs = Workspace(flow, rules, start.model, budget, ledger, start.known)
     if rules != list(start.rules):
-        descend(pairs)
+        descend(pairs, patient=True)
     return pairs
 
 

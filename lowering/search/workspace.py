@@ -20,6 +20,9 @@ SLACK = 2
 """How many times more folded bytes than in the end there may be on the way: weights that several
 steps share are kept beside what is made of them until the last step has been rewritten."""
 
+KNOWN = 4
+"""How many matches whose effect is known count as one that is tried."""
+
 LEAST = 10**7
 """A saving smaller than the cost of the graph over this is none."""
 
@@ -145,12 +148,12 @@ class Workspace:
         for family in families:
             group, rules = self._families[family]
             effects = None if near is None else near.effects.get(group)
-            if near is None or effects is None or len(effects) > budget.left:
+            if near is None or effects is None or len(effects) > KNOWN * budget.left:
                 found[family] = offers = self._measured(place, rules)
                 if near is not None and not budget.spent:
                     near.learn(group, offers)
             elif effects:
-                budget.left -= len(effects)
+                budget.left -= -(-len(effects) // KNOWN)
                 found[family] = tuple([near.offer(effect) for effect in effects])
             else:
                 found[family] = ()

@@ -243,7 +243,7 @@ def test_places_that_look_alike_are_priced_once():
     shared = Workspace(renumbered(flow)[0], RULES, ToyCosts(), Budget(5000), known=known)
     places = flow.order()
     assert shared.offers(places) == alone.offers(places)
-    assert shared.budget.left == alone.budget.left
+    assert 0 < shared.budget.left - alone.budget.left < alone.budget.left
     priced = list[object]()
     other = Workspace(renumbered(flow)[0], RULES, ToyCosts(), Budget(5000), known=known)
     other.measure = priced.append
