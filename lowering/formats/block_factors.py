@@ -65,8 +65,10 @@ def match_summed(op: StatementOp, variable: str, fields: Sequence[str]) -> Summe
     for names, variables in zip(through, extra, strict=True):
         if names - {gathered}:
             shared |= variables
+    # A product with a vector has rows of one number.
+    is_vector = not any(extra)
     rows = [
-        not names or (names == {gathered} and bool(variables - shared))
+        not names or (names == {gathered} and (is_vector or bool(variables - shared)))
         for names, variables in zip(through, extra, strict=True)
     ]
     if not any(row and names for row, names in zip(rows, through, strict=True)):

@@ -99,6 +99,16 @@ def test_what_is_no_product_of_blocks_is_visited_by_windows(program, applied):
     ]
 
 
+def test_a_product_with_a_vector_has_rows_of_one_number(program, applied):
+    text = "y[e.dst] += a[e] * b[e.src] | e: edge | f32[node]"
+    module = program("b: f32[node], a: f32[edge]", text, "y")
+    assert applied(module, "edge=sgt(dst, src, 16, 8)") == [
+        "y_blocks[e.column, e.lane] += a[e]",
+        "y_windows[k.window, r] += y_blocks[k, r] * b[k.src]",
+        "y[d0] = y_windows[d0 // 16, d0 % 16]",
+    ]
+
+
 def test_a_sum_by_columns_reads_windows_of_rows(spmm, applied):
     assert applied(spmm, "edge=sgt(src, dst, 16, 8)") == [
         "x_padded[d0, d1] = x[d0, d1]",
@@ -224,7 +234,7 @@ def test_a_format_that_serves_nothing_says_why(program):
             "its factor `w[e, o]` differs from element to element and along o",
         ),
         (
-            "y[e.dst] += a[e] * b[e.src] | e: edge | f32[node]",
+            "y[e.dst] += a[e] | e: edge | f32[node]",
             "sgt(dst, src, 16, 8)",
             "no factor is a row of data that is read at e.src",
         ),
