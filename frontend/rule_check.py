@@ -32,6 +32,11 @@ INSTANCES = 24
 MORE = 72
 MUTANTS = 5
 
+REASSOCIATES = {"ring", "reassoc_fp"}
+UNTAGGED = "its sides round differently: its algebra needs `reassoc_fp` and `ring` or `field`"
+    "its sides round differently: the algebra has to have `ring` (or `field`) and `reassoc_fp`"
+)
+
 
 @dataclass
 class RuleReport:
@@ -157,11 +162,22 @@ def _rounding(law: Law, cases: list[_Case]) -> str | None:
             flow.give((*build(flow, law, law.target, place.binding.copy()), *place.beside))
         except Unfit:
             continue
-        expected, _ = float_values(place.flow, place.sizes, place.seed)
+        expected, before = float_values(place.flow, place.sizes, place.seed)
         found, own = float_values(flow, place.sizes, place.seed)
         if not same_within_rounding(expected, found, own):
             return f"instance {place.seed} differs by more than rounding"
+        if not all(map(_same_bits, before, own)) and not _algebra(law) >= REASSOCIATES:
+            return UNTAGGED
     return None
+
+
+def _algebra(law: Law | ScalarLaw) -> set[str]:
+    """The tags of a rule; the laws of a field are those of a ring and more."""
+    return {*law.algebra, *(("ring",) if "field" in law.algebra else ())}
+
+
+def _same_bits(one: Array, other: Array) -> bool:
+    return one.dtype == other.dtype and one.tobytes() == other.tobytes()
 
 
 def _matcher(law: Law, cases: list[_Case], report: RuleReport) -> str | None:
@@ -218,6 +234,8 @@ def _check_scalar(law: ScalarLaw, count: int, report: RuleReport) -> None:
         place = next(place for place in places if place[1] == faulty)
         source, target = (with_side(law, side, place) for side in (law.source, law.target))
         report.fault = _told(source, target, {}, faulty)
+    elif not _algebra(law) >= REASSOCIATES and not all(_rounds_alike(law, at) for at in places):
+        report.fault = UNTAGGED
     for place in places if report.ok else ():
         report.matched += _applies(law, place, report)
     if report.ok and not report.matched:
@@ -234,6 +252,13 @@ def _check_scalar(law: ScalarLaw, count: int, report: RuleReport) -> None:
             report.equal.append(fault)
     if report.ok and len(report.rejected) < MUTANTS:
         report.fault = f"only {len(report.rejected)} mutants could be tried"
+
+
+def _rounds_alike(law: ScalarLaw, place: Sides) -> bool:
+    """Whether both sides have the same bits in the types of the program."""
+    flows = [with_side(law, side, place) for side in (law.source, law.target)]
+    before, after = (float_values(flow, {}, place[1])[1] for flow in flows)
+    return all(map(_same_bits, before, after))
 
 
 def _first_difference(law: ScalarLaw, target: Formula, places: list[Sides]) -> int | None:

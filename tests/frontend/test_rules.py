@@ -111,6 +111,20 @@ def test_wrong_rules_are_refused(source, target):
         register(Law("wrong", "mine", source, target, "", RING))
 
 
+LEFT, RIGHT = contract("m n", A, contract("j n", B, C)), contract("m n", contract("m k", A, B), C)
+
+
+@pytest.mark.parametrize("algebra", [(), ("ring",), ("reassoc_fp",)])
+def test_rules_that_round_differently_have_to_say_so(algebra):
+    for law in (
+        Law("order", "mine", LEFT, RIGHT, "", frozenset(algebra)),
+        ScalarLaw("order", "mine", "y * s + b * s = (y + b) * s", "", frozenset(algebra)),
+    ):
+        report = check_rule(law)
+        assert report.fault is not None and "reassoc_fp" in report.fault
+    assert check_rule(Law("order", "mine", LEFT, RIGHT, "", RING)).ok
+
+
 @pytest.mark.parametrize(
     "text, fixed",
     [("(y + b) * s = y * s + b", "bs"), ("y / s = y * s", "s"), ("y - b = b - y", "b")],
