@@ -34,8 +34,6 @@ MUTANTS = 5
 
 REASSOCIATES = {"ring", "reassoc_fp"}
 UNTAGGED = "its sides round differently: its algebra needs `reassoc_fp` and `ring` or `field`"
-    "its sides round differently: the algebra has to have `ring` (or `field`) and `reassoc_fp`"
-)
 
 
 @dataclass
