@@ -35,7 +35,7 @@ that a region that was solved before has often been solved for the same budget."
 ALPHAS = (Fraction(105, 100), Fraction(12, 10))
 POPS = 25
 """Graphs that each best-first search takes."""
-WORTH = 1_000
+WORTH = 10_000
 """A round that saves less than the cost over this is the last, and does not count."""
 SMALL = 1_000
 """Nodes of a graph in which families are delayed as a whole, not only in regions."""
