@@ -101,7 +101,7 @@ def _round(start: Workspace) -> Workspace:
     descend(apart)
     best = _cheapest(best, apart)
     for shift in (0, 1):
-        if best in (start, apart) and not shift:
+        if best is start and not shift:
             continue  # solved just now
         again = best.fork()
         _solve_regions(again, solved, shift)
