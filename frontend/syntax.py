@@ -146,7 +146,7 @@ class WordArgument(Node):
     """One argument of a `Word`, by position when `name` is None."""
 
     name: Name | None
-    value: Word | Literal
+    value: Word | Format | Literal
 
 
 @dataclass(frozen=True, eq=False)

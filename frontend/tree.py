@@ -136,13 +136,16 @@ class TreeBuilder(Transformer[Token, Any]):
     def as_format(self, span: Span, *words: syntax.Word) -> Any:
         return syntax.Format(span, words)
 
+    def chain(self, span: Span, *words: syntax.Word) -> Any:
+        return syntax.Format(span, words)
+
     def place(self, span: Span, *name: Token) -> Any:
         return name_of(name[0]) if name else None
 
     def word(self, span: Span, name: Token, *arguments: Any) -> Any:
         return syntax.Word(span, name_of(name), arguments)
 
-    def word_argument(self, span: Span, value: syntax.Word | syntax.Literal) -> Any:
+    def word_argument(self, span: Span, value: Any) -> Any:
         return syntax.WordArgument(span, None, value)
 
     def named_word(self, span: Span, name: Token, value: Any) -> Any:

@@ -1,8 +1,8 @@
 """The text of a storage format: words with arguments, joined by dots.
 
-    csr(dst).by(type)                       two words
-    split(row, 4).into(ell, sgt(16, 8))     the arguments of the second are words themselves
-    hyb(parts = 1, buckets = 4)             arguments by name
+    csr(dst).by(type)                           two words
+    split(row, 4).into(ell, csr(row).by(col))   the arguments of the second are formats themselves
+    hyb(parts = 1, buckets = 4)                 arguments by name
 
 Enters: text. Leaves: its words, or a `FormatFault`, which says what is wrong and at which of them.
 """
@@ -10,15 +10,35 @@ Enters: text. Leaves: its words, or a `FormatFault`, which says what is wrong an
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument as written, perhaps by name: a word without arguments is its name."""
+    """One argument as written, perhaps by name: a single word without arguments is its name, and
+    what is more than that its words."""
 
-    value: str | int | float | Word
+    value: str | int | float | tuple[Word, ...]
     name: str | None = None
+
+    @staticmethod
+    def of(words: Sequence[Word], name: str | None = None) -> Argument:
+        """The argument that is these words."""
+        single = len(words) == 1 and not words[0].arguments
+        return Argument(words[0].name if single else tuple(words), name)
+
+    @property
+    def words(self) -> tuple[Word, ...] | None:
+        """The words, None for a number."""
+        if isinstance(self.value, str):
+            return (Word(self.value),)
+        return self.value if isinstance(self.value, tuple) else None
+
+    def __str__(self) -> str:
+        words = self.words
+        text = str(self.value) if words is None else ".".join(map(str, words))
+        return f"{self.name}={text}" if self.name else text
 
 
 @dataclass(frozen=True)
@@ -31,8 +51,7 @@ class Word:
     def __str__(self) -> str:
         if not self.arguments:
             return self.name
-        inside = (f"{a.name}={a.value}" if a.name else str(a.value) for a in self.arguments)
-        return f"{self.name}({', '.join(inside)})"
+        return f"{self.name}({', '.join(map(str, self.arguments))})"
 
 
 class FormatFault(Exception):
@@ -106,7 +125,5 @@ class _Reader:
             self.take("=")
         if self.tokens and self.tokens[0].isdecimal():
             return Argument(int(self.tokens.pop(0)), name)
-        word = self.word()
-        if word is None:
-            return None
-        return Argument(word if word.arguments else word.name, name)
+        words = self.words()
+        return None if words is None else Argument.of(words, name)

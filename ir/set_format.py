@@ -30,7 +30,8 @@ names are free; here they avoid those of the set.
 The orders of `permute` are `degree` (rows with the most elements first), `similar` (rows with the
 same frequent columns together), and a map of the rows into themselves that says where each goes. A
 format may follow, `permute(row).by(similar).sgt(16, 8)`: it is that of the part `element`. Parts of
-a split have a format each, `split(row, 4).into(ell, sgt(16, 8))`.
+a split have a format each, `split(row, 4).into(ell, csr(row).by(col))`, which may be a permutation
+or a split again.
 """
 
 from __future__ import annotations
@@ -202,11 +203,10 @@ def _into(fields: Sequence[str], words: Sequence[Word]) -> tuple[SetFormat, ...]
         raise FormatFault(message, KINDS["split"].example, word=min(1, len(words) - 1))
     found: list[SetFormat] = []
     for at, argument in enumerate(given):
-        value = Word(argument.value) if isinstance(argument.value, str) else argument.value
-        if not isinstance(value, Word) or argument.name is not None:
+        if argument.words is None or argument.name is not None:
             raise FormatFault("this is no format", KINDS["split"].example, word=1, argument=at)
         try:
-            found.append(resolve(fields, [value]))
+            found.append(resolve(fields, argument.words))
         except FormatFault as fault:
             raise FormatFault(fault.message, fault.expected, fault.hint, 1, at) from fault
     return tuple(found)
@@ -257,8 +257,8 @@ def _assigned(head: Word, kind: Kind, fields: Sequence[str]) -> Iterator[tuple[i
         seen |= {argument.name} if argument.name else set()
         if isinstance(argument.value, str):
             _check_field(fields, argument.value, 0, at)
-        elif isinstance(argument.value, Word):
-            message = f"`{argument.value}` is neither a field nor a number"
+        elif argument.words is not None:
+            message = f"`{argument}` is neither a field nor a number"
             raise FormatFault(message, kind.example, argument=at)
         elif not isinstance(argument.value, int):
             raise FormatFault(f"{argument.value} is not a whole number", argument=at)

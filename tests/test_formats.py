@@ -39,6 +39,12 @@ def spmm(A: f32[nz], B: f32[col, 64]) -> f32[row, 64] {
 }
 """
 )
+CHAINS = (
+    "split(row, 1).into(csr(row).by(col), ell(row))",
+    "split(row, 1).into(permute(row).by(similar).sgt(row, col, 16, 8), ell(row))",
+    "split(row, 3).into(split(row, 1).into(csr(row), ell(row)), hyb(row, col, 1, 2))",
+)
+"""Formats whose parts have formats of several words, as they are printed."""
 FORMATS = (
     "csr(row).by(col)",
     "csc(col)",
@@ -50,6 +56,7 @@ FORMATS = (
     "sgt(col, row, 16, 16)",
     "bsr(row, col, 4, 8)",
     "permute(row).by(degree).sgt(16, 8)",
+    *CHAINS,
 )
 
 
@@ -91,6 +98,27 @@ def test_kernels_for_gpus_are_right_and_assemble(format):
     for target in ("sm_80", "sm_90"):
         shown = hectorite.emit(text, "ptx", target=target, formats={"nz": format})
         assert assemble(shown, target)
+
+
+SKEWED = {"row": [2] * 25 + [3, 3, 4], "col": [n % 9 for n in range(28)]}
+
+
+@pytest.mark.parametrize("format", CHAINS)
+@pytest.mark.parametrize("target", ["cpu", "ptx"])
+def test_parts_of_several_words_on_little_and_skewed_data(target, format):
+    text = SPMM.replace("64", "16")
+    skewed = {name: np.array(values, np.int32) for name, values in SKEWED.items()}
+    for sets in (drawn(3, 3, 0), drawn(1, 1, 1), {"row": 7, "col": 9, "nz": skewed}):
+        assert agrees(text, target, format, sets)
+
+
+@pytest.mark.parametrize("format", CHAINS)
+def test_parts_of_several_words_are_printed_as_they_are_read(format):
+    text = SPMM.replace("col: col }", f"col: col }} as {format}")
+    shown = hectorite.emit(text, "graph")
+    assert f'as "{format}"' in shown and hectorite.emit(shown, "graph") == shown
+    stored = hectorite.emit(text, "sparse")
+    assert hectorite.emit(stored, "sparse") == stored
 
 
 def test_attention_is_right_on_a_gpu():

@@ -71,6 +71,22 @@ def test_a_permuted_set(files: tuple[Path, Path], hectorite: Any):
     assert better["bytes"] == plain["bytes"] - columns + 4 * 37
 
 
+def test_parts_of_a_part(files: tuple[Path, Path], hectorite: Any):
+    program, data = files
+    text = "split(row, 3).into(split(row, 1).into(csr, permute(row).sgt(16, 8)), hyb(1, 2))"
+    status, out, err = hectorite("stats", program, "--data", data, "--json", "--as", f"nz={text}")
+    assert status == 0, err
+    facts = json.loads(out)[0]
+    few, many = facts["parts"]
+    assert few["format"] == (
+        "split(row, 1).into(csr(row), permute(row).by(degree).sgt(row, col, 16, 8))"
+    )
+    assert many["format"] == "hyb(row, col, 1, 2)"
+    assert facts["bytes"] == few["bytes"] + many["bytes"]
+    assert few["bytes"] == sum(part["bytes"] for part in few["parts"])
+    assert facts["blocks"] == few["parts"][1]["blocks"]
+
+
 def test_table(files: tuple[Path, Path], hectorite: Any):
     program, data = files
     status, out, err = hectorite("stats", program, "--data", data)

@@ -131,11 +131,11 @@ def _word(word: syntax.Word) -> Word:
 
 
 def _argument(argument: syntax.WordArgument) -> Argument:
-    value, name = argument.value, argument.name
-    given = value.value if isinstance(value, syntax.Literal) else _word(value)
-    if isinstance(given, Word) and not given.arguments:
-        given = given.name
-    return Argument(given, None if name is None else name.text)
+    value, name = argument.value, None if argument.name is None else argument.name.text
+    if isinstance(value, syntax.Literal):
+        return Argument(value.value, name)
+    words = value.words if isinstance(value, syntax.Format) else (value,)
+    return Argument.of([_word(word) for word in words], name)
 
 
 def tensor_format(format: syntax.Format, rank: int, place: Place) -> str | None:

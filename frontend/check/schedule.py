@@ -156,7 +156,7 @@ class _Orders:
         return name
 
 
-def _integer(value: syntax.Word | syntax.Literal) -> int | None:
+def _integer(value: syntax.Word | syntax.Format | syntax.Literal) -> int | None:
     if isinstance(value, syntax.Literal) and isinstance(value.value, int):
         return None if isinstance(value.value, bool) else value.value
     return None
