@@ -141,15 +141,24 @@ class SetFormat:
         return ".".join([head, *map(str, self.then)])
 
 
-def resolve(fields: Sequence[str], format: str | Sequence[Word]) -> SetFormat:
+Orders = Mapping[str, tuple[str, ...]]
+"""For each field of a set, the maps of its target into itself, which `permute` takes as orders."""
+
+
+def resolve(
+    fields: Sequence[str], format: str | Sequence[Word], orders: Orders | None = None
+) -> SetFormat:
     """The canonical form of a format for a set with these fields, in order of declaration.
 
-    Raises `FormatFault` for an unknown format, field or argument, a number out of range, and where
-    it does not follow which field is the row.
+    Raises `FormatFault` for an unknown format, field or argument, a number out of range, where
+    it does not follow which field is the row, and for an order that `orders`, if given, lacks.
     """
     words = parse_words(format) if isinstance(format, str) else tuple(format)
     head = words[0]
     kind = KINDS.get(head.name)
+    if head.name == "auto":
+        message = "`auto` stands alone: it chooses the format of a whole set"
+        raise FormatFault(message, f"one of {', '.join(KINDS)}")
     if kind is None:
         raise FormatFault(
             f"`{head.name}` is not a format of sets",
@@ -158,16 +167,16 @@ def resolve(fields: Sequence[str], format: str | Sequence[Word]) -> SetFormat:
         )
     if kind.roles and not fields:
         raise FormatFault(f"`{head.name}` is for sets with maps, and this set has none")
-    by, then = None, tuple[SetFormat, ...]()
-    if head.name == "permute":
-        by, then = _permuted(fields, words)
-    elif head.name == "split":
-        then = _into(fields, words)
-    else:
-        by = _by_field(fields, words)
     given = list(_assigned(head, kind, fields))
     numbers = _numbers(head, kind, [(at, a) for at, a in given if not isinstance(a.value, str)])
     roles = _roles(head, kind, fields, [(at, a) for at, a in given if isinstance(a.value, str)])
+    by, then = None, tuple[SetFormat, ...]()
+    if head.name == "permute":
+        by, then = _permuted(fields, words, roles[0], orders)
+    elif head.name == "split":
+        then = _into(fields, words, orders)
+    else:
+        by = _by_field(fields, words)
     if by in roles and head.name != "permute":
         raise FormatFault(f"elements are sorted by `{by}` already", word=1, argument=0)
     if head.name == "sgt" and numbers[0] * numbers[1] > MOST_IDS:
@@ -178,7 +187,9 @@ def resolve(fields: Sequence[str], format: str | Sequence[Word]) -> SetFormat:
     return SetFormat(head.name, roles, numbers, by, then)
 
 
-def _permuted(fields: Sequence[str], words: Sequence[Word]) -> tuple[str, tuple[SetFormat, ...]]:
+def _permuted(
+    fields: Sequence[str], words: Sequence[Word], row: str, orders: Orders | None
+) -> tuple[str, tuple[SetFormat, ...]]:
     """The order of a permutation, and the format that follows it."""
     by, own = "degree", 1
     if len(words) > 1 and words[1].name == "by":
@@ -186,16 +197,29 @@ def _permuted(fields: Sequence[str], words: Sequence[Word]) -> tuple[str, tuple[
         if len(words[1].arguments) != 1 or not isinstance(words[1].arguments[0].value, str):
             raise FormatFault("`by` takes one order", KINDS["permute"].example, word=1)
         by = words[1].arguments[0].value
+    if orders is not None:
+        known = ("degree", "similar", *orders.get(row, ()))
+        if by not in known:
+            raise FormatFault(
+                f"there is no order `{by}` of `{row}`",
+                f"one of {', '.join(known)}",
+                did_you_mean(by, known),
+                1,
+                0,
+            )
+        orders = {**orders, row: ()}  # what follows has other rows, which have no maps
     if len(words) == own:
         return by, ()
     try:
-        return by, (resolve(fields, words[own:]),)
+        return by, (resolve(fields, words[own:], orders),)
     except FormatFault as fault:
         fault.word += own
         raise
 
 
-def _into(fields: Sequence[str], words: Sequence[Word]) -> tuple[SetFormat, ...]:
+def _into(
+    fields: Sequence[str], words: Sequence[Word], orders: Orders | None
+) -> tuple[SetFormat, ...]:
     """The formats of the parts of a split."""
     given = words[1].arguments if len(words) > 1 and words[1].name == "into" else ()
     if len(words) != 2 or len(given) != 2:
@@ -206,7 +230,7 @@ def _into(fields: Sequence[str], words: Sequence[Word]) -> tuple[SetFormat, ...]
         if argument.words is None or argument.name is not None:
             raise FormatFault("this is no format", KINDS["split"].example, word=1, argument=at)
         try:
-            found.append(resolve(fields, argument.words))
+            found.append(resolve(fields, argument.words, orders))
         except FormatFault as fault:
             raise FormatFault(fault.message, fault.expected, fault.hint, 1, at) from fault
     return tuple(found)
@@ -341,7 +365,16 @@ def _count(number: int, what: str) -> str:
 
 def canonical(schema: Schema, over: str, text: str) -> SetFormat:
     """The format `text` of the set `over`. Raises `FormatFault`."""
-    return resolve([name for name, _ in schema.sets[over].fields], text)
+    return resolve([name for name, _ in schema.sets[over].fields], text, orders_of(schema, over))
+
+
+def orders_of(schema: Schema, over: str) -> Orders:
+    """What `permute` can sort the targets of a set by, for each of its fields."""
+    found: dict[str, tuple[str, ...]] = {}
+    for field, target in schema.sets[over].fields:
+        maps = schema.fields_of(target) if target in schema.sets else {}
+        found[field] = tuple(name for name, to in maps.items() if to == target)
+    return found
 
 
 def position_sets(
@@ -451,17 +484,7 @@ class _Declarer:
 
     def permuted(self) -> Iterator[SetDecl]:
         (row,) = self.format.fields
-        target, order = self.fields[row], str(self.format.by)
-        known = self.schema.fields_of(target) if target in self.schema.sets else {}
-        orders = ["degree", "similar", *(name for name, to in known.items() if to == target)]
-        if order not in orders:
-            raise FormatFault(
-                f"there is no order `{order}` of `{target}`",
-                f"one of {', '.join(orders)}",
-                did_you_mean(order, orders),
-                1,
-                0,
-            )
+        target = self.fields[row]
         rows = self.declare("rows", {"elem": target}, [(target, "place", "")])
         yield rows
         fields = {name: rows.name if name == row else to for name, to in self.fields.items()}

@@ -114,21 +114,28 @@ def chosen_formats(module: ModuleOp, given: Sequence[str] = ()) -> dict[str, str
     Raises `HectoriteError` for what is no set, or no format of it.
     """
     sets = {op.declared.data: op for op in module.ops if isinstance(op, SetOp | DeriveOp)}
-    chosen = {name: op.format.data for name, op in sets.items() if op.format is not None}
+    schema = schema_of(module)
+    chosen: dict[str, str] = {}
+    declared = {name: op.format.data for name, op in sets.items() if op.format is not None}
+    for name, format in declared.items():
+        chosen[name] = _canonical(schema, name, format)
     for text in given:
         name, equals, format = (part.strip() for part in text.partition("="))
         if not equals or not format:
             raise fail(f"`{text}` does not say which format", expected="SET=FORMAT, as nz=csr(row)")
         if name not in sets:
             raise fail(f"there is no set `{name}`", hint=did_you_mean(name, sets))
-        try:
-            chosen[name] = (
-                "auto" if format == "auto" else str(canonical(schema_of(module), name, format))
-            )
-        except FormatFault as fault:
-            said = f"`{name}` as `{format}`: {fault.message}"
-            raise fail(said, expected=fault.expected, hint=fault.hint) from fault
+        chosen[name] = _canonical(schema, name, format)
     return {name: format for name, format in chosen.items() if format != "auto"}
+
+
+def _canonical(schema: Schema, name: str, format: str) -> str:
+    """`auto`, or a format as it is printed. Raises `HectoriteError` if it is none of the set."""
+    try:
+        return "auto" if format == "auto" else str(canonical(schema, name, format))
+    except FormatFault as fault:
+        said = f"`{name}` as `{format}`: {fault.message}"
+        raise fail(said, expected=fault.expected, hint=fault.hint) from fault
 
 
 def _declare(module: ModuleOp, over: str, parts: Sequence[PositionSetOp]) -> None:

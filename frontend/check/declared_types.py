@@ -16,7 +16,7 @@ from hectorite.ir.diagnostics import did_you_mean
 from hectorite.ir.element import ELEMENTS, ElementType
 from hectorite.ir.format_text import Argument, FormatFault, Word
 from hectorite.ir.schema import Schema
-from hectorite.ir.set_format import KINDS, position_sets, resolve
+from hectorite.ir.set_format import KINDS, orders_of, resolve
 from hectorite.ir.tensor_format import MOST_GROUP
 
 BLOCK_SCALED = ("dfp16", "ternary", "q4")
@@ -115,7 +115,8 @@ def check_orders(format: syntax.Format, name: str, schema: Schema, place: Place)
     text = schema.sets[name].format
     try:
         if text not in (None, "auto"):
-            position_sets(schema, name, text)
+            fields = [field for field, _ in schema.sets[name].fields]
+            resolve(fields, [_word(word) for word in format.words], orders_of(schema, name))
     except FormatFault as fault:
         _tell(fault, format, place)
 
