@@ -1,8 +1,8 @@
 """How many elements and distinct tuples bound data has, roughly, for the choice of rewrites.
 
 Enters: a `Binding`, and which tuples of paths to count. Leaves: texts that
-`lowering/cardinalities.py` reads. Numbers are rounded to powers of the square root of two, so that
-data of about the same size shares compiled code.
+`lowering/graph/cardinalities.py` reads. Numbers are rounded to powers of the square root of two, so
+that data of about the same size shares compiled code.
 
     edge=741455, edge(src,type)=185364
 """

@@ -56,7 +56,7 @@ from hectorite.ir.element import INDEX, element_of
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import AccessAttr, Dim, TensorType
-from hectorite.lowering.kernel_sizes import kernel_sizes
+from hectorite.lowering.kernels.kernel_sizes import kernel_sizes
 
 HEADER = "hectorite plan 1"
 COMMENT = {"llvm": ";", "asm": "#", "ptx": "//"}

@@ -30,7 +30,7 @@ from hectorite.dialects.tile_layout import AtOp, BarrierOp, ConvertOp
 from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.space import TensorType
-from hectorite.lowering.stage_products import IN_FLIGHT
+from hectorite.lowering.gpu.stage_products import IN_FLIGHT
 
 Array = np.ndarray[Any, Any]
 Slots = list[Any]

@@ -11,7 +11,7 @@ from hectorite.dialects.graph import FuncOp
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.extents import Extents
-from hectorite.lowering.lift_dataflow import lift
+from hectorite.lowering.graph.lift_dataflow import lift
 
 SOURCES = {"bert layers": ("bert", 0.25), "nas steps": ("nas_rnn", 1.0)}
 

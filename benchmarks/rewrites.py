@@ -151,7 +151,7 @@ def cleaned(module: Any) -> Any:
     from xdsl.context import Context
 
     from hectorite.dialects.graph import FuncOp
-    from hectorite.lowering.expand_softmax import ExpandSoftmax
+    from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
     from hectorite.lowering.pipelines import clean
 
     for each in (ExpandSoftmax(), *clean()):
@@ -164,9 +164,9 @@ def order_variants(layer: Layer, device: Any) -> dict[str, Rewrite]:
     that a walk over the moves comes to."""
     from hectorite.frontend.program_text import read_program
     from hectorite.ir.cost import CostModel
-    from hectorite.lowering.cardinalities import parse_cardinalities
-    from hectorite.lowering.search_rewrites import search
-    from hectorite.lowering.specialize_sizes import specialize
+    from hectorite.lowering.graph.cardinalities import parse_cardinalities
+    from hectorite.lowering.graph.search_rewrites import search
+    from hectorite.lowering.graph.specialize_sizes import specialize
 
     module = read_program(layer.source).module.clone()
     specialize(module, layer.sizes)
@@ -232,7 +232,7 @@ def _as(flow: Any) -> Rewrite:
     """Puts a graph into a module of the same function."""
 
     def rewrite(module: Any) -> None:
-        from hectorite.lowering.lower_dataflow import lower
+        from hectorite.lowering.graph.lower_dataflow import lower
 
         lower(flow, module, cleaned(module).sym_name.data)
 

@@ -150,7 +150,7 @@ def flow_of(network: Network) -> Any:
     from hectorite.dialects.graph import FuncOp
     from hectorite.dialects.graph_sets import schema_of
     from hectorite.ir.extents import Extents
-    from hectorite.lowering.lift_dataflow import lift
+    from hectorite.lowering.graph.lift_dataflow import lift
 
     func = next(op for op in network.module.ops if isinstance(op, FuncOp))
     flow = lift(func, schema_of(network.module), True, network.fixed)
@@ -166,11 +166,11 @@ def flow_of(network: Network) -> Any:
 
 def searches(scale: float) -> dict[str, Search]:
     """The searches that are compared; `scale` makes what TASO's may try fewer."""
+    from hectorite.lowering.graph.superoptimise import all_rules
     from hectorite.lowering.search.descent import descend
     from hectorite.lowering.search.portfolio import optimise
     from hectorite.lowering.search.replay import renumbered
     from hectorite.lowering.search.workspace import Budget, Workspace
-    from hectorite.lowering.superoptimise import all_rules
 
     def descent(families: Sequence[str] | None) -> Search:
         def search(flow: Any, model: Any) -> tuple[Any, int, int | None]:
@@ -217,7 +217,7 @@ def measure(
     network: Network, found: Any, predicted: float, rounds: int, clock: Callable[[], float]
 ) -> Measured:
     """The original and what was found, both compiled for this CPU without further rewrites."""
-    from hectorite.lowering.lower_dataflow import lower
+    from hectorite.lowering.graph.lower_dataflow import lower
     from hectorite.lowering.search.guard import faster_with_confidence, interleaved
 
     changed = network.module.clone()
@@ -257,7 +257,7 @@ def call_of(network: Network, module: Any) -> Callable[[], Any]:
     from hectorite.backends.binding import Binding
     from hectorite.dialects.graph import FuncOp
     from hectorite.dialects.graph_sets import schema_of
-    from hectorite.lowering.split_fixed import fixed_name, split_fixed
+    from hectorite.lowering.graph.split_fixed import fixed_name, split_fixed
 
     func = next(op for op in module.ops if isinstance(op, FuncOp))
     arguments: dict[str, Any] = dict(network.arguments())
@@ -281,7 +281,7 @@ def compiled(module: Any, name: str, binding: Any) -> tuple[Callable[[Any], Any]
     from hectorite.backends.cpu.program import build
     from hectorite.dialects.graph import FuncOp
     from hectorite.frontend.targets import only
-    from hectorite.lowering.expand_softmax import ExpandSoftmax
+    from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
     from hectorite.lowering.pipelines import finish, to_tile
 
     alone = only(module, name)
@@ -302,8 +302,8 @@ def search_large(name: str, nodes: int) -> Large:
     from benchmarks.large_graphs import repeated
     from hectorite.ir.cost import CostModel
     from hectorite.ir.devices import device_named
+    from hectorite.lowering.graph.superoptimise import all_rules
     from hectorite.lowering.search.portfolio import optimise
-    from hectorite.lowering.superoptimise import all_rules
 
     flow, extents = repeated(name, nodes)
     model = CostModel(device_named("h200"), extents)

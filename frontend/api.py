@@ -228,7 +228,7 @@ def _formats(text: ProgramText, formats: Mapping[str, str] | None) -> tuple[str,
         raise fail(f"`formats` is {formats!r}", expected=expected)
     if text.form not in ("source", "graph"):
         raise fail(f"{text.name} is of the level {text.form}, past the choice of formats")
-    from hectorite.lowering.apply_formats import chosen_formats
+    from hectorite.lowering.formats.apply_formats import chosen_formats
 
     given = tuple(f"{name}={format}" for name, format in formats.items())
     chosen_formats(text.module, given)
@@ -264,7 +264,7 @@ def _facts_of_module(text: ProgramText) -> Facts:
     from hectorite.dialects.graph_sets import schema_of
     from hectorite.frontend.range_checks import find_checks
     from hectorite.frontend.signature import signatures
-    from hectorite.lowering.counted_paths import counted_paths
+    from hectorite.lowering.graph.counted_paths import counted_paths
 
     module = text.module
     schema = schema_of(module)

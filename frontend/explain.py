@@ -28,19 +28,19 @@ from hectorite.ir.cost import CostModel
 from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.device import Device
 from hectorite.ir.diagnostics import fail
-from hectorite.lowering.cardinalities import parse_cardinalities
-from hectorite.lowering.drop_dead_statements import DropDeadStatements
-from hectorite.lowering.expand_softmax import ExpandSoftmax
-from hectorite.lowering.lift_dataflow import lift
-from hectorite.lowering.lower_dataflow import lower
+from hectorite.lowering.graph.cardinalities import parse_cardinalities
+from hectorite.lowering.graph.drop_dead_statements import DropDeadStatements
+from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
+from hectorite.lowering.graph.lift_dataflow import lift
+from hectorite.lowering.graph.lower_dataflow import lower
+from hectorite.lowering.graph.search_rewrites import allowed, search
+from hectorite.lowering.graph.specialize_sizes import specialize
 from hectorite.lowering.pipelines import clean
 from hectorite.lowering.rules.catalogue import rules as laws
 from hectorite.lowering.search.portfolio import BUDGET, optimise, outcome_of, refusals
 from hectorite.lowering.search.replay import Places, redo
 from hectorite.lowering.search.step import Match, Outcome, Rule
 from hectorite.lowering.search.workspace import Budget, Move, Workspace
-from hectorite.lowering.search_rewrites import allowed, search
-from hectorite.lowering.specialize_sizes import specialize
 from hectorite.lowering.structural import structural_rules
 
 MOST_REFUSED = 12

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hectorite.ir.cost import CostModel
 from hectorite.ir.dataflow import Dataflow
-from hectorite.lowering.flow_notation import flow_lines
+from hectorite.lowering.graph.flow_notation import flow_lines
 
 if TYPE_CHECKING:
     from hectorite.lowering.search.step import Outcome

@@ -15,8 +15,8 @@ from hectorite.frontend.program import Facts, Program, Sizes
 from hectorite.frontend.program_text import CODE, ProgramText
 from hectorite.frontend.targets import only
 from hectorite.ir.diagnostics import fail
+from hectorite.lowering.graph.split_fixed import fixed_name, split_fixed
 from hectorite.lowering.pipelines import Options, optimise
-from hectorite.lowering.split_fixed import fixed_name, split_fixed
 
 
 def fix_program(

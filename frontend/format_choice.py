@@ -115,7 +115,7 @@ def candidates(setting: Setting, over: str, wanted: str | None = None) -> list[C
 def all_candidates(setting: Setting, formats: Sequence[str]) -> Iterator[Candidate]:
     """The formats of each set that data gives with several maps, in order; `formats` are those that
     sets are given, in the place of those that they are declared with."""
-    from hectorite.lowering.apply_formats import chosen_formats
+    from hectorite.lowering.formats.apply_formats import chosen_formats
 
     wanted = chosen_formats(setting.module, formats)
     for decl in setting.binding.schema.sets.values():
@@ -143,7 +143,7 @@ def _used(setting: Setting, over: str) -> tuple[set[str], set[str]]:
     fields that they read through."""
     from hectorite.dialects.graph import FuncOp, StatementOp
     from hectorite.lowering.formats.format_use import over_set, place_of
-    from hectorite.lowering.statement_body import paths_of, statements
+    from hectorite.lowering.graph.statement_body import paths_of, statements
 
     scattered, read = set[str](), set[str]()
     for func in setting.module.ops:
@@ -200,7 +200,7 @@ def _seconds(setting: Setting, module: ModuleOp, schema: Schema, bound: Binding)
     from hectorite.dialects.graph import FuncOp
     from hectorite.ir.cost import CostModel
     from hectorite.ir.extents import Extents
-    from hectorite.lowering.lift_dataflow import lift
+    from hectorite.lowering.graph.lift_dataflow import lift
 
     (func,) = (op for op in module.ops if isinstance(op, FuncOp))
     sets = [decl for decl in schema.sets.values() if decl.derivation is None]

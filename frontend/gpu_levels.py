@@ -62,7 +62,7 @@ def dialect_of_text(text: ProgramText, write: Callable[[ModuleOp], str]) -> str:
     """
     from hectorite.frontend.program_text import head_of, parse_ir
     from hectorite.ir.ptx.parse import parse_ptx
-    from hectorite.lowering.import_ptx import import_ptx
+    from hectorite.lowering.ptx.import_ptx import import_ptx
 
     if text.ir is not None:
         return head_of(text.ir) + write(parse_ir(text.ir, text.name))

@@ -19,7 +19,7 @@ from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.element import ELEMENTS
 from hectorite.ir.scalar import Array
 from hectorite.ir.statement_form import Shape
-from hectorite.lowering.dataflow_module import module_of
+from hectorite.lowering.graph.dataflow_module import module_of
 
 Maps = dict[tuple[str, str], Array]
 

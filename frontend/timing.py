@@ -61,9 +61,9 @@ def subject(
     from hectorite.backends.cpu.program import build
     from hectorite.frontend.api import facts_of
     from hectorite.ir.extents import Extents
-    from hectorite.lowering.lower_dataflow import lower
+    from hectorite.lowering.graph.lower_dataflow import lower
+    from hectorite.lowering.graph.specialize_sizes import specialize
     from hectorite.lowering.pipelines import finish, to_tile
-    from hectorite.lowering.specialize_sizes import specialize
 
     text = read_program(source)
     facts = facts_of(text, None)
@@ -88,7 +88,7 @@ def flow_of(module: ModuleOp, name: str) -> Dataflow:
     """The statements of a function of a graph module."""
     from hectorite.dialects.graph import FuncOp
     from hectorite.dialects.graph_sets import schema_of
-    from hectorite.lowering.lift_dataflow import lift
+    from hectorite.lowering.graph.lift_dataflow import lift
 
     func = next(op for op in module.ops if isinstance(op, FuncOp) and op.sym_name.data == name)
     return lift(func, schema_of(module))

@@ -93,7 +93,7 @@ class _Ladder:
     @property
     def has_formats(self) -> bool:
         """Whether a set or a parameter has a storage format."""
-        from hectorite.lowering.apply_formats import chosen_formats
+        from hectorite.lowering.formats.apply_formats import chosen_formats
 
         parameters = self.facts.signatures[self.function].parameters
         stored = any(is_stored(parameter.format) for parameter in parameters)

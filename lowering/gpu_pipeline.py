@@ -3,7 +3,7 @@
     tile --tile_passes--> tile with layouts --tile_to_ptx--> ptx --print--> PTX text
 
 Enters: a module of the tile level that was scheduled for a GPU (`Machine.gpu`). Leaves: one whose
-values have layouts over the threads of a block, as `tile_to_ptx.py` takes it.
+values have layouts over the threads of a block, as `ptx/tile_to_ptx.py` takes it.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from hectorite.ir.target import Target
-from hectorite.lowering.assign_layouts import AssignLayouts
-from hectorite.lowering.insert_barriers import InsertBarriers
-from hectorite.lowering.pack_operands import PackOperands
-from hectorite.lowering.pipeline_copies import PipelineCopies
-from hectorite.lowering.promote_locals import PromoteLocals
-from hectorite.lowering.reuse_values import ReuseValues
-from hectorite.lowering.stage_products import StageProducts
-from hectorite.lowering.unroll_gathers import UnrollGathers
+from hectorite.lowering.gpu.assign_layouts import AssignLayouts
+from hectorite.lowering.gpu.insert_barriers import InsertBarriers
+from hectorite.lowering.gpu.pack_operands import PackOperands
+from hectorite.lowering.gpu.pipeline_copies import PipelineCopies
+from hectorite.lowering.gpu.promote_locals import PromoteLocals
+from hectorite.lowering.gpu.reuse_values import ReuseValues
+from hectorite.lowering.gpu.stage_products import StageProducts
+from hectorite.lowering.gpu.unroll_gathers import UnrollGathers
 
 Observe = Callable[[str, ModuleOp], None]  # called after each pass with its name and the module
 

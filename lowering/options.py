@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Options:
     """`reassociate` allows floats to be added in another order; `cardinalities` are known numbers
-    of elements (`lowering/cardinalities.py` says how they are written), which decide where work is
-    done. The structural rewrites are those that the cost model finds cheapest, none without
-    `search`; `forbid` names rules and families that it may not use, `force` choices for single
-    statements, as `STATEMENT:DETAIL`, which are made in any case; `device` is the one that costs
-    are those of, a usual CPU by default. `formats` are storage formats in the place of those that
-    sets are declared with, as `SET=FORMAT`."""
+    of elements (`lowering/graph/cardinalities.py` says how they are written), which decide where
+    work is done. The structural rewrites are those that the cost model finds cheapest, none
+    without `search`; `forbid` names rules and families that it may not use, `force` choices for
+    single statements, as `STATEMENT:DETAIL`, which are made in any case; `device` is the one
+    that costs are those of, a usual CPU by default. `formats` are storage formats in the place
+    of those that sets are declared with, as `SET=FORMAT`."""
 
     reassociate: bool = True
     cardinalities: tuple[str, ...] = ()

@@ -16,21 +16,21 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from hectorite.lowering.apply_formats import ApplyFormats
-from hectorite.lowering.apply_tensor_formats import ApplyTensorFormats
-from hectorite.lowering.canonicalize_graph import CanonicalizeGraph
-from hectorite.lowering.compose_gathers import ComposeGathers
-from hectorite.lowering.drop_dead_statements import DropDeadStatements
-from hectorite.lowering.expand_softmax import ExpandSoftmax
-from hectorite.lowering.graph_to_tile import graph_to_tile
-from hectorite.lowering.inline_elementwise import InlineElementwise
-from hectorite.lowering.merge_statements import MergeStatements
+from hectorite.lowering.formats.apply_formats import ApplyFormats
+from hectorite.lowering.formats.apply_tensor_formats import ApplyTensorFormats
+from hectorite.lowering.graph.canonicalize_graph import CanonicalizeGraph
+from hectorite.lowering.graph.compose_gathers import ComposeGathers
+from hectorite.lowering.graph.drop_dead_statements import DropDeadStatements
+from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
+from hectorite.lowering.graph.inline_elementwise import InlineElementwise
+from hectorite.lowering.graph.merge_statements import MergeStatements
+from hectorite.lowering.graph.scatter_products import ScatterProducts
+from hectorite.lowering.graph.search_rewrites import SearchRewrites
+from hectorite.lowering.graph.simplify_access import SimplifyAccess
+from hectorite.lowering.graph.specialize_sizes import specialize
+from hectorite.lowering.graph.widen_accumulators import WidenAccumulators
+from hectorite.lowering.kernels.graph_to_tile import graph_to_tile
 from hectorite.lowering.options import Options
-from hectorite.lowering.scatter_products import ScatterProducts
-from hectorite.lowering.search_rewrites import SearchRewrites
-from hectorite.lowering.simplify_access import SimplifyAccess
-from hectorite.lowering.specialize_sizes import specialize
-from hectorite.lowering.widen_accumulators import WidenAccumulators
 
 LEVELS = ("graph", "graph-opt", "sparse", "tile", "llvm", "asm")
 Observe = Callable[[str, ModuleOp], None]  # called after each pass with its name and the module

@@ -48,7 +48,7 @@ from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.rounding import nearest
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.space import TensorType
-from hectorite.lowering.kernel_sizes import kernel_sizes
+from hectorite.lowering.kernels.kernel_sizes import kernel_sizes
 
 Tile = list[ir.Value]
 """A number; or the pieces of a row, or of several rows one after the other."""

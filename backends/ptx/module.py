@@ -12,7 +12,7 @@ from hectorite.backends.plan import Blocks, Plan, comment, plan_of
 from hectorite.backends.ptx.print import module_to_text
 from hectorite.ir.target import Target
 from hectorite.lowering.gpu_pipeline import Observe, for_threads
-from hectorite.lowering.tile_to_ptx import tile_to_ptx
+from hectorite.lowering.ptx.tile_to_ptx import tile_to_ptx
 
 
 def lower_to_ptx(

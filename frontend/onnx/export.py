@@ -32,9 +32,9 @@ from hectorite.ir.diagnostics import Diagnostic, HectoriteError, fail
 from hectorite.ir.element import element_of
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import TensorType, access_text
-from hectorite.lowering.expand_softmax import ExpandSoftmax
-from hectorite.lowering.specialize_sizes import specialize
-from hectorite.lowering.statement_body import indices_of
+from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
+from hectorite.lowering.graph.specialize_sizes import specialize
+from hectorite.lowering.graph.statement_body import indices_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -289,7 +289,7 @@ def _stretch(op: StatementOp) -> tuple[int, int, int] | None:
 
 
 def _needed(wanted: SSAValue) -> set[Any]:
-    from hectorite.lowering.statement_body import operations_of
+    from hectorite.lowering.graph.statement_body import operations_of
 
     return set(operations_of(wanted))
 

@@ -18,7 +18,7 @@ from hectorite.frontend.onnx.import_node import Node, Table
 from hectorite.frontend.onnx.import_types import element_of_code
 from hectorite.frontend.onnx.import_values import Graph, Tensor, Unsupported
 from hectorite.ir.element import ELEMENTS, element_of
-from hectorite.lowering.statement_body import Body
+from hectorite.lowering.graph.statement_body import Body
 
 OPERATORS = Table()
 BOOL = ELEMENTS["bool"]

@@ -26,7 +26,7 @@ from hectorite.frontend.onnx.import_values import (
 )
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
-from hectorite.lowering.statement_body import Body
+from hectorite.lowering.graph.statement_body import Body
 
 OPERATORS = Table()
 

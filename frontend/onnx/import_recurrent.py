@@ -28,7 +28,7 @@ from hectorite.frontend.onnx.import_values import (
     axes,
 )
 from hectorite.ir.index import IndexExpr
-from hectorite.lowering.statement_body import Body
+from hectorite.lowering.graph.statement_body import Body
 
 OPERATORS = Table()
 

@@ -30,7 +30,7 @@ from hectorite.frontend.onnx.import_values import (
 from hectorite.ir.element import ELEMENTS, element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import TensorType
-from hectorite.lowering.statement_body import Body
+from hectorite.lowering.graph.statement_body import Body
 
 OPERATORS = Table()
 

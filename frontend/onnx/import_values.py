@@ -24,7 +24,7 @@ from hectorite.frontend.onnx.data import IndexSet
 from hectorite.ir.element import ELEMENTS, ElementType
 from hectorite.ir.index import IndexExpr, Path, Term
 from hectorite.ir.space import Dim, TensorType
-from hectorite.lowering.statement_body import Body
+from hectorite.lowering.graph.statement_body import Body
 
 Array = np.ndarray[Any, Any]
 Dims = tuple[Dim, ...]

@@ -34,7 +34,7 @@ from hectorite.frontend.onnx.import_values import (
 from hectorite.ir.element import ELEMENTS
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
-from hectorite.lowering.statement_body import Body
+from hectorite.lowering.graph.statement_body import Body
 
 OPERATORS = Table()
 

@@ -1,7 +1,8 @@
 """Write the kernel of a statement that walks through the sets of a join.
 
 Enters: a `JoinWalk` and its statement, the builder of a kernel, and the buffers. Leaves: the
-kernel's body, with the loops that the head of `join_walk.py` shows, and how many tasks it has.
+kernel's body, with the loops that the head of `kernels/join_walk.py` shows, and how many tasks it
+has.
 
 A task has a stretch of rows, and, if elements are found, a row of the table, which holds places in
 the order of the rows. It is cleared once: what an earlier row has entered is below the places of a
@@ -22,15 +23,15 @@ from hectorite.dialects.tile import LoadOp, StoreOp, index
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schema import Condition, Schema
 from hectorite.ir.space import Dim, TensorType
-from hectorite.lowering.derived_sets import Fields
 from hectorite.lowering.emit.nest import emit_nest, identity, over, strips
 from hectorite.lowering.emit.values import Frame, Scope
-from hectorite.lowering.join_walk import ROW, JoinWalk, Step
-from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage, element_path
-from hectorite.lowering.kernel_plan import Root
-from hectorite.lowering.product_shape import vector_lanes
-from hectorite.lowering.statement_body import Body
-from hectorite.lowering.tile_code import Code
+from hectorite.lowering.graph.derived_sets import Fields
+from hectorite.lowering.graph.statement_body import Body
+from hectorite.lowering.kernels.join_walk import ROW, JoinWalk, Step
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Layout, Storage, element_path
+from hectorite.lowering.kernels.kernel_plan import Root
+from hectorite.lowering.kernels.product_shape import vector_lanes
+from hectorite.lowering.kernels.tile_code import Code
 
 TASKS = 16
 """Tasks of a walk: each has a table of its own, and rows may take times that differ much."""

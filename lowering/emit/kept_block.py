@@ -25,13 +25,13 @@ from hectorite.ir.element import element_of
 from hectorite.ir.space import Dim, TensorType
 from hectorite.ir.tensor_format import Nm
 from hectorite.lowering.formats.nm import FINITE
-from hectorite.lowering.kept_codes import split_point
-from hectorite.lowering.kernel_builder import KernelBuilder
+from hectorite.lowering.kernels.kept_codes import split_point
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder
+from hectorite.lowering.kernels.product_shape import LEAST_ROWS, BlockShape, block_shape
+from hectorite.lowering.kernels.row_order import RowOrder
+from hectorite.lowering.kernels.tile_code import Code
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match.kept import KeptProduct
-from hectorite.lowering.product_shape import LEAST_ROWS, BlockShape, block_shape
-from hectorite.lowering.row_order import RowOrder
-from hectorite.lowering.tile_code import Code
 
 STEP_BYTES = 128
 """Bytes of the steps k, were all kept, that are a multiple of what any block has."""

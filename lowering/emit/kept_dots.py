@@ -21,10 +21,10 @@ from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LoadOp, StoreOp
 from hectorite.ir.element import element_of
 from hectorite.ir.space import Dim, TensorType
-from hectorite.lowering.kept_codes import EntryCodes, split_point
-from hectorite.lowering.kernel_builder import KernelBuilder
+from hectorite.lowering.kernels.kept_codes import EntryCodes, split_point
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder
+from hectorite.lowering.kernels.tile_code import Code
 from hectorite.lowering.match.kept import KeptProduct
-from hectorite.lowering.tile_code import Code
 
 TASK_ROWS = 64
 """Rows of a task."""

@@ -28,10 +28,10 @@ from hectorite.dialects.tile_async import CopyOp, SharedOp
 from hectorite.dialects.tile_layout import BarrierOp
 from hectorite.ir.element import element_of
 from hectorite.ir.space import Dim, TensorType
-from hectorite.lowering.kept_codes import EntryCodes, split_point
-from hectorite.lowering.kernel_builder import KernelBuilder
+from hectorite.lowering.kernels.kept_codes import EntryCodes, split_point
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder
+from hectorite.lowering.kernels.tile_code import Code
 from hectorite.lowering.match.kept import KeptProduct
-from hectorite.lowering.tile_code import Code
 
 MOST_ROWS, COPIES = 16, 64
 """The most rows of a task, which use what is copied, and entries of theirs that are written out."""

@@ -25,10 +25,10 @@ from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.scalar import like
 from hectorite.ir.space import Dim, TensorType
-from hectorite.lowering.kept_codes import EntryCodes, split_point
-from hectorite.lowering.kept_plan import PACKED_STEPS, TASK_ROWS, KeptPlan
-from hectorite.lowering.kernel_builder import KernelBuilder
-from hectorite.lowering.tile_code import Code
+from hectorite.lowering.kernels.kept_codes import EntryCodes, split_point
+from hectorite.lowering.kernels.kept_plan import PACKED_STEPS, TASK_ROWS, KeptPlan
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder
+from hectorite.lowering.kernels.tile_code import Code
 
 
 def emit_panels(

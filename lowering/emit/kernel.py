@@ -26,13 +26,13 @@ from hectorite.lowering.emit.scattered_product import AtomicProduct, ScatteredEm
 from hectorite.lowering.emit.segment_blocks import SegmentBlocks
 from hectorite.lowering.emit.two_step import TwoStepEmitter
 from hectorite.lowering.emit.values import Frame, Scope
-from hectorite.lowering.kernel_builder import KernelBuilder
-from hectorite.lowering.kernel_plan import Kernel, Phase
-from hectorite.lowering.place_tensors import Placement, rows_cover, rows_in_lanes
-from hectorite.lowering.row_order import Place, RowOrder
-from hectorite.lowering.schedule_orders import work_of
-from hectorite.lowering.share_rows import Share
-from hectorite.lowering.tile_code import Code
+from hectorite.lowering.gpu.schedule_orders import work_of
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder
+from hectorite.lowering.kernels.kernel_plan import Kernel, Phase
+from hectorite.lowering.kernels.place_tensors import Placement, rows_cover, rows_in_lanes
+from hectorite.lowering.kernels.row_order import Place, RowOrder
+from hectorite.lowering.kernels.share_rows import Share
+from hectorite.lowering.kernels.tile_code import Code
 
 
 class KernelEmitter:

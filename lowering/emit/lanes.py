@@ -25,10 +25,10 @@ from hectorite.ir.space import TensorType
 from hectorite.lowering.emit.nest import emit_combined, emit_point, emit_reduction, identity, over
 from hectorite.lowering.emit.values import Frame, Lanes, Scope
 from hectorite.lowering.emit.visit import VisitEmitter
-from hectorite.lowering.kernel_builder import KernelBuilder, Storage
-from hectorite.lowering.kernel_plan import Kernel, Phase, Root, Visit
-from hectorite.lowering.place_tensors import Placement, adds_in_lanes, element_level
-from hectorite.lowering.row_order import Place, RowOrder
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Storage
+from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Root, Visit
+from hectorite.lowering.kernels.place_tensors import Placement, adds_in_lanes, element_level
+from hectorite.lowering.kernels.row_order import Place, RowOrder
 
 
 @dataclass(frozen=True)

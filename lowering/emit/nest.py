@@ -22,10 +22,10 @@ from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import ReduceOp
 from hectorite.ir.element import element_of
 from hectorite.lowering.emit.values import Lanes, Scope
-from hectorite.lowering.kernel_builder import Storage
-from hectorite.lowering.lane_choice import left_lanes, reduced_lanes
-from hectorite.lowering.product_shape import powers_of_two, vector_lanes
-from hectorite.lowering.tile_code import Code
+from hectorite.lowering.kernels.kernel_builder import Storage
+from hectorite.lowering.kernels.lane_choice import left_lanes, reduced_lanes
+from hectorite.lowering.kernels.product_shape import powers_of_two, vector_lanes
+from hectorite.lowering.kernels.tile_code import Code
 
 Body = Callable[[Scope], None]
 

@@ -11,9 +11,9 @@ from math import prod
 from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.ir.index import Path
 from hectorite.lowering.emit.values import Frame, Scope
-from hectorite.lowering.kernel_builder import KernelBuilder
-from hectorite.lowering.kernel_plan import Kernel, Phase, Visit
-from hectorite.lowering.place_tensors import Placement
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder
+from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Visit
+from hectorite.lowering.kernels.place_tensors import Placement
 
 LEAST_AHEAD = 4
 """Elements to be ahead at the least."""

@@ -26,13 +26,13 @@ from hectorite.ir.schedule import Schedule
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit.nest import Body, over, strips
 from hectorite.lowering.emit.values import Frame, Lanes, Scope
-from hectorite.lowering.kernel_builder import Storage
-from hectorite.lowering.kernel_plan import Product, Root
+from hectorite.lowering.gpu.stage_products import BLOCK_K, STAGES
+from hectorite.lowering.graph.statement_body import factors
+from hectorite.lowering.kernels.kernel_builder import Storage
+from hectorite.lowering.kernels.kernel_plan import Product, Root
+from hectorite.lowering.kernels.product_shape import vector_lanes
+from hectorite.lowering.kernels.tile_code import Code
 from hectorite.lowering.match.product import plain_read
-from hectorite.lowering.product_shape import vector_lanes
-from hectorite.lowering.stage_products import BLOCK_K, STAGES
-from hectorite.lowering.statement_body import factors
-from hectorite.lowering.tile_code import Code
 
 
 @dataclass(frozen=True)

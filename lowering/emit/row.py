@@ -20,9 +20,9 @@ from hectorite.lowering.emit.prefetch import PrefetchEmitter
 from hectorite.lowering.emit.segment import SegmentEmitter
 from hectorite.lowering.emit.values import Frame, Scope
 from hectorite.lowering.emit.visit import VisitEmitter
-from hectorite.lowering.kernel_builder import KernelBuilder, Storage
-from hectorite.lowering.kernel_plan import Kernel, Phase, Root, Visit
-from hectorite.lowering.place_tensors import (
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Storage
+from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Root, Visit
+from hectorite.lowering.kernels.place_tensors import (
     Placement,
     element_level,
     in_lanes,
@@ -30,7 +30,7 @@ from hectorite.lowering.place_tensors import (
     row_position,
     written_slice,
 )
-from hectorite.lowering.product_shape import vector_lanes
+from hectorite.lowering.kernels.product_shape import vector_lanes
 
 
 class RowEmitter:

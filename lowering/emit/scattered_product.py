@@ -28,11 +28,16 @@ from hectorite.ir.index import IndexExpr, Path
 from hectorite.lowering.emit.product import Block, ProductEmitter
 from hectorite.lowering.emit.row import RowEmitter
 from hectorite.lowering.emit.values import Frame, Scope
-from hectorite.lowering.kernel_builder import LAYOUT_TYPE, KernelBuilder, Layout, element_path
-from hectorite.lowering.kernel_plan import Kernel, Phase, Product, Root
-from hectorite.lowering.place_tensors import Placement
-from hectorite.lowering.row_order import Place, RowOrder
-from hectorite.lowering.tile_code import Code
+from hectorite.lowering.kernels.kernel_builder import (
+    LAYOUT_TYPE,
+    KernelBuilder,
+    Layout,
+    element_path,
+)
+from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Product, Root
+from hectorite.lowering.kernels.place_tensors import Placement
+from hectorite.lowering.kernels.row_order import Place, RowOrder
+from hectorite.lowering.kernels.tile_code import Code
 
 TARGET_BYTES = 1 << 19
 """Bytes of the rows that one task sums into, so that they stay in its cache."""

@@ -32,12 +32,12 @@ from hectorite.ir.space import TensorType
 from hectorite.lowering.emit.nest import Body, over, strips
 from hectorite.lowering.emit.values import Frame, Lanes, Scope
 from hectorite.lowering.emit.visit import VisitEmitter
-from hectorite.lowering.kernel_builder import KernelBuilder, Storage
-from hectorite.lowering.kernel_plan import Kernel, Phase, Root, Segment
-from hectorite.lowering.place_tensors import Placement, fits_locally, row_position
-from hectorite.lowering.product_shape import powers_of_two, vector_lanes
-from hectorite.lowering.segment_shape import block_height
-from hectorite.lowering.tile_code import Code
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Storage
+from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Root, Segment
+from hectorite.lowering.kernels.place_tensors import Placement, fits_locally, row_position
+from hectorite.lowering.kernels.product_shape import powers_of_two, vector_lanes
+from hectorite.lowering.kernels.segment_shape import block_height
+from hectorite.lowering.kernels.tile_code import Code
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,12 @@ from hectorite.ir.space import TensorType
 from hectorite.lowering.emit.nest import identity
 from hectorite.lowering.emit.values import Frame, Scope
 from hectorite.lowering.emit.visit import VisitEmitter
-from hectorite.lowering.kernel_builder import KernelBuilder, Storage
-from hectorite.lowering.kernel_plan import Kernel, Phase, Segment
+from hectorite.lowering.gpu.stage_products import STAGES
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Storage
+from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Segment
+from hectorite.lowering.kernels.place_tensors import Placement
+from hectorite.lowering.kernels.tile_code import Code
 from hectorite.lowering.match.product import runs_along
-from hectorite.lowering.place_tensors import Placement
-from hectorite.lowering.stage_products import STAGES
-from hectorite.lowering.tile_code import Code
 
 
 @dataclass(frozen=True)

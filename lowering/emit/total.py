@@ -19,10 +19,10 @@ from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
 from hectorite.lowering.emit.nest import emit_reduction, identity
 from hectorite.lowering.emit.values import Frame, Lanes, Scope
-from hectorite.lowering.kernel_builder import KernelBuilder
-from hectorite.lowering.kernel_plan import Kernel, Root
-from hectorite.lowering.place_tensors import Placement
-from hectorite.lowering.tile_code import Code
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder
+from hectorite.lowering.kernels.kernel_plan import Kernel, Root
+from hectorite.lowering.kernels.place_tensors import Placement
+from hectorite.lowering.kernels.tile_code import Code
 
 
 def is_total(plan: Kernel) -> bool:

@@ -21,13 +21,13 @@ from hectorite.ir.index import IndexExpr
 from hectorite.lowering.emit.nest import emit_combined, emit_point, identity, over, strips
 from hectorite.lowering.emit.values import Frame, Lanes, Scope
 from hectorite.lowering.emit.visit import VisitEmitter
-from hectorite.lowering.kernel_builder import KernelBuilder, Storage
-from hectorite.lowering.kernel_plan import Kernel, Phase
-from hectorite.lowering.place_tensors import Placement
-from hectorite.lowering.product_shape import vector_lanes
-from hectorite.lowering.row_order import Place, RowOrder
-from hectorite.lowering.share_rows import Share
-from hectorite.lowering.tile_code import Code
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Storage
+from hectorite.lowering.kernels.kernel_plan import Kernel, Phase
+from hectorite.lowering.kernels.place_tensors import Placement
+from hectorite.lowering.kernels.product_shape import vector_lanes
+from hectorite.lowering.kernels.row_order import Place, RowOrder
+from hectorite.lowering.kernels.share_rows import Share
+from hectorite.lowering.kernels.tile_code import Code
 
 AHEAD = 24
 """Elements ahead of the one at hand whose rows are asked for."""

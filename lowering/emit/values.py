@@ -20,11 +20,11 @@ from hectorite.dialects.tile import LanesOp, LoadOp, StoreOp, index
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, like, scalar_type
 from hectorite.ir.space import Dim, TensorType
-from hectorite.lowering.kernel_builder import KernelBuilder, Layout, Storage, element_path
-from hectorite.lowering.kernel_plan import Root, Visit
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Layout, Storage, element_path
+from hectorite.lowering.kernels.kernel_plan import Root, Visit
+from hectorite.lowering.kernels.row_order import Place, RowOrder
+from hectorite.lowering.kernels.tile_code import Code
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.row_order import Place, RowOrder
-from hectorite.lowering.tile_code import Code
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from hectorite.dialects.graph import IndexOp
 from hectorite.dialects.tile import LoadOp
 from hectorite.ir.index import Path
 from hectorite.lowering.emit.values import Frame
-from hectorite.lowering.kernel_builder import KernelBuilder, Layout, element_path
-from hectorite.lowering.kernel_plan import Kernel, Phase, Visit
-from hectorite.lowering.place_tensors import Placement
-from hectorite.lowering.tile_code import Code
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Layout, element_path
+from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Visit
+from hectorite.lowering.kernels.place_tensors import Placement
+from hectorite.lowering.kernels.tile_code import Code
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from xdsl.ir import Attribute, SSAValue
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.scalar import OPERATIONS, CastOp
-from hectorite.lowering.notation import Notation
-from hectorite.lowering.statement_body import inner_op, paths_of, plain_left, variables_of
+from hectorite.lowering.graph.notation import Notation
+from hectorite.lowering.graph.statement_body import inner_op, paths_of, plain_left, variables_of
 
 Factor = tuple[str, SSAValue]
 """`mul` or `div`, and the operand."""

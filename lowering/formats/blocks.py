@@ -53,7 +53,13 @@ from hectorite.lowering.formats.format_use import (
     place_of,
     unused,
 )
-from hectorite.lowering.statement_body import Body, hint, replace_statement, statements, temporary
+from hectorite.lowering.graph.statement_body import (
+    Body,
+    hint,
+    replace_statement,
+    statements,
+    temporary,
+)
 
 _TF32 = ELEMENTS["tf32"].xdsl
 _F32 = ELEMENTS["f32"].xdsl

@@ -32,8 +32,13 @@ from hectorite.ir.tensor_format import BLOCK, BLOCKS, COLUMNS, ROWS, Bsr
 from hectorite.lowering.formats.format_use import unused
 from hectorite.lowering.formats.nm import vanishes
 from hectorite.lowering.formats.parts import in_parts
-from hectorite.lowering.notation import Notation
-from hectorite.lowering.statement_body import Body, operations_of, replace_statement, statements
+from hectorite.lowering.graph.notation import Notation
+from hectorite.lowering.graph.statement_body import (
+    Body,
+    operations_of,
+    replace_statement,
+    statements,
+)
 
 
 def apply_bsr(module: ModuleOp, function: FuncOp) -> None:

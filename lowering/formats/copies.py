@@ -40,9 +40,7 @@ from hectorite.lowering.formats.format_use import (
     place_of,
     readers,
 )
-from hectorite.lowering.machine import Machine
-from hectorite.lowering.match.scattered import scattered_product
-from hectorite.lowering.statement_body import (
+from hectorite.lowering.graph.statement_body import (
     Body,
     hint,
     plain_left,
@@ -50,6 +48,8 @@ from hectorite.lowering.statement_body import (
     statements,
     temporary,
 )
+from hectorite.lowering.machine import Machine
+from hectorite.lowering.match.scattered import scattered_product
 
 
 @dataclass(frozen=True)

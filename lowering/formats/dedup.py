@@ -29,7 +29,7 @@ from hectorite.lowering.formats.format_use import (
     place_of,
     unused,
 )
-from hectorite.lowering.statement_body import (
+from hectorite.lowering.graph.statement_body import (
     Body,
     hint,
     paths_of,

@@ -33,8 +33,13 @@ from hectorite.ir.space import Dim, TensorType
 from hectorite.ir.tensor_format import CODES, VALUES, Nm
 from hectorite.lowering.formats.format_use import unused
 from hectorite.lowering.formats.parts import in_parts
-from hectorite.lowering.notation import Notation
-from hectorite.lowering.statement_body import Body, operations_of, replace_statement, statements
+from hectorite.lowering.graph.notation import Notation
+from hectorite.lowering.graph.statement_body import (
+    Body,
+    operations_of,
+    replace_statement,
+    statements,
+)
 
 FINITE = "finite"
 """The attribute of a statement in which 0 times anything may be taken for 0."""

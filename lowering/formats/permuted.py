@@ -29,7 +29,7 @@ from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import AccessAttr, Dim, TensorType
 from hectorite.lowering.formats.format_use import FormatUse, Outcome, gives, over_set, place_of
-from hectorite.lowering.statement_body import Body, hint, replace_statement, statements
+from hectorite.lowering.graph.statement_body import Body, hint, replace_statement, statements
 
 
 def serve_permuted(func: FuncOp, use: FormatUse) -> Outcome:

@@ -23,7 +23,7 @@ from hectorite.ir.scalar import OPERATIONS, CastOp, ConstantOp
 from hectorite.ir.space import TensorType
 from hectorite.ir.tensor_format import Nm
 from hectorite.lowering.formats.nm import decode
-from hectorite.lowering.statement_body import Body, factors, operations_of
+from hectorite.lowering.graph.statement_body import Body, factors, operations_of
 
 EIGHT = 8
 """Codes whose bits fill whole bytes, whatever the format."""

@@ -18,10 +18,10 @@ from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.scalar import CastOp
 from hectorite.ir.schedule import Schedule
-from hectorite.lowering.kernel_plan import Product
+from hectorite.lowering.graph.statement_body import factors, variables_of
+from hectorite.lowering.kernels.kernel_plan import Product
+from hectorite.lowering.kernels.product_shape import block_shape
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.product_shape import block_shape
-from hectorite.lowering.statement_body import factors, variables_of
 
 SMALLEST = 4
 """Products with fewer terms than this along k or n are not worth a block kernel."""

@@ -18,16 +18,16 @@ from xdsl.ir import SSAValue
 from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.ir.schedule import Schedule
 from hectorite.ir.schema import Schema
-from hectorite.lowering.kernel_plan import Product, Root, Visit
-from hectorite.lowering.machine import Machine
-from hectorite.lowering.match.product import product_at
-from hectorite.lowering.place_tensors import (
+from hectorite.lowering.kernels.kernel_plan import Product, Root, Visit
+from hectorite.lowering.kernels.place_tensors import (
     adds_to_memory,
     element_level,
     fits_locally,
     is_regular,
     row_position,
 )
+from hectorite.lowering.machine import Machine
+from hectorite.lowering.match.product import product_at
 
 
 def scattered_product(

@@ -25,11 +25,11 @@ from hectorite.ir.schedule import Schedule
 from hectorite.ir.schema import Schema
 from hectorite.ir.set_format import resolve
 from hectorite.ir.space import Dim
-from hectorite.lowering.kernel_plan import Root, Segment, Visit
+from hectorite.lowering.graph.statement_body import factors, variables_of
+from hectorite.lowering.kernels.kernel_plan import Root, Segment, Visit
+from hectorite.lowering.kernels.segment_shape import segment_shape
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match.product import plain_read, runs_along
-from hectorite.lowering.segment_shape import segment_shape
-from hectorite.lowering.statement_body import factors, variables_of
 
 LEAST_ROWS, LEAST_LANES, LEAST_POINTS = 2, 4, 64
 """Outer products of fewer rows, lanes or points are left to the ordinary visit."""

@@ -26,18 +26,18 @@ from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import Path
 from hectorite.ir.schedule import Schedule
-from hectorite.lowering.kernel_plan import Root
-from hectorite.lowering.lane_choice import left_lanes
-from hectorite.lowering.machine import Machine
-from hectorite.lowering.match.product import plain_read
-from hectorite.lowering.place_tensors import (
+from hectorite.lowering.gpu.schedule_orders import wants_split
+from hectorite.lowering.graph.statement_body import factors
+from hectorite.lowering.kernels.kernel_plan import Root
+from hectorite.lowering.kernels.lane_choice import left_lanes
+from hectorite.lowering.kernels.place_tensors import (
     element_level,
     fits_locally,
     is_regular,
     row_position,
 )
-from hectorite.lowering.schedule_orders import wants_split
-from hectorite.lowering.statement_body import factors
+from hectorite.lowering.machine import Machine
+from hectorite.lowering.match.product import plain_read
 
 STRIPS = 2
 """Strips that there are at least: tasks of a kernel that fills no core with fewer."""

@@ -19,13 +19,13 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.ptx_instruction import kind_of
 from hectorite.dialects.tile_memory import ElementAccess, LoadOp, StoreOp
-from hectorite.lowering.divisors import divisor
-from hectorite.lowering.layouts import ACCESS_BYTES
+from hectorite.lowering.gpu.divisors import divisor
+from hectorite.lowering.gpu.layouts import ACCESS_BYTES
+from hectorite.lowering.gpu.tile_layouts import is_tile, known_index, split_index
 from hectorite.lowering.ptx.convert import constant
 from hectorite.lowering.ptx.elements import combine_element, load_element, store_element
 from hectorite.lowering.ptx.kernel import Memory, PtxKernel, Stride
 from hectorite.lowering.ptx.writer import At
-from hectorite.lowering.tile_layouts import is_tile, known_index, split_index
 
 
 def load(kernel: PtxKernel, op: LoadOp) -> list[SSAValue]:

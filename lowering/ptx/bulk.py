@@ -26,9 +26,9 @@ from hectorite.dialects.tile_bulk import (
     ExpectOp,
     ReleaseOp,
 )
+from hectorite.lowering.gpu.tile_layouts import known_index
 from hectorite.lowering.ptx.kernel import WARP, PtxKernel
 from hectorite.lowering.ptx.writer import At, PtxCode
-from hectorite.lowering.tile_layouts import known_index
 
 OBJECT_BYTES = 8
 ALL_LANES = -1

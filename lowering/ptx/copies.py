@@ -30,16 +30,16 @@ from hectorite.dialects.tile_async import (
 from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.layout import Layout
-from hectorite.lowering.bulk_copies import Pieces, pieces
-from hectorite.lowering.copy_layout import copy_layout
-from hectorite.lowering.divisors import divisor
-from hectorite.lowering.product_plan import uses_wgmma
+from hectorite.lowering.gpu.bulk_copies import Pieces, pieces
+from hectorite.lowering.gpu.copy_layout import copy_layout
+from hectorite.lowering.gpu.divisors import divisor
+from hectorite.lowering.gpu.product_plan import uses_wgmma
+from hectorite.lowering.gpu.shared_layout import SharedLayout, SharedPlace, shared_layout
+from hectorite.lowering.gpu.tile_layouts import known_index
 from hectorite.lowering.ptx import bulk as ptx_bulk
 from hectorite.lowering.ptx.access import both, scaled_sum
 from hectorite.lowering.ptx.kernel import Memory, PtxKernel, Stride
 from hectorite.lowering.ptx.writer import At
-from hectorite.lowering.shared_layout import SharedLayout, SharedPlace, shared_layout
-from hectorite.lowering.tile_layouts import known_index
 
 LEAST_ASYNC = 4
 """Bytes that cp.async copies at least."""

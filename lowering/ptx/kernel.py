@@ -23,11 +23,11 @@ from hectorite.ir.layout import Layout
 from hectorite.ir.scalar import scalar_type
 from hectorite.ir.space import TensorType
 from hectorite.ir.target import Target
-from hectorite.lowering.kernel_sizes import kernel_sizes
-from hectorite.lowering.layouts import first_copy, first_place
+from hectorite.lowering.gpu.layouts import first_copy, first_place
+from hectorite.lowering.gpu.tile_layouts import is_tile, lies, threads_of, written_memory
+from hectorite.lowering.kernels.kernel_sizes import kernel_sizes
 from hectorite.lowering.ptx.convert import register_type
 from hectorite.lowering.ptx.writer import At, PtxCode
-from hectorite.lowering.tile_layouts import is_tile, lies, threads_of, written_memory
 
 BLOCK_THREADS = 128
 """Tasks of fewer threads share a block of so many."""

@@ -16,11 +16,11 @@ from xdsl.dialects.scf import ForOp
 from xdsl.ir import Block, Operation, SSAValue
 
 from hectorite.dialects.tile_memory import ElementAccess, StoreOp
+from hectorite.lowering.gpu.tile_layouts import is_tile, known_index, split_index
 from hectorite.lowering.ptx.access import Access
 from hectorite.lowering.ptx.copies import prepare_sources
 from hectorite.lowering.ptx.kernel import PtxKernel
 from hectorite.lowering.ptx.writer import At
-from hectorite.lowering.tile_layouts import is_tile, known_index, split_index
 
 MOST_POINTERS = 8
 """Addresses that one loop carries; each takes two registers."""

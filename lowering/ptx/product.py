@@ -19,7 +19,8 @@ from hectorite.dialects.tile_async import CopyOp
 from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.layout import Layout
 from hectorite.ir.scalar import scalar_type
-from hectorite.lowering.product_plan import FmaPlan, MmaPlan, Plan, WgmmaPlan, product_plan
+from hectorite.lowering.gpu.product_plan import FmaPlan, MmaPlan, Plan, WgmmaPlan, product_plan
+from hectorite.lowering.gpu.tile_layouts import is_tile
 from hectorite.lowering.ptx import product_fma as ptx_product_fma
 from hectorite.lowering.ptx import product_mma as ptx_product_mma
 from hectorite.lowering.ptx import product_wgmma as ptx_product_wgmma
@@ -29,7 +30,6 @@ from hectorite.lowering.ptx.elements import load_element
 from hectorite.lowering.ptx.fuse import multiply_add
 from hectorite.lowering.ptx.kernel import Memory, PtxKernel, block_threads
 from hectorite.lowering.ptx.writer import At
-from hectorite.lowering.tile_layouts import is_tile
 
 FEW_ACCUMULATORS = 64
 """Accumulators of a thread with which half of 128 registers are left."""

@@ -14,13 +14,13 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import ProductOp
 from hectorite.ir.element import ElementType
-from hectorite.lowering.product_plan import VECTOR_BYTES, FmaPlan
+from hectorite.lowering.gpu.product_plan import VECTOR_BYTES, FmaPlan
+from hectorite.lowering.gpu.shared_layout import InStage, SharedPlace, shared_layout
 from hectorite.lowering.ptx.convert import constant, convert
 from hectorite.lowering.ptx.elements import load_element
 from hectorite.lowering.ptx.fuse import multiply_add
 from hectorite.lowering.ptx.kernel import PtxKernel
 from hectorite.lowering.ptx.product_mma import stage_of
-from hectorite.lowering.shared_layout import InStage, SharedPlace, shared_layout
 
 
 @dataclass

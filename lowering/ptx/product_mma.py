@@ -24,14 +24,14 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import SharedOp
-from hectorite.lowering.product_plan import COLUMNS, ROWS, STEP_BYTES, WARP, MmaPlan
+from hectorite.lowering.gpu.product_plan import COLUMNS, ROWS, STEP_BYTES, WARP, MmaPlan
+from hectorite.lowering.gpu.shared_layout import InStage, SharedPlace, shared_layout
+from hectorite.lowering.gpu.tile_layouts import is_tile, known_index
 from hectorite.lowering.ptx.access import scaled_sum
 from hectorite.lowering.ptx.convert import constant
 from hectorite.lowering.ptx.kernel import PtxKernel
 from hectorite.lowering.ptx.number import PtxNumber
 from hectorite.lowering.ptx.writer import At
-from hectorite.lowering.shared_layout import InStage, SharedPlace, shared_layout
-from hectorite.lowering.tile_layouts import is_tile, known_index
 
 Parts = list[list[SSAValue]]
 

@@ -22,13 +22,13 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import FinishOp, SharedOp
-from hectorite.lowering.product_plan import GROUP, GROUP_ROWS, STEP_BYTES, WgmmaPlan
+from hectorite.lowering.gpu.product_plan import GROUP, GROUP_ROWS, STEP_BYTES, WgmmaPlan
+from hectorite.lowering.gpu.shared_layout import SharedLayout, shared_layout
+from hectorite.lowering.gpu.stage_products import IN_FLIGHT
 from hectorite.lowering.ptx.bulk import alike_in_warp
 from hectorite.lowering.ptx.convert import constant
 from hectorite.lowering.ptx.kernel import PtxKernel
 from hectorite.lowering.ptx.product_mma import stage_of
-from hectorite.lowering.shared_layout import SharedLayout, shared_layout
-from hectorite.lowering.stage_products import IN_FLIGHT
 
 SPREAD = {128: 1, 64: 2, 32: 3}
 UNIT_BYTES = 16

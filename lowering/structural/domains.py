@@ -24,7 +24,7 @@ from hectorite.ir.formula import reads
 from hectorite.ir.index import Path
 from hectorite.ir.schema import Schema, SetDecl
 from hectorite.ir.space import Dim
-from hectorite.lowering.derived_sets import (
+from hectorite.lowering.graph.derived_sets import (
     Factor,
     Fields,
     distinct,

@@ -28,7 +28,7 @@ from hectorite.ir.extents import Extents
 from hectorite.ir.formula import Access, Formula, Read, rebuild, with_indices
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import Dim
-from hectorite.lowering.derived_sets import Fields
+from hectorite.lowering.graph.derived_sets import Fields
 from hectorite.lowering.search.step import Match
 from hectorite.lowering.structural.domains import Domain, by_slice, domains, is_set
 from hectorite.lowering.structural.onto import onto, paths_of, without

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from hectorite.ir.formula import Access, indices, with_indices
 from hectorite.ir.index import IndexExpr, Path
-from hectorite.lowering.derived_sets import Fields
+from hectorite.lowering.graph.derived_sets import Fields
 from hectorite.lowering.structural.domains import Domain
 from hectorite.lowering.structural.statement import Statement, fresh
 

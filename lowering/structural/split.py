@@ -24,7 +24,7 @@ from hectorite.ir.extents import Extents
 from hectorite.ir.formula import Cast, Formula, Read, nary
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.statement_form import Shape
-from hectorite.lowering.derived_sets import independent
+from hectorite.lowering.graph.derived_sets import independent
 from hectorite.lowering.search.step import Match
 from hectorite.lowering.structural.domains import is_set
 from hectorite.lowering.structural.onto import named

@@ -27,7 +27,7 @@ from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
 from hectorite.ir.statement_form import Shape, form
-from hectorite.lowering.derived_sets import Fields, resolve
+from hectorite.lowering.graph.derived_sets import Fields, resolve
 from hectorite.lowering.structural.terms import Term, element_of, is_number, terms_of
 
 KINDS = ("assign", "add", "mul", "max", "min")

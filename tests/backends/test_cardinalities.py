@@ -10,7 +10,7 @@ from hectorite.frontend.api import facts_of
 from hectorite.frontend.program_text import read_program
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.schema import Schema, SetDecl
-from hectorite.lowering.cardinalities import parse_cardinalities
+from hectorite.lowering.graph.cardinalities import parse_cardinalities
 
 SCHEMA = Schema(
     {

@@ -9,7 +9,7 @@ from xdsl.dialects.builtin import ModuleOp, StringAttr
 
 from hectorite.backends.ptx.print import module_to_text
 from hectorite.ir.ptx.parse import parse_ptx
-from hectorite.lowering.import_ptx import import_ptx
+from hectorite.lowering.ptx.import_ptx import import_ptx
 from hectorite.lowering.ptx.writer import At, PtxCode
 
 

@@ -13,7 +13,7 @@ from xdsl.context import Context  # noqa: E402
 import hectorite  # noqa: E402
 from hectorite.backends.reference import run_reference  # noqa: E402
 from hectorite.frontend.onnx.importer import OPERATORS  # noqa: E402
-from hectorite.lowering.superoptimise import Superoptimise  # noqa: E402
+from hectorite.lowering.graph.superoptimise import Superoptimise  # noqa: E402
 from tests.frontend.onnx_models import compare, model_of  # noqa: E402
 
 RNG = np.random.default_rng(4)

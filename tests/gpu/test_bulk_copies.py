@@ -15,12 +15,12 @@ from hectorite.dialects.tile_async import CommitOp, CopyOp
 from hectorite.dialects.tile_bulk import AwaitOp, ReleaseOp
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.target import target
-from hectorite.lowering import pipeline_copies
-from hectorite.lowering.assign_layouts import AssignLayouts
-from hectorite.lowering.bulk_copies import chosen_for_bulk, pieces
-from hectorite.lowering.pipeline_copies import PipelineCopies
-from hectorite.lowering.stage_products import StageProducts
-from hectorite.lowering.tile_to_ptx import tile_to_ptx
+from hectorite.lowering.gpu import pipeline_copies
+from hectorite.lowering.gpu.assign_layouts import AssignLayouts
+from hectorite.lowering.gpu.bulk_copies import chosen_for_bulk, pieces
+from hectorite.lowering.gpu.pipeline_copies import PipelineCopies
+from hectorite.lowering.gpu.stage_products import StageProducts
+from hectorite.lowering.ptx.tile_to_ptx import tile_to_ptx
 
 BULK = "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
 

@@ -12,8 +12,8 @@ from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import CopyOp, FinishOp, WaitOp
 from hectorite.dialects.tile_layout import BarrierOp
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.lowering.pipeline_copies import PipelineCopies
-from hectorite.lowering.stage_products import IN_FLIGHT, StageProducts
+from hectorite.lowering.gpu.pipeline_copies import PipelineCopies
+from hectorite.lowering.gpu.stage_products import IN_FLIGHT, StageProducts
 
 GPU = "sm_90a"
 ONE_LEFT, NONE_LEFT = (f"wgmma.wait_group.sync.aligned {n};" for n in (1, 0))

@@ -23,13 +23,13 @@ from hectorite.dialects.tile_async import CopyOp
 from hectorite.ir.element import ELEMENTS
 from hectorite.ir.ptx.parse import parse_ptx
 from hectorite.ir.target import target
-from hectorite.lowering import pack_operands
-from hectorite.lowering.assign_layouts import AssignLayouts
-from hectorite.lowering.insert_barriers import InsertBarriers
-from hectorite.lowering.pack_operands import PackOperands
-from hectorite.lowering.pipeline_copies import PipelineCopies
-from hectorite.lowering.stage_products import StageProducts
-from hectorite.lowering.tile_to_ptx import tile_to_ptx
+from hectorite.lowering.gpu import pack_operands
+from hectorite.lowering.gpu.assign_layouts import AssignLayouts
+from hectorite.lowering.gpu.insert_barriers import InsertBarriers
+from hectorite.lowering.gpu.pack_operands import PackOperands
+from hectorite.lowering.gpu.pipeline_copies import PipelineCopies
+from hectorite.lowering.gpu.stage_products import StageProducts
+from hectorite.lowering.ptx.tile_to_ptx import tile_to_ptx
 
 GPU = "sm_90a"
 CASES = [

@@ -16,8 +16,8 @@ from hectorite.dialects.context import make_context
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.dialects.tile_async import CopyOp, SharedOp, WaitOp
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.lowering.pipeline_copies import PipelineCopies
-from hectorite.lowering.stage_products import StageProducts
+from hectorite.lowering.gpu.pipeline_copies import PipelineCopies
+from hectorite.lowering.gpu.stage_products import StageProducts
 
 KINDS = ["rows", "gathered", "transposed", "flipped", "grouped"]
 

@@ -8,7 +8,7 @@ from xdsl.dialects.scf import ForOp
 
 from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import CopyOp
-from hectorite.lowering.stage_products import StageProducts, is_shared
+from hectorite.lowering.gpu.stage_products import StageProducts, is_shared
 
 CASES = [
     Case(16, 8, 32),

@@ -26,12 +26,12 @@ from hectorite.ir.diagnostics import Source
 from hectorite.ir.element import ELEMENTS
 from hectorite.ir.ptx.parse import parse_ptx
 from hectorite.ir.target import target as target_named
-from hectorite.lowering.assign_layouts import AssignLayouts
-from hectorite.lowering.insert_barriers import InsertBarriers
-from hectorite.lowering.kernel_sizes import kernel_sizes
-from hectorite.lowering.pipeline_copies import PipelineCopies
-from hectorite.lowering.stage_products import StageProducts
-from hectorite.lowering.tile_to_ptx import LaunchShape, tile_to_ptx
+from hectorite.lowering.gpu.assign_layouts import AssignLayouts
+from hectorite.lowering.gpu.insert_barriers import InsertBarriers
+from hectorite.lowering.gpu.pipeline_copies import PipelineCopies
+from hectorite.lowering.gpu.stage_products import StageProducts
+from hectorite.lowering.kernels.kernel_sizes import kernel_sizes
+from hectorite.lowering.ptx.tile_to_ptx import LaunchShape, tile_to_ptx
 from tests.driver import on_device
 
 Array = np.ndarray[Any, Any]

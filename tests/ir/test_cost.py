@@ -15,8 +15,8 @@ from hectorite.ir.extents import Extents
 from hectorite.ir.formula import Apply, Read
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.statement_form import Shape, concat, form
-from hectorite.lowering.lift_dataflow import lift
-from hectorite.lowering.specialize_sizes import specialize
+from hectorite.lowering.graph.lift_dataflow import lift
+from hectorite.lowering.graph.specialize_sizes import specialize
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZES = {"node": 5000, "edge": 60000, "etype": 40, "ntype": 4, "row": 5000, "col": 5000}

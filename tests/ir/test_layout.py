@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from hectorite.ir.layout import Digit, Layout
-from hectorite.lowering.layouts import blocked
+from hectorite.lowering.gpu.layouts import blocked
 
 SHAPES = [(1,), (2,), (6,), (16,), (31,), (32,), (33,), (64,), (100,), (128,), (300,)]
 TILES = [(1, 1), (6, 64), (16, 8), (5, 3), (1, 128), (128, 64), (33, 7)]

@@ -25,7 +25,7 @@ from hectorite.dialects.context import make_context
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.element import ElementType
 from hectorite.ir.space import TensorType
-from hectorite.lowering.notation import function_lines
+from hectorite.lowering.graph.notation import function_lines
 
 SETS = """
 graph.set @node

@@ -1,7 +1,7 @@
 """`compose-gathers` and `simplify-access`."""
 
-from hectorite.lowering.compose_gathers import ComposeGathers
-from hectorite.lowering.simplify_access import SimplifyAccess
+from hectorite.lowering.graph.compose_gathers import ComposeGathers
+from hectorite.lowering.graph.simplify_access import SimplifyAccess
 
 SETS = """
 graph.set @node

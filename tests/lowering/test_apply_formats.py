@@ -4,8 +4,8 @@ import pytest
 
 from hectorite.dialects.context import make_context
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.lowering.apply_formats import ApplyFormats, chosen_formats
-from hectorite.lowering.drop_dead_statements import DropDeadStatements
+from hectorite.lowering.formats.apply_formats import ApplyFormats, chosen_formats
+from hectorite.lowering.graph.drop_dead_statements import DropDeadStatements
 
 SPMM = "y[e.dst, o] += a[e] * x[e.src, o] | e: edge, o: 4 | f32[node, 4]"
 SDDMM = "s[e] += a[e] * q[e.dst, i] * x[e.src, i] | e: edge, i: 4 | f32[edge]"

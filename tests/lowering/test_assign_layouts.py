@@ -17,12 +17,12 @@ from hectorite.frontend.targets import only
 from hectorite.ir.layout import Layout
 from hectorite.ir.scalar import ScalarOp
 from hectorite.ir.target import target
-from hectorite.lowering.assign_layouts import AssignLayouts
+from hectorite.lowering.gpu.assign_layouts import AssignLayouts
+from hectorite.lowering.gpu.product_layouts import product_layouts
+from hectorite.lowering.gpu.promote_locals import PromoteLocals
+from hectorite.lowering.gpu.tile_layouts import is_tile, lies
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.pipelines import optimise, to_tile
-from hectorite.lowering.product_layouts import product_layouts
-from hectorite.lowering.promote_locals import PromoteLocals
-from hectorite.lowering.tile_layouts import is_tile, lies
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.hec"))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hectorite.lowering.canonicalize_graph import CanonicalizeGraph
+from hectorite.lowering.graph.canonicalize_graph import CanonicalizeGraph
 
 
 def test_example(program, as_documented):

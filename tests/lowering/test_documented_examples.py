@@ -6,7 +6,7 @@ import re
 import pytest
 
 from hectorite.frontend.registry import PASSES
-from hectorite.lowering.optimise_graph import OptimiseGraph
+from hectorite.lowering.graph.optimise_graph import OptimiseGraph
 
 MOST_LINES = 12
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.lowering.expand_softmax import ExpandSoftmax
+from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
 
 
 def test_example(program, as_documented):

@@ -15,10 +15,10 @@ from hectorite.dialects.tile_memory import StoreOp, shape_of
 from hectorite.dialects.tile_program import LaunchOp, LayoutOp
 from hectorite.ir.scalar import ConstantOp
 from hectorite.ir.target import target
-from hectorite.lowering import materialise_operands
+from hectorite.lowering.gpu.promote_locals import PromoteLocals
+from hectorite.lowering.kernels import materialise_operands
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.pipelines import optimise, to_tile
-from hectorite.lowering.promote_locals import PromoteLocals
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.hec"))
 GPU = Machine.gpu(target("sm_90"))

@@ -4,10 +4,11 @@ import re
 
 from hectorite.backends.reference import find_function
 from hectorite.dialects.graph_sets import schema_of
-from hectorite.lowering import explicit_starts, graph_to_tile, widen_accumulators
+from hectorite.lowering.graph import widen_accumulators
+from hectorite.lowering.graph.widen_accumulators import WidenAccumulators
+from hectorite.lowering.kernels import explicit_starts, graph_to_tile
+from hectorite.lowering.kernels.tile_code import PREFETCH_ELEMENTS
 from hectorite.lowering.machine import Machine
-from hectorite.lowering.tile_code import PREFETCH_ELEMENTS
-from hectorite.lowering.widen_accumulators import WidenAccumulators
 
 
 def example_of(file) -> tuple[list[str], list[str]]:

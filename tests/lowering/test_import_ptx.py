@@ -14,7 +14,7 @@ from hectorite.dialects.ptx import KernelOp
 from hectorite.dialects.ptx_instruction import InstructionOp
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.ptx.parse import parse_ptx
-from hectorite.lowering.import_ptx import import_ptx
+from hectorite.lowering.ptx.import_ptx import import_ptx
 
 HEAD = ".version 7.0\n.target sm_80\n.address_size 64\n"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hectorite.lowering.inline_elementwise import InlineElementwise
+from hectorite.lowering.graph.inline_elementwise import InlineElementwise
 
 
 def unchanged(module, rewrite):

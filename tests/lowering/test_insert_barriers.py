@@ -6,9 +6,9 @@ from xdsl.parser import Parser
 
 from hectorite.dialects.context import make_context
 from hectorite.ir.target import target
-from hectorite.lowering.assign_layouts import AssignLayouts
-from hectorite.lowering.insert_barriers import InsertBarriers
-from hectorite.lowering.tile_to_ptx import tile_to_ptx
+from hectorite.lowering.gpu.assign_layouts import AssignLayouts
+from hectorite.lowering.gpu.insert_barriers import InsertBarriers
+from hectorite.lowering.ptx.tile_to_ptx import tile_to_ptx
 
 TENSOR = "!hec.tensor<f32[64]>"
 LOAD = f"axis 0 : {TENSOR} -> vector<64xf32>"

@@ -11,9 +11,9 @@ from hectorite.backends.cpu.threads import set_threads, thread_count
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.schema import Schema
-from hectorite.lowering.join_walk import walk_of, walked_joins
+from hectorite.lowering.graph.statement_body import statements
+from hectorite.lowering.kernels.join_walk import walk_of, walked_joins
 from hectorite.lowering.options import Options
-from hectorite.lowering.statement_body import statements
 
 SETS = """
 set row

@@ -10,10 +10,10 @@ from hectorite.backends.reference import run_reference
 from hectorite.dialects.graph import FuncOp
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.frontend.program_text import read_program
-from hectorite.lowering.lift_dataflow import lift
-from hectorite.lowering.lower_dataflow import lower
+from hectorite.lowering.graph.lift_dataflow import lift
+from hectorite.lowering.graph.lower_dataflow import lower
+from hectorite.lowering.graph.specialize_sizes import specialize
 from hectorite.lowering.pipelines import optimise
-from hectorite.lowering.specialize_sizes import specialize
 
 EXAMPLES = sorted(glob.glob(str(Path(__file__).parents[2] / "examples" / "*.hec")))
 

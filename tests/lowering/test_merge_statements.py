@@ -1,7 +1,7 @@
 """`merge-statements` and `drop-dead-statements`."""
 
-from hectorite.lowering.drop_dead_statements import DropDeadStatements
-from hectorite.lowering.merge_statements import MergeStatements
+from hectorite.lowering.graph.drop_dead_statements import DropDeadStatements
+from hectorite.lowering.graph.merge_statements import MergeStatements
 
 
 def test_example(program, as_documented):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hectorite.backends.error_bound import difference, run_with_bounds
 from hectorite.backends.reference import run_reference
-from hectorite.lowering.optimise_graph import OptimiseGraph
+from hectorite.lowering.graph.optimise_graph import OptimiseGraph
 
 RGAT = """
     zs[e, o] += h[e.src, i] * W[e.type, i, o] | e: edge, o: M, i: N | f32[edge, M]

@@ -10,10 +10,10 @@ from hectorite.dialects.graph import FuncOp
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.dialects.tile import KernelOp, LocalOp, ProductOp
 from hectorite.dialects.tile_program import AllocateOp
-from hectorite.lowering.kernel_plan import Kernel
+from hectorite.lowering.kernels.kernel_plan import Kernel
+from hectorite.lowering.kernels.plan_kernels import plan_kernels
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.pipelines import optimise, to_tile
-from hectorite.lowering.plan_kernels import plan_kernels
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GRAPH = "set etype\nset node\nset edge { src: node, dst: node, type: etype }\n"

@@ -12,8 +12,8 @@ from hectorite.backends.binding import Binding
 from hectorite.backends.tile_interpreter import run_tile
 from hectorite.dialects.tile import LocalOp
 from hectorite.ir.schema import Schema
-from hectorite.lowering import promote_locals
-from hectorite.lowering.promote_locals import PromoteLocals
+from hectorite.lowering.gpu import promote_locals
+from hectorite.lowering.gpu.promote_locals import PromoteLocals
 
 ROWS = "!hec.tensor<f32[3, 8]>"
 MEMORY = "!hec.tensor<f32[2, 8]>"

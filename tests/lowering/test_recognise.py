@@ -2,10 +2,10 @@
 
 import pytest
 
-from hectorite.lowering import annotate_forms
-from hectorite.lowering.annotate_forms import AnnotateForms
-from hectorite.lowering.expand_softmax import ExpandSoftmax
-from hectorite.lowering.recognise import recognise_all
+from hectorite.lowering.graph import annotate_forms
+from hectorite.lowering.graph.annotate_forms import AnnotateForms
+from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
+from hectorite.lowering.graph.recognise import recognise_all
 
 PARAMETERS = """h: f32[node, 4], x: f32[edge], s: f32[edge, 2], W: f32[etype, 4, 3], V: f32[4, 3],
     A: f32[2, 6, 4], B: f32[2, 4, 5]"""

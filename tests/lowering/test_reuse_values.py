@@ -5,7 +5,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
 from hectorite.dialects.tile_memory import LoadOp
-from hectorite.lowering.reuse_values import ReuseValues
+from hectorite.lowering.gpu.reuse_values import ReuseValues
 
 TENSOR = "!hec.tensor<f32[8]>"
 LANES = "vector<4xf32>"

@@ -4,8 +4,8 @@ import pytest
 
 from hectorite.ir.devices import DEVICES
 from hectorite.ir.diagnostics import HectoriteError
+from hectorite.lowering.graph.scatter_products import ScatterProducts
 from hectorite.lowering.options import Options
-from hectorite.lowering.scatter_products import ScatterProducts
 
 TENSORS = "x: f32[node, 4], W: f32[etype, 4, 8], s: f32[edge]"
 TYPED = """

@@ -8,9 +8,9 @@ import pytest
 
 import hectorite
 from hectorite.dialects.context import make_context
+from hectorite.lowering.graph.scatter_products import ScatterProducts
 from hectorite.lowering.options import Options
 from hectorite.lowering.pipelines import optimise
-from hectorite.lowering.scatter_products import ScatterProducts
 
 SETS = "set row\nset kind\nset pair { from: row, to: row, kind: kind }\n"
 CONVOLUTION = """

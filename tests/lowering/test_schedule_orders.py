@@ -16,9 +16,9 @@ from hectorite.dialects.tile_program import LayoutOp
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.schedule import Schedule
 from hectorite.ir.target import target
+from hectorite.lowering.gpu.promote_locals import PromoteLocals
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.pipelines import optimise, to_tile
-from hectorite.lowering.promote_locals import PromoteLocals
 
 GPU = Machine.gpu(target("sm_90"))
 

@@ -10,10 +10,10 @@ from hectorite.dialects.graph import FuncOp
 from hectorite.frontend.cli import main
 from hectorite.frontend.program_text import read_program
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.lowering.notation import function_lines
+from hectorite.lowering.graph.notation import function_lines
+from hectorite.lowering.graph.search_rewrites import SearchRewrites
 from hectorite.lowering.options import Options
 from hectorite.lowering.pipelines import optimise
-from hectorite.lowering.search_rewrites import SearchRewrites
 
 PROGRAM = """set kind
 set node

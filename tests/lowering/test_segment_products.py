@@ -11,11 +11,11 @@ from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.schema import Encoded, Schema, SetDecl
 from hectorite.ir.target import target
-from hectorite.lowering import materialise_sides
-from hectorite.lowering.kernel_plan import Segment
+from hectorite.lowering.kernels import materialise_sides
+from hectorite.lowering.kernels.kernel_plan import Segment
+from hectorite.lowering.kernels.segment_shape import segment_shape
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match.segment import covers, match_segment
-from hectorite.lowering.segment_shape import segment_shape
 from tests.lowering.test_graph_to_tile import example_of
 
 SETS = "set seg\nset node\nset elem { s: seg, a: node, b: node }\n"

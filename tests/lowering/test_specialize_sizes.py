@@ -3,7 +3,7 @@
 import pytest
 
 from hectorite.ir.diagnostics import HectoriteError
-from hectorite.lowering.specialize_sizes import SpecializeSizes, specialize
+from hectorite.lowering.graph.specialize_sizes import SpecializeSizes, specialize
 
 TEXT = """
 graph.set @node

@@ -2,7 +2,7 @@
 
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph import FuncOp
-from hectorite.lowering.split_fixed import SplitFixed
+from hectorite.lowering.graph.split_fixed import SplitFixed
 
 
 def functions(module):

@@ -11,11 +11,11 @@ from hectorite.dialects.graph import FuncOp
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.frontend.program_text import read_program
 from hectorite.ir.extents import Extents
-from hectorite.lowering.expand_softmax import ExpandSoftmax
-from hectorite.lowering.lift_dataflow import lift
-from hectorite.lowering.lower_dataflow import lower
-from hectorite.lowering.notation import function_lines
-from hectorite.lowering.specialize_sizes import specialize
+from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
+from hectorite.lowering.graph.lift_dataflow import lift
+from hectorite.lowering.graph.lower_dataflow import lower
+from hectorite.lowering.graph.notation import function_lines
+from hectorite.lowering.graph.specialize_sizes import specialize
 from hectorite.lowering.structural import structural_rules
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -9,7 +9,7 @@ from xdsl.context import Context
 
 from hectorite.frontend.program_text import read_program
 from hectorite.ir.extents import Extents
-from hectorite.lowering.superoptimise import Superoptimise, all_rules
+from hectorite.lowering.graph.superoptimise import Superoptimise, all_rules
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -80,7 +80,7 @@ import sys
 from xdsl.context import Context
 from hectorite.frontend.program_text import read_program
 from hectorite.ir.extents import Extents
-from hectorite.lowering.superoptimise import Superoptimise
+from hectorite.lowering.graph.superoptimise import Superoptimise
 module = read_program(sys.stdin.read()).module
 Superoptimise(fixed=("W", "a", "Q", "K", "V"), device="h200", budget=400).apply(Context(), module)
 print(module)

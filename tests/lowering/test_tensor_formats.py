@@ -9,9 +9,9 @@ from xdsl.context import Context
 import hectorite
 from hectorite import HectoriteError
 from hectorite.dialects.graph import FuncOp
-from hectorite.lowering import apply_tensor_formats
-from hectorite.lowering.apply_tensor_formats import ApplyTensorFormats
-from hectorite.lowering.notation import function_lines
+from hectorite.lowering.formats import apply_tensor_formats
+from hectorite.lowering.formats.apply_tensor_formats import ApplyTensorFormats
+from hectorite.lowering.graph.notation import function_lines
 
 FORMATS = [(1, 4), (2, 4), (2, 8), (4, 8), (1, 16)]
 ONE = "def f(W: {e}[M, K] as nm({n}, {m}), X: {x}) -> {y} {{\n  {body}\n  return Y\n}}\n"

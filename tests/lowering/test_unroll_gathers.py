@@ -8,9 +8,9 @@ from xdsl.dialects.scf import ForOp
 from hectorite.backends.binding import Binding
 from hectorite.backends.tile_interpreter import run_tile
 from hectorite.ir.schema import Schema
-from hectorite.lowering.pipeline_copies import PipelineCopies
-from hectorite.lowering.stage_products import constant_value
-from hectorite.lowering.unroll_gathers import UnrollGathers
+from hectorite.lowering.gpu.pipeline_copies import PipelineCopies
+from hectorite.lowering.gpu.stage_products import constant_value
+from hectorite.lowering.gpu.unroll_gathers import UnrollGathers
 
 ROWS, LANES = "!hec.tensor<f32[8, 8]>", "vector<8xf32>"
 INDICES, BOUNDS = "!hec.tensor<i32[40]>", "!hec.tensor<i32[20]>"

@@ -34,9 +34,9 @@ from hectorite.frontend.targets import (
 from hectorite.frontend.verify_levels import Level, levels_of
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.target import target as target_named
+from hectorite.lowering.gpu.promote_locals import PromoteLocals
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.pipelines import Options, apply_formats, optimise, to_tile
-from hectorite.lowering.promote_locals import PromoteLocals
 
 Array = np.ndarray[Any, Any]
 

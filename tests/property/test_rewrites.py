@@ -15,8 +15,8 @@ from hectorite.ir.formula import Apply, Constant, Read, nary
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Schema, SetDecl
 from hectorite.ir.statement_form import Shape, concat, form, softmax
+from hectorite.lowering.graph.superoptimise import all_rules
 from hectorite.lowering.rules.catalogue import rules
-from hectorite.lowering.superoptimise import all_rules
 
 SIZES = {"node": 3, "edge": 4}
 SCHEMA = Schema(

@@ -13,10 +13,10 @@ from hectorite.dialects.graph import FuncOp
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.frontend.targets import bound_sets
 from hectorite.ir.extents import Extents
-from hectorite.lowering.expand_softmax import ExpandSoftmax
-from hectorite.lowering.lift_dataflow import lift
-from hectorite.lowering.lower_dataflow import lower
-from hectorite.lowering.specialize_sizes import specialize
+from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
+from hectorite.lowering.graph.lift_dataflow import lift
+from hectorite.lowering.graph.lower_dataflow import lower
+from hectorite.lowering.graph.specialize_sizes import specialize
 from hectorite.lowering.structural import structural_rules
 
 SMALL = 2000

@@ -8,11 +8,11 @@ from benchmarks.oracle import Alternatives, explored, optimum
 from benchmarks.superopt import flow_of
 from hectorite.ir.cost import CostModel
 from hectorite.ir.devices import DEVICES
+from hectorite.lowering.graph.superoptimise import all_rules
 from hectorite.lowering.search.ledger import ATTOSECOND, Ledger
 from hectorite.lowering.search.portfolio import optimise
 from hectorite.lowering.search.replay import renumbered
 from hectorite.lowering.search.workspace import Budget, Workspace
-from hectorite.lowering.superoptimise import all_rules
 
 GRAPHS = 150
 WORST, MEAN = 1.05, 1.01

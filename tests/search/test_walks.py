@@ -14,10 +14,10 @@ from hectorite.backends.field_arithmetic import PRIMES
 from hectorite.frontend.rule_values import field_values, float_values, same_within_rounding
 from hectorite.ir.cost import CostModel
 from hectorite.ir.devices import DEVICES
+from hectorite.lowering.graph.superoptimise import all_rules
 from hectorite.lowering.search.best_first import outline
 from hectorite.lowering.search.portfolio import optimise
 from hectorite.lowering.search.replay import again
-from hectorite.lowering.superoptimise import all_rules
 
 SMALL = {
     "lstm": {"scale": 0.02},

@@ -1,0 +1,190 @@
+"""`apply-formats`: compute on position sets where a set has a storage format.
+
+Enters: the `graph` dialect without softmax. Leaves: the same and position sets of the `sparse`
+dialect, which binding builds; statements over a set with a format are over its positions as far as
+the format serves them (`lowering/formats/`). What they mean does not change.
+
+    y[e.dst, o] += a[e] * x[e.src, o]
+
+becomes, with `set edge { src: node, dst: node } as csr(dst)`,
+
+    y[e.dst, o] += a[e.elem] * x[e.src, o]
+
+where e: edge_element, the edges sorted by dst. A function in which a format serves no statement at
+all is an error that says why; where it serves some, the others are computed without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import FileLineColLoc, ModuleOp
+from xdsl.passes import ModulePass
+
+from hectorite.dialects.graph import FuncOp, StatementOp
+from hectorite.dialects.graph_sets import DeclarationOp, DeriveOp, SetOp, schema_of
+from hectorite.dialects.sparse import PositionSetOp, position_set_op
+from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, did_you_mean, fail
+from hectorite.ir.element import element_of
+from hectorite.ir.format_text import FormatFault
+from hectorite.ir.schema import Schema
+from hectorite.ir.set_format import canonical, position_sets
+from hectorite.ir.space import TensorType
+from hectorite.lowering.formats.blocks import serve_blocks
+from hectorite.lowering.formats.copies import serve_copies
+from hectorite.lowering.formats.dedup import serve_dedup
+from hectorite.lowering.formats.format_use import FormatUse, Outcome, over_set
+from hectorite.lowering.formats.permuted import serve_permuted
+from hectorite.lowering.graph.notation import Notation
+
+Serve = Callable[[FuncOp, FormatUse], Outcome]
+
+_FAMILIES: dict[str, Serve] = {
+    "sgt": serve_blocks,
+    "bsr": serve_blocks,
+    "dedup": serve_dedup,
+    "permute": serve_permuted,
+    "split": serve_copies,
+    **dict.fromkeys(
+        ("csr", "csc", "jagged", "ell", "hyb", "segmented", "bitmask", "coded_csr"), serve_copies
+    ),
+}
+"""What rewrites a function for a format; `coo` needs nothing."""
+
+_REGROUPS = ("sgt", "bsr")
+"""Formats that take products with zero into a sum."""
+
+
+@dataclass(frozen=True)
+class ApplyFormats(ModulePass):
+    """Compute on position sets where a set has a storage format."""
+
+    name = "apply-formats"
+
+    formats: tuple[str, ...] = ()
+    """Formats in the place of those that sets are declared with: `SET=FORMAT`."""
+    reassociate: bool = True
+    """Allow floats to be added in another order."""
+    tensor_cores: bool = False
+    """Whether the target multiplies short numbers in blocks."""
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for name, text in chosen_formats(op, self.formats).items():
+            self._serve(op, name, text)
+
+    def _serve(self, module: ModuleOp, over: str, text: str) -> None:
+        schema = schema_of(module)
+        format = canonical(schema, over, text)
+        serve = _FAMILIES.get(format.kind)
+        if serve is None or any(d.encoded and d.encoded.of == over for d in schema.sets.values()):
+            return
+        parts = position_sets(schema, over, text, set(_size_variables(module)))
+        declared = Schema({**schema.sets, **{decl.name: decl for decl in parts}}, schema.sizes)
+        use = FormatUse(over, format, parts, declared, self.tensor_cores)
+        served = 0
+        for func in module.ops:
+            if not isinstance(func, FuncOp):
+                continue
+            written = {op: Notation(func).line(op) or "" for op in _statements(func, over)}
+            floats = any(element_of(op.value.type).is_float for op in written)
+            if floats and format.kind in _REGROUPS and not self.reassociate:
+                raise fail(
+                    f"the format `{format}` of `{over}` adds products with zero to sums",
+                    expected="sums that may be regrouped, or a format that keeps them",
+                    hint=f"csr({format.fields[0]}) keeps every sum as it is",
+                )
+            outcome = serve(func, use)
+            if outcome.refused and not outcome.served:
+                # The reason at the largest statement tells most.
+                op, reason = max(outcome.refused, key=lambda each: len(each[0].variables.data))
+                raise _refused(op, reason, written, over, str(format))
+            served += outcome.served
+        if served:
+            _declare(module, over, [position_set_op(decl) for decl in parts])
+            for decl, inner in zip(parts[::-1], format.then[::-1], strict=False):
+                self._serve(module, decl.name, str(inner))
+
+
+def chosen_formats(module: ModuleOp, given: Sequence[str] = ()) -> dict[str, str]:
+    """The format of each set that has one: that which is given for it as `SET=FORMAT`, else that
+    which it is declared with. With `auto` it has none.
+
+    Raises `HectoriteError` for what is no set, or no format of it.
+    """
+    sets = {op.declared.data: op for op in module.ops if isinstance(op, SetOp | DeriveOp)}
+    schema = schema_of(module)
+    chosen: dict[str, str] = {}
+    declared = {name: op.format.data for name, op in sets.items() if op.format is not None}
+    for name, format in declared.items():
+        chosen[name] = _canonical(schema, name, format)
+    for text in given:
+        name, equals, format = (part.strip() for part in text.partition("="))
+        if not equals or not format:
+            raise fail(f"`{text}` does not say which format", expected="SET=FORMAT, as nz=csr(row)")
+        if name not in sets:
+            raise fail(f"there is no set `{name}`", hint=did_you_mean(name, sets))
+        chosen[name] = _canonical(schema, name, format)
+    return {name: format for name, format in chosen.items() if format != "auto"}
+
+
+def _canonical(schema: Schema, name: str, format: str) -> str:
+    """`auto`, or a format as it is printed. Raises `HectoriteError` if it is none of the set."""
+    try:
+        return "auto" if format == "auto" else str(canonical(schema, name, format))
+    except FormatFault as fault:
+        said = f"`{name}` as `{format}`: {fault.message}"
+        raise fail(said, expected=fault.expected, hint=fault.hint) from fault
+
+
+def _declare(module: ModuleOp, over: str, parts: Sequence[PositionSetOp]) -> None:
+    """Declare position sets behind all other sets, which they may lead into."""
+    declarations = [op for op in module.ops if isinstance(op, DeclarationOp)]
+    module.body.block.insert_ops_after(parts, declarations[-1])
+
+
+def _statements(func: FuncOp, over: str) -> list[StatementOp]:
+    return [
+        op
+        for op in func.body.block.ops
+        if isinstance(op, StatementOp) and over_set(op, over) is not None
+    ]
+
+
+def _refused(
+    op: StatementOp, reason: str, written: dict[StatementOp, str], over: str, format: str
+) -> HectoriteError:
+    """A format that serves no statement, at one of them."""
+    place, span, source = op.location, None, None
+    if isinstance(place, FileLineColLoc):
+        line, column = place.line.data, place.column.data
+        span, source = Span(line, column, line, column), Source(place.filename.data, "")
+    return HectoriteError(
+        [
+            Diagnostic(
+                f"the format `{format}` of `{over}` cannot serve `{written[op]}`: {reason}",
+                span,
+                source,
+                expected=_SERVED[format.partition("(")[0]],
+                hint=f"declare `{over}` without it, or with csr, which serves every statement",
+            )
+        ]
+    )
+
+
+_SERVED = {
+    "sgt": "a sum of a[z] * B[z.col, j] by row or by column, or of P[z.row, i] * Q[z.col, i]",
+    "bsr": "a sum of a[z] * B[z.col, j] by row or by column, or of P[z.row, i] * Q[z.col, i]",
+    "dedup": "a sum by row of what is read through the other maps of the set",
+}
+"""What formats that do not serve every statement are for."""
+
+
+def _size_variables(module: ModuleOp) -> Iterator[str]:
+    """Names in the shapes of functions, which a new set must not capture."""
+    for func in module.ops:
+        if isinstance(func, FuncOp):
+            for type in (*func.inputs, *func.outputs):
+                if isinstance(type, TensorType):
+                    yield from (dim for dim in type.dims if isinstance(dim, str))

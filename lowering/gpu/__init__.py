@@ -1,0 +1,1 @@
+"""Passes of the tile level for a GPU: layouts, pipelines, barriers."""
