@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError
-from hectorite.ir.element import ElementType
+from hectorite.ir.element import ELEMENTS, ElementType
 
 Array = np.ndarray[Any, Any]
 Dims = Sequence[tuple[str, int | None]]
@@ -59,6 +59,23 @@ def to_numpy(value: Any) -> Array:
     if array.dtype == object:
         raise TypeError(f"is {_a(type(value).__name__)}, not an array of numbers")
     return array
+
+
+def array_of_numbers(value: Any) -> Array:
+    """The array that `value` holds, of a type that some element of the language is stored in.
+
+    Raises `HectoriteError` if there is none.
+    """
+    try:
+        array = to_numpy(value)
+    except TypeError as reason:
+        raise _error(f"what is to be converted {reason}", "an array of numbers") from reason
+    stored = {element.storage: None for element in ELEMENTS.values()}
+    native = array.dtype.newbyteorder("=")
+    if native not in stored:
+        kinds = ", ".join(storage.name for storage in stored)
+        raise _error(f"what is to be converted is {_a(array.dtype.name)} array", f"one of {kinds}")
+    return array.astype(native, copy=False)
 
 
 def as_array(value: Any, element: ElementType, dims: Dims, name: str) -> Array:

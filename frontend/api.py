@@ -147,13 +147,18 @@ def emit(
     if level == "onnx":
         raise fail("an ONNX model is no text", hint="hectorite.to_onnx(program, path) writes one")
     text = read_program(path_or_source, sizes)
+    if formats:
+        chosen = options or Options(reassociate)
+        options = replace(chosen, formats=(*chosen.formats, *_formats(text, formats)))
     if text.form == "ptx":
         return text_of_ptx(text, level, target, generic)
     facts = facts_of(text, None)
     known = check_sizes(facts, sizes or {})
-    if formats:
-        chosen = options or Options(reassociate)
-        options = replace(chosen, formats=(*chosen.formats, *_formats(text, formats)))
+    if level == "graph" and options is not None and options.formats:
+        raise fail(
+            "`formats` change nothing at the level graph, which is the program as it is written",
+            expected='level="graph-opt", or one after it',
+        )
     return level_text(
         text, facts, level, known, function, generic, between_passes, reassociate, target, options
     )

@@ -223,6 +223,14 @@ def test_faults_in_formats(formats, message):
         hectorite.compile(SPMM, formats=formats)
 
 
+def test_formats_of_the_program_as_it_is_written():
+    with pytest.raises(HectoriteError, match="change nothing at the level graph"):
+        hectorite.emit(SPMM, "graph", formats={"nz": "csr(row)"})
+    with pytest.raises(HectoriteError, match="past the choice of formats"):
+        ptx = hectorite.emit(SPMM, "ptx")
+        hectorite.emit(ptx, "ptx", formats={"nz": "csr(row)"})
+
+
 def full_blocks(rows=256, side=32):
     """A matrix of full blocks on the diagonal."""
     row, col = (part.ravel() for part in np.indices((rows, side)))

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from hectorite.backends.arrays import Array, KeptArray, to_numpy
+from hectorite.backends.arrays import Array, KeptArray, array_of_numbers
 from hectorite.backends.binding import Binding
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.schema import Schema, SetDecl
@@ -95,11 +95,7 @@ def bsr(array: Any, height: int, width: int) -> BsrOperand:
     """
     if not all(isinstance(size, int) and size > 0 for size in (height, width)):
         raise fail(f"bsr({height}, {width}) is no format", expected="two positive integers")
-    try:
-        dense = to_numpy(array)
-    except TypeError as reason:
-        raise fail(f"what is to be converted {reason}") from reason
-    made = encode_bsr(dense, Bsr(height, width), "the array")
+    made = encode_bsr(array_of_numbers(array), Bsr(height, width), "the array")
     made.blocks = made.blocks.view(KeptArray)
     return made
 

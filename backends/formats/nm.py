@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hectorite.backends.arrays import Array, KeptArray, first_true, to_numpy
+from hectorite.backends.arrays import Array, KeptArray, array_of_numbers, first_true
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, fail
 from hectorite.ir.tensor_format import CODES, MOST_GROUP, VALUES, Nm
 
@@ -80,11 +80,7 @@ def nm(array: Any, keep: int, group: int) -> NmOperand:
     """
     if not (isinstance(keep, int) and isinstance(group, int) and 1 <= keep <= group <= MOST_GROUP):
         raise fail(f"nm({keep}, {group}) is no format", expected=f"1 <= N <= M <= {MOST_GROUP}")
-    try:
-        dense = to_numpy(array)
-    except TypeError as reason:
-        raise fail(f"what is to be converted {reason}") from reason
-    made = encode(dense, Nm(keep, group), "the array")
+    made = encode(array_of_numbers(array), Nm(keep, group), "the array")
     values, codes = (part.view(KeptArray) for part in (made.values, made.codes))
     return NmOperand(made.format, made.shape, values, codes)
 

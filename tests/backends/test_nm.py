@@ -66,6 +66,25 @@ def test_the_place_that_breaks_a_format_is_named():
         hectorite.nm(array, 1, 4)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.array([[{}, None]], object), "is an object array"),
+        (np.array([["a", "b"]]), "is a str32 array"),
+        (np.zeros((2, 2), np.uint16), "is a uint16 array\n.*one of float64"),
+        (None, "is a NoneType, not an array"),
+    ],
+)
+def test_arrays_of_no_element_type(value, message):
+    for convert in (hectorite.nm, hectorite.bsr):
+        with pytest.raises(HectoriteError, match=f"what is to be converted {message}"):
+            convert(value, 1, 2)
+
+
+def test_bytes_in_another_order_are_put_in_ours():
+    assert hectorite.nm(np.zeros((2, 2), ">f4"), 1, 2).dtype == np.float32
+
+
 @pytest.mark.parametrize("format", [(0, 4), (5, 4), (1, 33), (1.0, 4)])
 def test_formats_that_are_none(format):
     with pytest.raises(HectoriteError, match="is no format"):
