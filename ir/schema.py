@@ -100,6 +100,13 @@ class Schema:
                     fields[field_name] = target
         return fields
 
+    def given_fields(self, name: str) -> tuple[str, ...]:
+        """The maps of a set that the program declares; those of a part of a format that are maps of
+        the whole set, without those that lead back."""
+        fields, encoded = self.sets[name].fields, self.sets[name].encoded
+        count = len(fields) if encoded is None else len(self.given_fields(encoded.of))
+        return tuple(field for field, _ in fields[:count])
+
     def follow(self, start: str, fields: tuple[str, ...]) -> str:
         """The set that a path out of `start` ends in; KeyError if a field does not exist."""
         for name in fields:

@@ -223,6 +223,56 @@ def test_faults_in_formats(formats, message):
         hectorite.compile(SPMM, formats=formats)
 
 
+@pytest.mark.parametrize(
+    "text, format, message",
+    [
+        (
+            SPMM.replace("+=", "max="),
+            "permute(row).by(similar).sgt(16, 8)",
+            "`sgt(row, col, 16, 8)` in `permute(row).by(similar).sgt(row, col, 16, 8)` of `nz` "
+            "cannot serve `C[z.row, j] max= A[z] * B[z.col, j]`: products of blocks",
+        ),
+        (
+            SDDMM,
+            "split(row, 3).into(split(row, 1).into(ell, dedup(row)), coo)",
+            " of `nz` cannot serve `C[z] += A[z.row, j] * B[z.col, j]`: it makes a number for each "
+            "z, and the format serves what is reduced at z.row",
+        ),
+        (
+            SPMM,
+            "permute(row).dedup(row)",
+            "`dedup(row)` in `permute(row).by(degree).dedup(row)` of `nz` cannot serve "
+            "`C[z.row, j] += A[z] * B[z.col, j]`: it reads a number of each z",
+        ),
+        (
+            SDDMM,
+            "dedup(row)",
+            "the format `dedup(row)` of `nz` cannot serve `C[z] += A[z.row, j] * B[z.col, j]`: it "
+            "makes a number for each z",
+        ),
+    ],
+)
+def test_refusals_name_what_the_program_says(text, format, message):
+    with pytest.raises(HectoriteError) as caught:
+        hectorite.compile(text, formats={"nz": format}, cache=False).bind(**drawn())
+    assert message in str(caught.value) and "<text>:7:3" in str(caught.value)
+    assert "hint: declare `nz` without it" in str(caught.value)
+
+
+def test_distinct_rows_of_a_part():
+    text = SPMM.replace("A[z] * ", "").replace("A: f32[nz], ", "").replace("64", "8")
+    row = [0, 0, 1, 1, 2, 3, 3, 3, 4, 5, 5]
+    col = [1, 2, 1, 2, 0, 0, 1, 2, 0, 1, 2]
+    maps = {"row": np.array(row, np.int32), "col": np.array(col, np.int32)}
+    sets = {"row": 7, "col": 3, "nz": maps}
+    for format in ("split(row, 2).into(dedup(row), coo)", "permute(row).dedup(row)"):
+        assert agrees(text, "cpu", format, sets)
+        program = hectorite.compile(hectorite.emit(text, "sparse", formats={"nz": format}))
+        binding = program.bind(**sets)
+        (unique,) = (name for name in binding.schema.sets if name.endswith("unique"))
+        assert binding.size(unique) == (4 if "permute" in format else 3)
+
+
 def test_formats_of_the_program_as_it_is_written():
     with pytest.raises(HectoriteError, match="change nothing at the level graph"):
         hectorite.emit(SPMM, "graph", formats={"nz": "csr(row)"})

@@ -23,7 +23,9 @@ def build_dedup(bound: Bound) -> dict[str, Part]:
     degree = np.bincount(rows, minlength=count)
     begin = starts(degree)
     rest = [name for name in bound.targets if name != row]
-    contents = np.stack([bound.map(name)[elements] for name in rest] or [elements * 0], axis=1)
+    # Where an element of a part leads back to is no content of its row.
+    given = [name for name in bound.source.schema.given_fields(bound.over) if name != row]
+    contents = np.stack([bound.map(name)[elements] for name in given] or [elements * 0], axis=1)
     first = _representatives(contents, degree, begin)
     kept, unique = np.unique(first, return_inverse=True)
     chosen = np.repeat(begin[kept], degree[kept]) + within(degree[kept])

@@ -16,11 +16,13 @@ all is an error that says why; where it serves some, the others are computed wit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import FileLineColLoc, ModuleOp
+from xdsl.ir import Attribute
 from xdsl.passes import ModulePass
 
 from hectorite.dialects.graph import FuncOp, StatementOp
@@ -74,7 +76,8 @@ class ApplyFormats(ModulePass):
         for name, text in chosen_formats(op, self.formats).items():
             self._serve(op, name, text)
 
-    def _serve(self, module: ModuleOp, over: str, text: str) -> None:
+    def _serve(self, module: ModuleOp, over: str, text: str, whole: _Whole | None = None) -> None:
+        """Rewrite for one set; a part of a format has that of the `whole` that it is in."""
         schema = schema_of(module)
         format = canonical(schema, over, text)
         serve = _FAMILIES.get(format.kind)
@@ -84,6 +87,7 @@ class ApplyFormats(ModulePass):
         declared = Schema({**schema.sets, **{decl.name: decl for decl in parts}}, schema.sizes)
         use = FormatUse(over, format, parts, declared, self.tensor_cores)
         served = 0
+        whole = _Whole(over, str(format), _lines(module, over)) if whole is None else whole
         for func in module.ops:
             if not isinstance(func, FuncOp):
                 continue
@@ -91,7 +95,7 @@ class ApplyFormats(ModulePass):
             floats = any(element_of(op.value.type).is_float for op in written)
             if floats and format.kind in _REGROUPS and not self.reassociate:
                 raise fail(
-                    f"the format `{format}` of `{over}` adds products with zero to sums",
+                    f"the format {whole.called(str(format))} adds products with zero to sums",
                     expected="sums that may be regrouped, or a format that keeps them",
                     hint=f"csr({format.fields[0]}) keeps every sum as it is",
                 )
@@ -99,12 +103,49 @@ class ApplyFormats(ModulePass):
             if outcome.refused and not outcome.served:
                 # The reason at the largest statement tells most.
                 op, reason = max(outcome.refused, key=lambda each: len(each[0].variables.data))
-                raise _refused(op, reason, written, over, str(format))
+                raise _refused(op, reason, written[op], str(format), whole)
             served += outcome.served
         if served:
             _declare(module, over, [position_set_op(decl) for decl in parts])
             for decl, inner in zip(parts[::-1], format.then[::-1], strict=False):
-                self._serve(module, decl.name, str(inner))
+                elem = next(name for name, to in decl.fields[::-1] if to == over)
+                inside = replace(whole, elems=(*whole.elems, elem))
+                self._serve(module, decl.name, str(inner), inside)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A set and its format as the program has them, to tell what is wrong inside of it: `lines` are
+    statements over the set by where they stand, `elems` maps of parts that lead back to it."""
+
+    over: str
+    format: str
+    lines: dict[tuple[Attribute, str], str]
+    elems: tuple[str, ...] = ()
+
+    def called(self, format: str) -> str:
+        """The format of a part, or of the set itself."""
+        inside = f" in `{self.format}`" if self.elems else ""
+        return f"`{format}`{inside} of `{self.over}`"
+
+    def line(self, op: StatementOp, line: str) -> str:
+        """A statement as the program has it, `line` where that is not known."""
+        return self.lines.get((op.location, op.kind.data), line) if self.elems else line
+
+    def told(self, reason: str) -> str:
+        """A reason, its paths out of elements as the program writes them."""
+        return re.sub(rf"\.({'|'.join(self.elems)})\b", "", reason) if self.elems else reason
+
+
+def _lines(module: ModuleOp, over: str) -> dict[tuple[Attribute, str], str]:
+    """The text of each statement over a set whose place in the program is known."""
+    found: dict[tuple[Attribute, str], str] = {}
+    for func in module.ops:
+        for op in _statements(func, over) if isinstance(func, FuncOp) else ():
+            if isinstance(op.location, FileLineColLoc):
+                line = Notation(func).line(op) or ""
+                found.setdefault((op.location, op.kind.data), line)
+    return found
 
 
 def chosen_formats(module: ModuleOp, given: Sequence[str] = ()) -> dict[str, str]:
@@ -153,21 +194,23 @@ def _statements(func: FuncOp, over: str) -> list[StatementOp]:
 
 
 def _refused(
-    op: StatementOp, reason: str, written: dict[StatementOp, str], over: str, format: str
+    op: StatementOp, reason: str, written: str, format: str, whole: _Whole
 ) -> HectoriteError:
     """A format that serves no statement, at one of them."""
     place, span, source = op.location, None, None
     if isinstance(place, FileLineColLoc):
         line, column = place.line.data, place.column.data
         span, source = Span(line, column, line, column), Source(place.filename.data, "")
+    hint = f"declare `{whole.over}` without it, or with csr, which serves every statement"
     return HectoriteError(
         [
             Diagnostic(
-                f"the format `{format}` of `{over}` cannot serve `{written[op]}`: {reason}",
+                f"the format {whole.called(format)} cannot serve `{whole.line(op, written)}`: "
+                f"{whole.told(reason)}",
                 span,
                 source,
                 expected=_SERVED[format.partition("(")[0]],
-                hint=f"declare `{over}` without it, or with csr, which serves every statement",
+                hint=hint,
             )
         ]
     )

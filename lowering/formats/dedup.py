@@ -11,15 +11,17 @@ becomes
     y[u, d] = y_unique[u.unique, d]
 
 Only what a row holds may decide about its sum: a statement that reads a number of each element, or
-of the row itself, is refused.
+of the row itself, is refused. So is a sum for each element.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import FuncOp, StatementOp
-from hectorite.ir.index import IndexExpr
+from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import Dim
 from hectorite.lowering.formats.format_use import (
     FormatUse,
@@ -44,7 +46,7 @@ def serve_dedup(func: FuncOp, use: FormatUse) -> Outcome:
     outcome = Outcome()
     for op in statements(func):
         variable = over_set(op, use.over)
-        if variable is None or place_of(op, variable) is not None:
+        if variable is None or place_of(op, variable) is not None and not op.reduced:
             continue
         reason = _refusal(op, variable, use)
         if reason is None:
@@ -58,18 +60,30 @@ def serve_dedup(func: FuncOp, use: FormatUse) -> Outcome:
 def _refusal(op: StatementOp, variable: str, use: FormatUse) -> str | None:
     """Why a statement is not the same for rows that hold the same."""
     (row,) = use.format.fields
+    given = use.schema.given_fields(use.over)
     places = [index for index in op.access.data if variable in index.variables]
+    own = [p for i in places for p in i.paths if p.variable == variable and _is_element(p, given)]
+    if own:
+        return (
+            f"it makes a number for each {variable}, and the format serves what is reduced at "
+            f"{variable}.{row}"
+        )
     if op.kind.data == "assign" or len(places) != 1 or places[0] != IndexExpr.of(variable, row):
         where = " and ".join(map(str, places)) or "one place"
         return (
             f"it is reduced at {where}, and the format serves what is reduced at {variable}.{row}"
         )
     for path in paths_of(variable, op.value):
-        if not path.fields:
+        if _is_element(path, given):
             return f"it reads a number of each {variable}, so rows that hold the same may differ"
-        if path.fields[0] not in use.fields or path.fields[0] == row:
+        if path.fields[0] not in given or path.fields[0] == row:
             return f"it depends on {path}, so rows that hold the same may differ"
     return None
+
+
+def _is_element(path: Path, given: Sequence[str]) -> bool:
+    """Whether a path is an element itself, for a part of a format as one of the whole set."""
+    return all(field not in given for field in path.fields)
 
 
 def _serve(op: StatementOp, variable: str, use: FormatUse) -> None:
