@@ -140,7 +140,8 @@ def emit(
     `generic` prints MLIR's generic form, `between_passes` all modules on the way. `target` names
     the GPU of the levels "tile" (without it, for a CPU), "ptx" and "sass" (`sm_90` by default).
     PTX text of other compilers is taken too. `options` say more about the rewrites than
-    `reassociate` does, and are taken instead of it; `formats` are those of `compile`.
+    `reassociate` does, and are taken instead of it; `formats` are those of `compile`,
+    which the level "graph", the program as it is written, does not take.
     """
     from hectorite.frontend.levels import level_text, text_of_ptx
 

@@ -28,6 +28,20 @@ def spellings(fields):
     return found
 
 
+def composed(draw, fields, depth=2):
+    """A format of a set with these fields, perhaps of parts that have formats themselves."""
+    shape = draw(st.sampled_from(["alone", "permute", "split"])) if depth else "alone"
+    if shape == "alone":
+        return draw(st.sampled_from(["coo", *spellings(fields)]))
+    field = draw(st.sampled_from(fields))
+    if shape == "permute":
+        order = draw(st.sampled_from(["degree", "similar"]))
+        then = composed(draw, fields, depth - 1)
+        return f"permute({field}).by({order})" + ("" if then == "coo" else f".{then}")
+    few, many = (composed(draw, fields, depth - 1) for _ in range(2))
+    return f"split({field}, {draw(st.integers(0, 3))}).into({few}, {many})"
+
+
 @st.composite
 def stored(draw, schema):
     """A format for each set that data gives with maps, or for some of them."""
@@ -35,7 +49,7 @@ def stored(draw, schema):
     for decl in schema.sets.values():
         if decl.given and decl.fields and draw(st.booleans()) | (not formats):
             fields = [name for name, _ in decl.fields]
-            formats.append(f"{decl.name}={draw(st.sampled_from(spellings(fields)))}")
+            formats.append(f"{decl.name}={composed(draw, fields)}")
     return tuple(formats)
 
 
