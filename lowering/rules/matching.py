@@ -37,7 +37,7 @@ from hectorite.lowering.rules.term import (
 from hectorite.lowering.rules.windows import windows
 from hectorite.lowering.search.step import Match
 
-FEW = 4
+FEW = 8
 """Siblings that are also taken two at a time."""
 
 

@@ -1,8 +1,9 @@
 """Steepest descent: as long as a match makes the graph cheaper, take the one that saves most.
 
 Each round looks at the places near the last changes and applies the matches that save something,
-the best first, as long as they do not touch each other; if it is patient, only those with no change
-near that may offer something better. The first and the last round look everywhere.
+the best first, as long as they do not touch each other. The first and the last round look
+everywhere. A patient descent takes only the best match of all in each round, which may be worth it
+where one match takes from others what they would save.
 """
 
 from collections.abc import Iterable
@@ -14,13 +15,15 @@ def descend(
     workspace: Workspace, start: Iterable[int] | None = None, patient: bool = False
 ) -> None:
     """Apply matches that save until none does. With `start`, look near those nodes only. If it is
-    `patient`, a round changes nothing near another change."""
+    `patient`, look everywhere after each match."""
     order = workspace.flow.order
     places = order() if start is None else list(workspace.around(start))
     complete = start is not None
     while not workspace.budget.spent:
         near = _round(workspace, places, patient)
-        if near:
+        if near and patient:
+            places, complete = order(), True
+        elif near:
             places, complete = list(near), start is not None
         elif complete:
             return
@@ -35,9 +38,7 @@ def _round(workspace: Workspace, places: Iterable[int], patient: bool) -> dict[i
         if workspace.budget.spent or not workspace.saves(offer.delta):
             break
         nodes = (offer.place, *offer.nodes)
-        if (patient and offer.place in near) or any(
-            number in touched or number not in workspace.flow.nodes for number in nodes
-        ):
+        if any(number in touched or number not in workspace.flow.nodes for number in nodes):
             continue
         # Two matches that are sound one by one may make a cycle together, so ask the rule again.
         match = workspace.again(offer)
@@ -46,6 +47,8 @@ def _round(workspace: Workspace, places: Iterable[int], patient: bool) -> dict[i
         trial = workspace.attempt(match)
         if workspace.saves(trial.delta) and not workspace.too_large:
             near |= workspace.keep(trial)
+            if patient:
+                break
             touched |= dict.fromkeys(trial.touched)
         else:
             workspace.undo(trial)

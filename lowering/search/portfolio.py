@@ -29,6 +29,8 @@ from hectorite.lowering.search.surroundings import Known
 from hectorite.lowering.search.workspace import Budget, Move, Workspace
 
 BUDGET = 2_500
+PAIRS = 3
+"""How many times as much may be tried with siblings in pairs, of which there are many."""
 REGION = 256
 """Matches that may be tried in one region; or a half, a quarter ... of that if there are many, so
 that a region that was solved before has often been solved for the same budget."""
@@ -112,7 +114,7 @@ def _round(start: Workspace) -> Workspace:
 
 def _whole(start: Workspace) -> Workspace:
     """Descent over a whole graph, then with families delayed."""
-    own = Budget(start.budget.left)
+    own = Budget(PAIRS * start.budget.left)
     start.offers(start.flow.order())
     greedy = start.fork()
     descend(greedy)
