@@ -180,7 +180,7 @@ def _priced(setting: Setting, over: str, format: str) -> Candidate:
             return Candidate(over, format, None, f"{positions} positions for {elements} elements")
     options = Options(formats=(f"{over}={format}",))
     try:
-        module = apply_formats(setting.module, options, setting.on_gpu)
+        module = apply_formats(setting.module, options, setting.on_gpu, only_sets=True)
     except HectoriteError as error:
         message = error.diagnostics[0].message
         return Candidate(over, format, None, message.partition("`: ")[2] or message)
@@ -223,6 +223,11 @@ def _note(over: str, format: str, schema: Schema, bound: Binding, elements: int)
     if format.startswith("dedup"):
         rows = bound.size(dict(schema.sets[over].fields)[format[6:-1]])
         return f"{bound.size(parts[0].name)} distinct rows of {rows}"
+    if format.startswith("permute"):
+        return f"{bound.size(parts[0].name)} rows in another order"
+    if format.startswith("split"):
+        few, many = (bound.size(part.name) for part in parts)
+        return f"{few} elements in short rows, {many} in others"
     positions = sum(bound.size(d.name) for d in parts)
     padding = 100 * (1 - elements / max(1, positions))
     if format.startswith(("csr", "csc", "jagged")):

@@ -97,15 +97,18 @@ def apply_formats(
     options: Options | None = None,
     tensor_cores: bool = False,
     observe: Observe | None = None,
+    only_sets: bool = False,
 ) -> ModuleOp:
     """graph-opt -> sparse: a copy, where a set that has a storage format is computed on by its
-    positions; `tensor_cores` tells that the target multiplies short numbers in blocks."""
+    positions, and a tensor, unless `only_sets`, by its parts; `tensor_cores` tells that the target
+    multiplies short numbers in blocks."""
     module, watch = module.clone(), observe or _unobserved
     chosen = options or Options()
     formats = ApplyFormats(chosen.formats, chosen.reassociate, tensor_cores)
     # What was made for several readers may be left with one, and blocks may be of a short type.
     tidy = (DropDeadStatements(), InlineElementwise(), WidenAccumulators(), DropDeadStatements())
-    _run((formats, *tidy, ApplyTensorFormats(chosen.reassociate)), module, watch)
+    tensors = () if only_sets else (ApplyTensorFormats(chosen.reassociate),)
+    _run((formats, *tidy, *tensors), module, watch)
     return module
 
 

@@ -87,6 +87,19 @@ def test_parts_of_a_part(files: tuple[Path, Path], hectorite: Any):
     assert facts["blocks"] == few["parts"][1]["blocks"]
 
 
+def test_parts_of_a_part_are_explained(files: tuple[Path, Path], hectorite: Any):
+    program, data = files
+    text = "split(row, 2).into(csr, split(row, 3).into(ell, csr))"
+    status, out, _ = hectorite("explain", program, "--data", data, "--as", f"nz={text}")
+    assert status == 0
+    (line,) = (line for line in out.splitlines() if line.startswith("split(row, 2)"))
+    few, many = (int(word) for word in line.split() if word.isdecimal())
+    assert "elements in short rows" in line and few + many == 90
+    text = "split(row, 2).into(csr, split(row, 3).into(ell, jagged))"
+    status, _, err = hectorite("stats", program, "--data", data, "--as", f"nz={text}")
+    assert status == 1 and "a part of `nz as jagged(row)` is out of order: nz.row[" in err
+
+
 def test_table(files: tuple[Path, Path], hectorite: Any):
     program, data = files
     status, out, err = hectorite("stats", program, "--data", data)

@@ -35,9 +35,21 @@ def check_jagged(bound: Bound) -> None:
     back = rows[1:] < rows[:-1]
     if back.any():
         at = int(np.argmax(back)) + 1
+        over, element = _given_as(bound, at)
+        part = "" if over == bound.over else "a part of "
         raise fail(
-            f"`{bound.over} as {bound.format}` is out of order: {bound.over}.{row}[{at}] is "
+            f"{part}`{over} as {bound.format}` is out of order: {over}.{row}[{element}] is "
             f"{rows[at]}, after {rows[at - 1]}",
             expected=f"elements in the order of `{row}`",
             hint=f"sort them, or declare it csr({row}), which sorts them when they are bound",
         )
+
+
+def _given_as(bound: Bound, at: int) -> tuple[str, int]:
+    """The set that is given, and which of its elements an element of a part of it stands for."""
+    source, over = bound.source, bound.over
+    while (encoded := source.schema.sets[over].encoded) is not None:
+        fields = source.schema.sets[over].fields
+        elem = next(name for name, target in fields[::-1] if target == encoded.of)
+        over, at = encoded.of, int(source.map(over, elem)[at])
+    return over, at
