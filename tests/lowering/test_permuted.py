@@ -29,9 +29,7 @@ FORMATS = (
     "permute(row).by(degree).permute(col).hyb(1, 2)",
     "split(row, 2).into(ell, sgt(16, 8))",
     "permute(row).split(row, 2).into(csr, coo)",
-    "split(row, 1).into(csr(row).by(col), ell)",
     "split(row, 1).into(permute(row).by(similar).sgt(16, 8), permute(row).by(rank).ell)",
-    "split(row, 3).into(split(row, 1).into(csr, ell), hyb(1, 2))",
     "split(row, 3).into(permute(col).split(row, 1).into(sgt(16, 8), csr(row).by(col)), coo)",
 )
 
