@@ -138,15 +138,15 @@ class _Marks(Collector):
 
     def mark(self, base: ir.Value, number: ir.Value) -> None:
         """Mark one."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} sets no mark")
 
     def taken(self, base: ir.Value, word: ir.Value) -> ir.Value:
         """The marks of 64 numbers as bits; they are cleared."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} takes no marks")
 
     def upper(self) -> tuple[ir.Value, ir.Value]:
         """Where the second marks are, and how many words of them."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no second marks")
 
     def add(self, number: ir.Value) -> None:
         self.mark(self.scratch, number)

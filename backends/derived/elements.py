@@ -137,7 +137,7 @@ def _assignments(maps: Maps, derivation: Derivation) -> Iterator[Table]:
     stages: list[tuple[str, list[Condition]]] = []
     for variable in order:
         bound.add(variable)
-        ready = [c for c in conditions if _variables(c) <= bound]
+        ready = [c for c in conditions if c.variables <= bound]
         conditions = [c for c in conditions if c not in ready]
         stages.append((variable, ready))
 
@@ -168,10 +168,6 @@ def _join_order(derivation: Derivation) -> list[str]:
     return order
 
 
-def _variables(condition: Condition) -> set[str]:
-    return {*condition.left.variables, *condition.right.variables}
-
-
 def _sides(
     condition: Condition, bound: set[str], variable: str
 ) -> tuple[IndexExpr, IndexExpr] | None:
@@ -192,7 +188,7 @@ def _join(
 ) -> Iterator[Table]:
     """The assignments in `table` extended by `variable`, those that satisfy `conditions`."""
     over = dict(derivation.binders)[variable]
-    own = [c for c in conditions if _variables(c) <= {variable}]
+    own = [c for c in conditions if c.variables <= {variable}]
     candidates = _filtered(
         maps, derivation, {variable: np.arange(maps.size(over), dtype=np.int32)}, own
     )

@@ -64,7 +64,8 @@ class _Task(Writer):
     """The function of a task."""
 
     def write(self) -> None:
-        raise NotImplementedError
+        """The whole of it."""
+        raise NotImplementedError(f"{type(self).__name__} writes no task")
 
 
 class _Bound(_Task):

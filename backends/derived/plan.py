@@ -175,9 +175,9 @@ class Form:
     def __init__(self, derivation: Derivation):
         conditions = derivation.conditions
         self.sets = dict(derivation.binders)
-        self.own = [c for c in conditions if len(_variables(c)) == 1]
-        self.never = [c for c in conditions if not _variables(c)]
-        self.joint = [c for c in conditions if len(_variables(c)) > 1]
+        self.own = [c for c in conditions if len(c.variables) == 1]
+        self.never = [c for c in conditions if not c.variables]
+        self.joint = [c for c in conditions if len(c.variables) > 1]
         self.plain = {key.variable for key in derivation.keys}
         few = len(self.sets) <= MOST_BINDERS
         self.orders = [self.order(names) for names in permutations(self.sets)] if few else []
@@ -186,11 +186,11 @@ class Form:
         ties = list[tuple[Condition, ...]]()
         for place, name in enumerate(names):
             before = set(names[: place + 1])
-            tied = [c for c in self.joint if c.operator == "==" and name in _variables(c)]
-            ties.append(tuple(c for c in tied if _variables(c) <= before))
+            tied = [c for c in self.joint if c.operator == "==" and name in c.variables]
+            ties.append(tuple(c for c in tied if c.variables <= before))
         others = list[Condition]()
         for condition in self.joint:
-            last = max(names.index(name) for name in _variables(condition))
+            last = max(names.index(name) for name in condition.variables)
             if condition not in ties[last]:
                 others.append(condition)
         return Order(names, tuple(ties), tuple(others))
@@ -267,7 +267,7 @@ class _Planner:
         """Elements of a binder's set that satisfy the conditions on it alone; None: all."""
         keep: Array | None = None
         for condition in self.form.own:
-            if _variables(condition) == {name}:
+            if condition.variables == {name}:
                 parts = self.difference(condition)
                 holds = COMPARE[condition.operator](parts.columns[name] + parts.constant, 0)
                 keep = holds if keep is None else keep & holds
@@ -459,10 +459,6 @@ def _dense(codes: int, elements: int) -> bool:
 
 def _arranged(values: Array, elements: Array | None) -> Array:
     return values if elements is None else values[elements]
-
-
-def _variables(condition: Condition) -> set[str]:
-    return {*condition.left.variables, *condition.right.variables}
 
 
 def _scaled(maps: Maps, term: Term) -> int:
