@@ -56,7 +56,7 @@ class PtxFunction:
 
 @dataclass(frozen=True)
 class CudaFunction:
-    """One function on a GPU. Arguments may be `cuda_memory.Span`s. `stream` is where it works, the
+    """One function on a GPU. Arguments may be `cuda.memory.Span`s. `stream` is where it works, the
     stream of the caller's library if it is None."""
 
     code: CudaExecutable

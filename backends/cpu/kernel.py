@@ -8,7 +8,7 @@ Enters: a kernel, and which of its parameters overlap no other. Leaves: in an LL
 `slots` has 8 bytes for each parameter in order, the address of a tensor or the bits of a number,
 then one for each of the kernel's sizes (`kernel_sizes`), as i64. Tensors lie row major.
 
-A scalar becomes a number, and a tile a list of vectors (`llvm_tiles.pieces`), row after row. Loops
+A scalar becomes a number, and a tile a list of vectors (`tiles.pieces`), row after row. Loops
 become blocks with phis; there is no choice to make here.
 """
 

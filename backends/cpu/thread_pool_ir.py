@@ -1,4 +1,4 @@
-"""The LLVM IR of the thread pool that `cpu_threads` compiles and drives.
+"""The LLVM IR of the thread pool that `threads.py` compiles and drives.
 
 Enters: nothing but the kind of machine. Leaves: a module that defines
 

@@ -1,7 +1,7 @@
 """Checks of a kernel while it runs: races, unwritten reads, memory traffic.
 
 Enters: every access and meeting of threads, from the steps and the schedule. Leaves: findings with
-lines of PTX (`ptx_watch.Finding`).
+lines of PTX (`watch.Finding`).
 
 Who knows of whom is kept per warp: a warp's epoch goes up when it synchronises, and its clock says
 which epochs of the other warps of its block lie behind it. Two accesses of one place are ordered if

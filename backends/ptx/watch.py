@@ -1,6 +1,6 @@
 """What is wrong with a kernel's accesses: faults that stop it, or findings that are collected.
 
-Enters: every access and meeting of threads that `ptx_access` and the schedule report. Leaves:
+Enters: every access and meeting of threads that `access.py` and the schedule report. Leaves:
 `Finding`s, one for each kind and line. Without checks only accesses outside of memory and
 misaligned ones are noticed, and raise.
 """
@@ -87,7 +87,7 @@ class Traffic:
 
 @dataclass
 class Watch:
-    """Notices faults. This one raises; `ptx_checks.Checker` records."""
+    """Notices faults. This one raises; `checks.Checker` records."""
 
     source: Source | None
     checks: Checks = field(default_factory=Checks.none)

@@ -1,6 +1,6 @@
 """The words and operands of PTX text, and what names mean at a place.
 
-Enters: tokens. Leaves: operands of `ptx_syntax`. `parse.py` reads everything around them.
+Enters: tokens. Leaves: operands of `syntax.py`. `parse.py` reads everything around them.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """PTX text to data.
 
-Enters: the text of a module, from any compiler. Leaves: a `ptx_syntax.Module`.
+Enters: the text of a module, from any compiler. Leaves: a `syntax.Module`.
 
     @%p1 ld.global.v2.f32 {%f1, %f2}, [%rd1+8];      an Instruction of a Function of the Module
 
 What is not code is skipped: line tables, debug sections, pragmas. Scopes `{ }` inside a function
 are flattened; what they declare a second time gets a name of its own (`param0`, `param0_1`).
 Instructions are read by form alone: whether `ld.global.v2.f32` exists and takes these operands is
-the business of `ptx_isa`. Every name, though, must be declared.
+the business of `isa.py`. Every name, though, must be declared.
 """
 
 from __future__ import annotations

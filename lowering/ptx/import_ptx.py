@@ -6,7 +6,7 @@
     @%p1 bra $L;                           %2 = ptx.setp "lt.s32" %1, %n : (pred)
                                            ptx.branch %2, ^1(%1), ^2
 
-Enters: a `ptx_syntax.Module`, ours or another compiler's. Leaves: a module of the dialect. A block
+Enters: a `syntax.Module`, ours or another compiler's. Leaves: a module of the dialect. A block
 that several others lead to gets an argument for each register that lives there; arguments that
 turn out to be one value everywhere go away again. What the dialect cannot say (functions and
 calls, parameters that are structures, initialised memory) is one error that names the line.
