@@ -247,8 +247,8 @@ def predict(
     json_path: Path | None,
 ) -> int:
     """Measures and predicts every function whose name `only` wants; 1 if there is none."""
+    from hectorite.backends.cpu.host_device import host_device
     from hectorite.backends.cpu.threads import set_threads
-    from hectorite.backends.host_device import host_device
     from hectorite.frontend.timing import shortest, subject
     from hectorite.ir.cost import CostModel
 

@@ -83,8 +83,8 @@ def race_rewrites(
     json_path: Path | None,
 ) -> int:
     """Measure every layer whose name `only` wants; 1 if there is none."""
+    from hectorite.backends.cpu.host_device import host_device
     from hectorite.backends.cpu.threads import set_threads
-    from hectorite.backends.host_device import host_device
 
     set_threads(threads)
     device, rows, losses = host_device(), list[Row](), dict[str, float]()
@@ -109,8 +109,8 @@ def race_rewrites(
 
 def layers(data_dir: Path | None, quick: bool) -> Iterator[Layer]:
     """Every layer on every graph."""
-    from hectorite.backends.binding import Binding
-    from hectorite.backends.cardinalities import cardinalities
+    from hectorite.backends.bound.binding import Binding
+    from hectorite.backends.bound.cardinalities import cardinalities
     from hectorite.frontend.api import facts_of
     from hectorite.frontend.program_text import read_program
 

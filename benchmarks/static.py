@@ -44,7 +44,7 @@ class Figure:
 def ours() -> Iterator[Figure]:
     """What hectorite makes of the two programs: the kernel with the most flops of each."""
     import hectorite
-    from hectorite.backends.resources import machine_code
+    from hectorite.backends.machine_code.resources import machine_code
 
     for case, sizes in SIZES.items():
         for target in (*TARGETS, "sm_90a"):
@@ -57,8 +57,8 @@ def ours() -> Iterator[Figure]:
 
 def theirs(python: str) -> Iterator[Figure]:
     """What Triton makes of the same, compiled ahead of time by another interpreter."""
-    from hectorite.backends.sass import disassemble
-    from hectorite.backends.sass_statistics import statistics
+    from hectorite.backends.machine_code.sass import disassemble
+    from hectorite.backends.machine_code.sass_statistics import statistics
 
     script = HERE / "peers" / "triton_kernels.py"
     with tempfile.TemporaryDirectory() as folder:

@@ -254,7 +254,7 @@ def difference(original: Any, found: Any) -> float:
 
 def call_of(network: Network, module: Any) -> Callable[[], Any]:
     """A call of a network's function as it is in a module; what is fixed is computed before."""
-    from hectorite.backends.binding import Binding
+    from hectorite.backends.bound.binding import Binding
     from hectorite.dialects.graph import FuncOp
     from hectorite.dialects.graph_sets import schema_of
     from hectorite.lowering.graph.split_fixed import fixed_name, split_fixed
@@ -280,7 +280,7 @@ def compiled(module: Any, name: str, binding: Any) -> tuple[Callable[[Any], Any]
 
     from hectorite.backends.cpu.program import build
     from hectorite.dialects.graph import FuncOp
-    from hectorite.frontend.targets import only
+    from hectorite.frontend.compiled.targets import only
     from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
     from hectorite.lowering.pipelines import finish, to_tile
 

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
+from hectorite.backends.bound.intake import MOST
 from hectorite.backends.cache import Cache, cache_key, default_cache
-from hectorite.backends.intake import MOST
-from hectorite.frontend.facts import decode, encode
-from hectorite.frontend.format_choice import chooser, split_known
-from hectorite.frontend.program import Facts, Program, Sizes
-from hectorite.frontend.program_text import CODE, ProgramLike, ProgramText, read_program
-from hectorite.frontend.targets import (
+from hectorite.frontend.compiled.facts import decode, encode
+from hectorite.frontend.compiled.format_choice import chooser, split_known
+from hectorite.frontend.compiled.program import Facts, Program, Sizes
+from hectorite.frontend.compiled.targets import (
     Request,
     Variants,
     check_measured,
@@ -29,13 +28,14 @@ from hectorite.frontend.targets import (
     default_target,
     intake_of,
 )
+from hectorite.frontend.program_text import CODE, ProgramLike, ProgramText, read_program
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, fail
 from hectorite.lowering.options import Options
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
-    from hectorite.frontend.verify import Verification
+    from hectorite.frontend.levels.verify import Verification
 
 
 def compile(
@@ -143,7 +143,7 @@ def emit(
     `reassociate` does, and are taken instead of it; `formats` are those of `compile`,
     which the level "graph", the program as it is written, does not take.
     """
-    from hectorite.frontend.levels import level_text, text_of_ptx
+    from hectorite.frontend.levels.text import level_text, text_of_ptx
 
     if level == "onnx":
         raise fail("an ONNX model is no text", hint="hectorite.to_onnx(program, path) writes one")
@@ -196,8 +196,8 @@ def verify(
     of `compile`. The result is true
     if every level agrees; its `rows` give error and bound.
     """
-    from hectorite.frontend.gpu_targets import executed
-    from hectorite.frontend.verify import verify_program
+    from hectorite.frontend.compiled.gpu_targets import executed
+    from hectorite.frontend.levels.verify import verify_program
 
     if not isinstance(data, str | None):
         expected = 'a path, or "ast:PACKAGE"'
@@ -244,7 +244,7 @@ def _formats(text: ProgramText, formats: Mapping[str, str] | None) -> tuple[str,
 def facts_of(text: ProgramText, cache: Cache | None) -> Facts:
     """What calling the program takes, from the cache if it is there, else from its module."""
     if text.form in CODE:
-        from hectorite.frontend.emitted_code import facts_of_code, has_plan
+        from hectorite.frontend.levels.emitted_code import facts_of_code, has_plan
 
         if text.form == "ptx" and not has_plan(text):
             raise fail(
@@ -268,8 +268,8 @@ def facts_of(text: ProgramText, cache: Cache | None) -> Facts:
 def _facts_of_module(text: ProgramText) -> Facts:
     from hectorite.dialects.graph import FuncOp
     from hectorite.dialects.graph_sets import schema_of
-    from hectorite.frontend.range_checks import find_checks
-    from hectorite.frontend.signature import signatures
+    from hectorite.frontend.compiled.range_checks import find_checks
+    from hectorite.frontend.compiled.signature import signatures
     from hectorite.lowering.graph.counted_paths import counted_paths
 
     module = text.module

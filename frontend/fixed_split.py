@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hectorite.dialects.graph import FuncOp
-from hectorite.frontend.fixed import Split, fix
-from hectorite.frontend.program import Facts, Program, Sizes
+from hectorite.frontend.compiled.fixed import Split, fix
+from hectorite.frontend.compiled.program import Facts, Program, Sizes
+from hectorite.frontend.compiled.targets import only
 from hectorite.frontend.program_text import CODE, ProgramText
-from hectorite.frontend.targets import only
 from hectorite.ir.diagnostics import fail
 from hectorite.lowering.graph.split_fixed import fixed_name, split_fixed
 from hectorite.lowering.pipelines import Options, optimise

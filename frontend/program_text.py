@@ -93,7 +93,7 @@ class ProgramText:
             )
         if self.form != "source":
             return parse_ir(self.text, self.name), ()
-        from hectorite.frontend.build import load_source
+        from hectorite.frontend.to_graph.program import load_source
 
         found: list[Diagnostic] = []
         module = load_source(self.text if self.path is None else self.path, found)

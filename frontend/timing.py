@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cache import Cache
 from hectorite.backends.cpu.threads import thread_count
-from hectorite.frontend.inputs import inputs_for
+from hectorite.frontend.compiled.targets import bound_sets, only
+from hectorite.frontend.data.inputs import inputs_for
 from hectorite.frontend.program_text import read_program
-from hectorite.frontend.targets import bound_sets, only
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp

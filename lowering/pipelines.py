@@ -2,7 +2,7 @@
 
     text -> graph --rewrite-> graph-opt --formats-> sparse --tiles-> tile -> llvm -> asm
 
-A program enters as graph IR, from the language (`frontend/build.py`) or as text. Passes below take
+A program enters as graph IR, from the language (`frontend/to_graph`) or as text. Passes below take
 the graph level to itself; those of formats put position sets in the place of sets that have a
 storage format, and without any the level `sparse` is `graph-opt`; `graph_to_tile` turns groups of
 statements into kernels and the host program that launches them; `backends/cpu/module.py` turns

@@ -272,7 +272,7 @@ def test_the_second_compilation_never_parses(monkeypatch, data, tensors):
     def refuse(*_arguments):
         raise AssertionError("the program was parsed again")
 
-    monkeypatch.setattr("hectorite.frontend.build.load_source", refuse)
+    monkeypatch.setattr("hectorite.frontend.to_graph.program.load_source", refuse)
     again = hectorite.compile(text)
     np.testing.assert_array_equal(again.stirred(again.bind(**data), **tensors), expected)
     with pytest.raises(AssertionError):

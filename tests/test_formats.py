@@ -8,10 +8,10 @@ import pytest
 
 import hectorite
 from hectorite import HectoriteError
-from hectorite.backends.assemble import assemble, installed
-from hectorite.backends.error_bound import difference, run_with_bounds
+from hectorite.backends.machine_code.assemble import assemble, installed
+from hectorite.backends.reference.error_bound import difference, run_with_bounds
 from hectorite.frontend.cli import main
-from hectorite.frontend.targets import bound_sets
+from hectorite.frontend.compiled.targets import bound_sets
 from hectorite.lowering.options import Options
 
 SETS = """

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import hectorite
-from hectorite.backends.assemble import installed
-from hectorite.backends.resources import machine_code
-from hectorite.backends.sass import find_nvdisasm
+from hectorite.backends.machine_code.assemble import installed
+from hectorite.backends.machine_code.resources import machine_code
+from hectorite.backends.machine_code.sass import find_nvdisasm
 from hectorite.frontend.api import facts_of
 from hectorite.frontend.program_text import read_program
 from hectorite.ir.ptx.limits import TARGET_VERSIONS

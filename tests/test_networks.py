@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 import hectorite  # noqa: E402
 from benchmarks.networks import FROM_FILES, NETWORKS  # noqa: E402
-from hectorite.backends.reference import run_reference  # noqa: E402
+from hectorite.backends.reference.interpreter import run_reference  # noqa: E402
 
 OPERATOR_GRAPHS = Path(os.environ.get("HECTORITE_DATA", "nowhere"))
 ON_GRAPHS = ("gcn_aggregate_first", "gcn_project_first", "gat_scores")

@@ -6,9 +6,9 @@ import pytest
 
 from benchmarks import static
 from benchmarks.cubin import registers
-from hectorite.backends.assemble import assemble, installed
-from hectorite.backends.sass import find_nvdisasm
-from hectorite.backends.sass_statistics import Loop, Statistics
+from hectorite.backends.machine_code.assemble import assemble, installed
+from hectorite.backends.machine_code.sass import find_nvdisasm
+from hectorite.backends.machine_code.sass_statistics import Loop, Statistics
 
 TWO = """.version 7.0
 .target sm_80

@@ -1,8 +1,8 @@
 """A compiled program made ready for one binding: what remains to be done for each call.
 
 Enters: a plan, a binding and sizes. Leaves: a `Call`, which has layouts, extents and task counts
-filled in already (`plan_values.py`), and which takes arguments, allocates results and temporaries,
-and hands machine code its frame (`module.py` says what is in a frame).
+filled in already (`host/plan_values.py`), and which takes arguments, allocates results and
+temporaries, and hands machine code its frame (`module.py` says what is in a frame).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cpu.module import frame_size
-from hectorite.backends.memory import ALIGNMENT, POOL, address_of
-from hectorite.backends.plan import Parameter, Plan
-from hectorite.backends.plan_values import Allocation, Array, PlanValues, Value, pack
-from hectorite.backends.recycled import Recycled
+from hectorite.backends.host.memory import ALIGNMENT, POOL, address_of
+from hectorite.backends.host.plan import Parameter, Plan
+from hectorite.backends.host.plan_values import Allocation, Array, PlanValues, Value, pack
+from hectorite.backends.host.recycled import Recycled
 from hectorite.ir.element import ELEMENTS, ElementType
 from hectorite.ir.rounding import stored
 

@@ -22,7 +22,7 @@ from hectorite.backends.cpu import jit
 from hectorite.backends.cpu.kernel import emit_kernel
 from hectorite.backends.cpu.lanes import I64
 from hectorite.backends.cpu.memory import POINTER
-from hectorite.backends.plan import Plan, comment, plan_of, program_of
+from hectorite.backends.host.plan import Plan, comment, plan_of, program_of
 from hectorite.dialects.tile import KernelOp
 from hectorite.dialects.tile_memory import StoreOp
 from hectorite.dialects.tile_program import LaunchOp, ProgramOp

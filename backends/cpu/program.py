@@ -20,13 +20,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cache import Cache, cache_key
 from hectorite.backends.cpu import jit
 from hectorite.backends.cpu.call import Call
 from hectorite.backends.cpu.module import ENTRY, compile_tile
 from hectorite.backends.cpu.threads import symbols
-from hectorite.backends.plan import COMMENT, HEADER, Plan, plan_from_text
+from hectorite.backends.host.plan import COMMENT, HEADER, Plan, plan_from_text
 from hectorite.ir.schema import Schema
 
 Array = np.ndarray[Any, Any]

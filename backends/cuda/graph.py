@@ -11,11 +11,11 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cuda.driver import check, driver, stream_handle
 from hectorite.backends.cuda.memory import Span
 from hectorite.backends.cuda.program import ALIGNMENT, CudaExecutable, CudaQueue, move, owner
-from hectorite.backends.device_call import numbers
+from hectorite.backends.host.device_call import numbers
 from hectorite.ir.diagnostics import fail
 
 

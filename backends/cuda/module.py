@@ -3,7 +3,7 @@
 Enters: PTX text and a device. Leaves: a `CudaModule`. The driver's own compiler makes a cubin of
 the text, which is kept in the cache on disk; where it is missing or does not take the text, or
 where the environment variable HECTORITE_ASSEMBLER asks for one, an assembler of the machine does
-(`assemble.py`). What either finds wrong becomes diagnostics at the lines of the text.
+(`machine_code/assemble.py`). What either finds wrong becomes diagnostics at the lines of the text.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from hectorite.backends.assemble import VARIABLE, assemble, faults, installed
 from hectorite.backends.cache import Cache, cache_key
 from hectorite.backends.cuda.driver import CudaDevice, check, driver
+from hectorite.backends.machine_code.assemble import VARIABLE, assemble, faults, installed
 from hectorite.ir.diagnostics import HectoriteError, Source
 
 LOG_BYTES = 1 << 14

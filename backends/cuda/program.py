@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from hectorite.backends.arrays import Array, KeptArray
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cache import Cache
 from hectorite.backends.cuda.driver import CudaDevice, check, driver, stream_handle
 from hectorite.backends.cuda.memory import (
@@ -34,10 +34,10 @@ from hectorite.backends.cuda.memory import (
     upload,
 )
 from hectorite.backends.cuda.module import CudaModule, load
-from hectorite.backends.device_call import DeviceProgram, numbers
-from hectorite.backends.memory import POOL
-from hectorite.backends.plan import Plan, plan_from_text
-from hectorite.backends.plan_values import Allocation
+from hectorite.backends.host.device_call import DeviceProgram, numbers
+from hectorite.backends.host.memory import POOL
+from hectorite.backends.host.plan import Plan, plan_from_text
+from hectorite.backends.host.plan_values import Allocation
 from hectorite.ir.diagnostics import fail
 
 ALIGNMENT = 16
@@ -47,7 +47,7 @@ BYTE = np.dtype(np.uint8)
 
 
 class CudaQueue:
-    """Work of one program on one stream; the `Queue` of `device_call.py`."""
+    """Work of one program on one stream; the `Queue` of `host/device_call.py`."""
 
     def __init__(self, module: CudaModule, allocator: Allocator, stream: int):
         self.module, self.allocator, self.stream = module, allocator, stream

@@ -26,7 +26,7 @@ from hectorite.backends.cpu.threads import symbols, thread_count
 from hectorite.backends.derived.ir import derive_ir, entries_of
 from hectorite.backends.derived.plan import JoinPlan
 from hectorite.backends.derived.writer import ROOM, Shape, SumShape, words_of
-from hectorite.backends.memory import POOL, address_of
+from hectorite.backends.host.memory import POOL, address_of
 from hectorite.ir.diagnostics import fail
 
 Array = np.ndarray[Any, Any]

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from hectorite.backends.arrays import Array, KeptArray, array_of_numbers
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.schema import Schema, SetDecl
 from hectorite.ir.tensor_format import BLOCK, BLOCKS, COLUMNS, ROWS, Bsr

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from hectorite.backends.arrays import Array, Dims, as_array, check_shape, describe
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.formats.bsr_operand import BsrOperand, encode_bsr
 from hectorite.backends.formats.nm import NmOperand, encode
 from hectorite.ir.diagnostics import fail

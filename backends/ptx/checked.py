@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from hectorite.backends.arrays import Array
-from hectorite.backends.binding import Binding
-from hectorite.backends.device_call import DeviceCall, numbers
-from hectorite.backends.memory import POOL
-from hectorite.backends.plan import Plan, plan_from_text
-from hectorite.backends.plan_values import Allocation
+from hectorite.backends.bound.binding import Binding
+from hectorite.backends.host.device_call import DeviceCall, numbers
+from hectorite.backends.host.memory import POOL
+from hectorite.backends.host.plan import Plan, plan_from_text
+from hectorite.backends.host.plan_values import Allocation
 from hectorite.backends.ptx.integer import is_float
 from hectorite.backends.ptx.machine import Machine
 from hectorite.backends.ptx.memory import GLOBAL_BASE, WRITTEN
@@ -48,7 +48,7 @@ class Held:
 
 
 class CheckedQueue:
-    """The `Queue` of `device_call.py` on a machine whose memory knows what has been written.
+    """The `Queue` of `host/device_call.py` on a machine whose memory knows what has been written.
     `several` tells that a launch had more than one block."""
 
     def __init__(self, module: Module, source: Source, order: str):

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from hectorite.backends.arrays import Array
-from hectorite.backends.binding import Binding
-from hectorite.backends.device_call import DeviceProgram, numbers
-from hectorite.backends.memory import POOL
-from hectorite.backends.plan import plan_from_text
-from hectorite.backends.plan_values import Allocation
+from hectorite.backends.bound.binding import Binding
+from hectorite.backends.host.device_call import DeviceProgram, numbers
+from hectorite.backends.host.memory import POOL
+from hectorite.backends.host.plan import plan_from_text
+from hectorite.backends.host.plan_values import Allocation
 from hectorite.backends.ptx.jit import Allocation as Region
 from hectorite.backends.ptx.jit import CompiledKernel, Geometry, compile_kernel
 from hectorite.backends.ptx.machine import Launch, execute
@@ -40,7 +40,7 @@ Run = Callable[[str, int, int, int, Arguments], None]
 
 
 class PtxQueue:
-    """The `Queue` of `device_call.py`: work is done when it is given."""
+    """The `Queue` of `host/device_call.py`: work is done when it is given."""
 
     def __init__(self, run: Run):
         self._run = run

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from xdsl.dialects.builtin import ModuleOp
 
-from hectorite.backends.plan import Blocks, Plan, comment, plan_of
+from hectorite.backends.host.plan import Blocks, Plan, comment, plan_of
 from hectorite.backends.ptx.print import module_to_text
 from hectorite.ir.target import Target
 from hectorite.lowering.gpu_pipeline import Observe, for_threads

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hectorite.frontend import syntax
+from hectorite.frontend.check.function_state import FunctionState, count, type_text
+from hectorite.frontend.check.infer import describe, near_declared, one_name
+from hectorite.frontend.check.scope import UNKNOWN, Signature
+from hectorite.frontend.check.typed import CheckedCall, Dim, Scalar, TensorSpec
 from hectorite.frontend.check.values import Indices, ValueChecker
-from hectorite.frontend.function_state import FunctionState, count, type_text
-from hectorite.frontend.infer import describe, near_declared, one_name
-from hectorite.frontend.scope import UNKNOWN, Signature
-from hectorite.frontend.typed import CheckedCall, Dim, Scalar, TensorSpec
-from hectorite.frontend.weak import Weak
+from hectorite.frontend.check.weak import Weak
+from hectorite.frontend.parsing import syntax
 from hectorite.ir.diagnostics import Span, did_you_mean
 from hectorite.ir.element import ElementType
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import Any, TypeVar
 
-from hectorite.frontend import syntax
 from hectorite.frontend.check.declared_types import check_orders, set_format, tensor_spec
+from hectorite.frontend.check.function_state import count
 from hectorite.frontend.check.index import IndexReader, extent_dim
-from hectorite.frontend.function_state import count
-from hectorite.frontend.intrinsics import COMPARISONS, is_builtin_call
-from hectorite.frontend.scope import MAX_SIZE, UNKNOWN, Place, Scope, Signature
-from hectorite.frontend.typed import TensorSpec
+from hectorite.frontend.check.intrinsics import COMPARISONS, is_builtin_call
+from hectorite.frontend.check.scope import MAX_SIZE, UNKNOWN, Place, Scope, Signature
+from hectorite.frontend.check.typed import TensorSpec
+from hectorite.frontend.parsing import syntax
 from hectorite.ir.diagnostics import Report, Source
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Condition, Derivation, SetDecl

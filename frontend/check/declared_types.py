@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hectorite.frontend import syntax
-from hectorite.frontend.scope import MAX_SIZE, UNKNOWN, Place, Scope
-from hectorite.frontend.typed import Dim, TensorSpec
+from hectorite.frontend.check.scope import MAX_SIZE, UNKNOWN, Place, Scope
+from hectorite.frontend.check.typed import Dim, TensorSpec
+from hectorite.frontend.parsing import syntax
 from hectorite.ir.diagnostics import did_you_mean
 from hectorite.ir.element import ELEMENTS, ElementType
 from hectorite.ir.format_text import Argument, FormatFault, Word

@@ -9,28 +9,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hectorite.frontend import syntax
 from hectorite.frontend.check.call import Call, CallChecker
+from hectorite.frontend.check.collect import collect_indices
+from hectorite.frontend.check.function_state import (
+    FunctionState,
+    Local,
+    count,
+    same_type,
+    type_text,
+)
 from hectorite.frontend.check.index import IndexReader
+from hectorite.frontend.check.infer import Frame, Site
+from hectorite.frontend.check.scope import Scope, Signature
 from hectorite.frontend.check.statement import (
     Piece,
     check_assignment,
     check_pieces,
     warn_repeated_terms,
 )
-from hectorite.frontend.check.values import Indices, ValueChecker
-from hectorite.frontend.collect import collect_indices
-from hectorite.frontend.function_state import FunctionState, Local, count, same_type, type_text
-from hectorite.frontend.infer import Frame, Site
-from hectorite.frontend.scope import Scope, Signature
-from hectorite.frontend.store import stored_value
-from hectorite.frontend.typed import (
+from hectorite.frontend.check.store import stored_value
+from hectorite.frontend.check.typed import (
     CheckedCall,
     CheckedFunction,
     CheckedStatement,
     Dim,
     TensorSpec,
 )
+from hectorite.frontend.check.values import Indices, ValueChecker
+from hectorite.frontend.parsing import syntax
 from hectorite.ir.index import IndexExpr
 
 Keys = dict[syntax.Node, tuple[IndexExpr, ...]]

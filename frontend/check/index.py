@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from hectorite.frontend import syntax
-from hectorite.frontend.scope import MAX_SIZE, Place
-from hectorite.frontend.typed import Dim
+from hectorite.frontend.check.scope import MAX_SIZE, Place
+from hectorite.frontend.check.typed import Dim
+from hectorite.frontend.parsing import syntax
 from hectorite.ir.diagnostics import Span
 from hectorite.ir.index import IndexExpr, Path, Term
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hectorite.frontend import syntax
 from hectorite.frontend.check.declarations import declare
 from hectorite.frontend.check.function import check_function
 from hectorite.frontend.check.schedule import check_schedules
-from hectorite.frontend.scope import Place, Scope
-from hectorite.frontend.typed import CheckedCall, CheckedFunction, CheckedProgram
+from hectorite.frontend.check.scope import Place, Scope
+from hectorite.frontend.check.typed import CheckedCall, CheckedFunction, CheckedProgram
+from hectorite.frontend.parsing import syntax
 from hectorite.ir.diagnostics import Report
 
 MAX_STATEMENTS = 10_000

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hectorite.frontend import syntax
-from hectorite.frontend.scope import Place
-from hectorite.frontend.typed import CheckedFunction, CheckedStatement
+from hectorite.frontend.check.scope import Place
+from hectorite.frontend.check.typed import CheckedFunction, CheckedStatement
+from hectorite.frontend.parsing import syntax
 from hectorite.ir.diagnostics import Report, did_you_mean
 from hectorite.ir.schedule import MOST_STAGES, MOST_TILE, WORK, Schedule
 

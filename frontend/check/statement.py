@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hectorite.frontend import syntax
+from hectorite.frontend.check.infer import describe
+from hectorite.frontend.check.scope import Place, Scope
+from hectorite.frontend.check.typed import Dim
 from hectorite.frontend.check.values import Indices
-from hectorite.frontend.infer import describe
-from hectorite.frontend.scope import Place, Scope
-from hectorite.frontend.typed import Dim
+from hectorite.frontend.parsing import syntax
 from hectorite.ir.index import IndexExpr, Term
 
 

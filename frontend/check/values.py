@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hectorite.frontend import syntax
-from hectorite.frontend.function_state import FunctionState, count
-from hectorite.frontend.intrinsics import (
+from hectorite.frontend.check.function_state import FunctionState, count
+from hectorite.frontend.check.intrinsics import (
     COMPARISONS,
     EXTREMES,
     FLOAT_FUNCTIONS,
@@ -22,11 +21,10 @@ from hectorite.frontend.intrinsics import (
     OPERATORS,
     ROUNDING_FUNCTIONS,
 )
-from hectorite.frontend.scope import Place
-from hectorite.frontend.tree import HUGE
-from hectorite.frontend.typed import Constant, Dim, Grouped, Read
-from hectorite.frontend.typing_rules import Rules, mean_type, takes
-from hectorite.frontend.weak import (
+from hectorite.frontend.check.scope import Place
+from hectorite.frontend.check.typed import Constant, Dim, Grouped, Read
+from hectorite.frontend.check.typing_rules import Rules, mean_type, takes
+from hectorite.frontend.check.weak import (
     BOOL,
     Typed,
     Value,
@@ -36,6 +34,8 @@ from hectorite.frontend.weak import (
     weak_position,
     weak_size,
 )
+from hectorite.frontend.parsing import syntax
+from hectorite.frontend.parsing.tree import HUGE
 from hectorite.ir.diagnostics import Span, did_you_mean
 from hectorite.ir.element import ELEMENTS, ElementType
 from hectorite.ir.index import IndexExpr

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from hectorite.backends.host_device import host_device, keep_device, measured_device
+from hectorite.backends.cpu.host_device import host_device, keep_device, measured_device
 from hectorite.frontend.console import note, table, working
 from hectorite.ir.device import Device
 from hectorite.ir.devices import device_named

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.frontend.api import check_sizes, pick_function
+from hectorite.frontend.compiled.program import Facts
+from hectorite.frontend.compiled.signature import Signature
 from hectorite.frontend.console import note, working
-from hectorite.frontend.data_file import Data, load_data
-from hectorite.frontend.inputs import Inputs, bound_sets, inputs_for, split_sizes
-from hectorite.frontend.program import Facts
+from hectorite.frontend.data.file import Data, load_data
+from hectorite.frontend.data.inputs import Inputs, bound_sets, inputs_for, split_sizes
 from hectorite.frontend.program_text import ProgramText
-from hectorite.frontend.signature import Signature
 
 
 @dataclass(frozen=True)

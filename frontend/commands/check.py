@@ -12,9 +12,9 @@ from dataclasses import asdict
 from typing import Any
 
 from hectorite.frontend.api import check_sizes, facts_of, pick_function
+from hectorite.frontend.compiled.program import Facts
 from hectorite.frontend.console import note
-from hectorite.frontend.inputs import split_sizes
-from hectorite.frontend.program import Facts
+from hectorite.frontend.data.inputs import split_sizes
 from hectorite.frontend.program_text import read_program
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError
 

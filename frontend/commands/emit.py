@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 from hectorite.frontend.api import check_sizes, facts_of, pick_function
 from hectorite.frontend.commands.rewrites import chosen_options, known_of_data
 from hectorite.frontend.console import note
-from hectorite.frontend.gpu_levels import GPU_LEVELS, machine_code, target_of_text
-from hectorite.frontend.inputs import split_sizes
-from hectorite.frontend.levels import check_level, level_text, text_of_ptx
+from hectorite.frontend.data.inputs import split_sizes
+from hectorite.frontend.levels.gpu import GPU_LEVELS, machine_code, target_of_text
+from hectorite.frontend.levels.text import check_level, level_text, text_of_ptx
 from hectorite.frontend.program_text import ProgramText, read_program
 from hectorite.ir.diagnostics import fail
 
 if TYPE_CHECKING:
-    from hectorite.backends.resources import Kernel
+    from hectorite.backends.machine_code.resources import Kernel
 
 DEFAULT_SIZE = 64
 
@@ -132,7 +132,7 @@ def _tell(kernels: Sequence[Kernel], chosen: Namespace) -> None:
         json.dump([kernel.to_json() for kernel in kernels], sys.stdout, indent=1)
         sys.stdout.write("\n")
     if chosen.resources:
-        from hectorite.backends.resources import table
+        from hectorite.backends.machine_code.resources import table
 
         sys.stderr.write(table(kernels))
 

@@ -15,17 +15,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hectorite.backends.binding import Binding
-from hectorite.backends.cardinalities import cardinalities
+from hectorite.backends.bound.binding import Binding
+from hectorite.backends.bound.cardinalities import cardinalities
 from hectorite.frontend.api import facts_of
 from hectorite.frontend.commands.call import asked
+from hectorite.frontend.compiled.format_choice import Setting, all_candidates
+from hectorite.frontend.compiled.program import Facts
 from hectorite.frontend.console import note, table, working
-from hectorite.frontend.explain import Answer, Question, explain, first_wrong_step, replay
-from hectorite.frontend.explain_html import page
+from hectorite.frontend.data.inputs import DEFAULT_SIZE
+from hectorite.frontend.explain.page import page
+from hectorite.frontend.explain.search import Answer, Question, explain, first_wrong_step, replay
 from hectorite.frontend.explanation import Candidate, Explanation, Row, StepRow
-from hectorite.frontend.format_choice import Setting, all_candidates
-from hectorite.frontend.inputs import DEFAULT_SIZE
-from hectorite.frontend.program import Facts
 from hectorite.frontend.program_text import CODE, ProgramText, read_program
 from hectorite.frontend.units import ratio, seconds
 from hectorite.ir.devices import device_named
@@ -57,7 +57,7 @@ def run(chosen: Namespace) -> int:
     if data is not None and facts.schema.sets:
         explanation.formats = _formats(answer, data, chosen)
     if chosen.measure:
-        from hectorite.frontend.explain_measured import measured
+        from hectorite.frontend.explain.measured import measured
 
         explanation.measured = measured(answer, *_needed(data, "--measure"))
     _show(chosen, explanation)

@@ -45,7 +45,7 @@ class Driver(xDSLOptMain):
 
 
 def _read_source(stream: IO[bytes]) -> ModuleOp:
-    from hectorite.frontend.build import load_source
+    from hectorite.frontend.to_graph.program import load_source
 
     return load_source(stream.read().decode("utf-8") + "\n")
 

@@ -19,7 +19,7 @@ from hectorite.backends.ptx.watch import Finding, Traffic
 from hectorite.frontend import ptx
 from hectorite.frontend.commands.run import norm
 from hectorite.frontend.console import note, table, working
-from hectorite.frontend.data_file import load_data, write_npz
+from hectorite.frontend.data.file import load_data, write_npz
 from hectorite.ir.diagnostics import did_you_mean, fail
 from hectorite.ir.ptx.static import static_findings
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from hectorite.backends.binding import Binding
-from hectorite.backends.cardinalities import cardinalities
+from hectorite.backends.bound.binding import Binding
+from hectorite.backends.bound.cardinalities import cardinalities
+from hectorite.frontend.compiled.program import Facts
 from hectorite.frontend.console import working
-from hectorite.frontend.data_file import load_data
-from hectorite.frontend.inputs import bound_sets
-from hectorite.frontend.program import Facts
+from hectorite.frontend.data.file import load_data
+from hectorite.frontend.data.inputs import bound_sets
 from hectorite.lowering.options import Options
 
 

@@ -6,9 +6,9 @@ import argparse
 import json
 from dataclasses import asdict
 
-from hectorite.frontend.rule_check import check_rule
-from hectorite.frontend.rule_mutants import mutants
-from hectorite.frontend.scalar_check import scalar_mutants
+from hectorite.frontend.rules.check import check_rule
+from hectorite.frontend.rules.mutants import mutants
+from hectorite.frontend.rules.scalar_check import scalar_mutants
 from hectorite.lowering.rules.catalogue import law_of, rules
 from hectorite.lowering.rules.pdl import pdl_of
 from hectorite.lowering.rules.scalar import ScalarLaw
@@ -88,7 +88,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _synthesise(arguments: argparse.Namespace) -> int:
-    from hectorite.frontend.rule_synthesis import synthesise
+    from hectorite.frontend.rules.synthesis import synthesise
 
     found = synthesise(arguments.ops.split(","), arguments.max_ops)
     if arguments.json:

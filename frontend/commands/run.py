@@ -16,19 +16,15 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cache import default_cache
 from hectorite.frontend.api import facts_of
 from hectorite.frontend.commands.call import asked, tell_assumed
 from hectorite.frontend.commands.rewrites import chosen_options
-from hectorite.frontend.console import note, table, working
-from hectorite.frontend.data_file import write_npz
-from hectorite.frontend.format_choice import chooser, split_known
-from hectorite.frontend.inputs import Inputs
-from hectorite.frontend.measured_choice import MeasuredChoice
-from hectorite.frontend.program import Function
-from hectorite.frontend.program_text import read_program
-from hectorite.frontend.targets import (
+from hectorite.frontend.compiled.format_choice import chooser, split_known
+from hectorite.frontend.compiled.measured_choice import MeasuredChoice
+from hectorite.frontend.compiled.program import Function
+from hectorite.frontend.compiled.targets import (
     Request,
     Variants,
     build,
@@ -36,6 +32,10 @@ from hectorite.frontend.targets import (
     check_target,
     default_target,
 )
+from hectorite.frontend.console import note, table, working
+from hectorite.frontend.data.file import write_npz
+from hectorite.frontend.data.inputs import Inputs
+from hectorite.frontend.program_text import read_program
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from hectorite.frontend.api import facts_of
 from hectorite.frontend.commands.call import asked, tell_assumed
 from hectorite.frontend.console import note, table, working
 from hectorite.frontend.program_text import CODE, read_program
-from hectorite.frontend.stats import Subject, stats
+from hectorite.frontend.stats.formats import Subject, stats
 from hectorite.ir.diagnostics import fail
 
 

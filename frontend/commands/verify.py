@@ -14,10 +14,10 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
+from hectorite.frontend.compiled.gpu_targets import executed
 from hectorite.frontend.console import note, table, working
-from hectorite.frontend.gpu_targets import executed
+from hectorite.frontend.levels.verify import Row, Verification, verify_program
 from hectorite.frontend.program_text import read_program
-from hectorite.frontend.verify import Row, Verification, verify_program
 
 
 def run(chosen: Namespace) -> int:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from hectorite.frontend.data_file import Data
-from hectorite.frontend.inputs import DEFAULT_SIZE
-from hectorite.frontend.signature import Signature
+from hectorite.frontend.compiled.signature import Signature
+from hectorite.frontend.data.file import Data
+from hectorite.frontend.data.inputs import DEFAULT_SIZE
 from hectorite.ir.diagnostics import fail
 
 Array = np.ndarray[Any, Any]

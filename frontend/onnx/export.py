@@ -22,12 +22,12 @@ from xdsl.ir import Operation, SSAValue
 from hectorite.dialects.graph import FuncOp, ReturnOp, SoftmaxOp, StatementOp
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.frontend.api import check_sizes, facts_of, pick_function
+from hectorite.frontend.compiled.targets import only
 from hectorite.frontend.onnx.export_scalar import scalar
 from hectorite.frontend.onnx.export_statement import Statement, pieces
 from hectorite.frontend.onnx.export_values import Emitter, Impossible, Value, code_of
 from hectorite.frontend.onnx.import_read import package
 from hectorite.frontend.program_text import CODE, ProgramLike, ProgramText, read_program
-from hectorite.frontend.targets import only
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, fail
 from hectorite.ir.element import element_of
 from hectorite.ir.schema import Schema

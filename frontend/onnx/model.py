@@ -24,9 +24,9 @@ from hectorite.ir.diagnostics import did_you_mean, fail
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
-    from hectorite.backends.binding import Binding
+    from hectorite.backends.bound.binding import Binding
+    from hectorite.frontend.compiled.program import Program
     from hectorite.frontend.onnx.importer import Imported
-    from hectorite.frontend.program import Program
 
 Array = np.ndarray[Any, Any]
 BINDINGS = 8

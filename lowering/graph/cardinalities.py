@@ -1,6 +1,7 @@
 """What is known about the data that a program will run on: numbers of elements, as text and back.
 
-Enters: texts, from bound data (`backends/cardinalities.py`) or the command line. Leaves: `Extents`.
+Enters: texts, from bound data (`backends/bound/cardinalities.py`) or the command line. Leaves:
+`Extents`.
 
     edge=620232             elements of a set
     edge(src,type)=161922   distinct tuples of paths out of it

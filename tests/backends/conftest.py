@@ -8,7 +8,7 @@ import pytest
 from xdsl.dialects.builtin import IntegerAttr
 from xdsl.parser import Parser
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cpu.program import CpuExecutable, build
 from hectorite.backends.cuda.driver import device
 from hectorite.backends.cuda.program import CudaExecutable
@@ -19,7 +19,7 @@ from hectorite.backends.ptx.module import to_ptx_text
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.dialects.tile import KernelOp
-from hectorite.frontend.targets import default_target
+from hectorite.frontend.compiled.targets import default_target
 from hectorite.ir.target import target
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hectorite.backends.access import check_access, column, extent
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.ir.index import IndexExpr, Path, Term
 from hectorite.ir.schema import Schema, SetDecl
 

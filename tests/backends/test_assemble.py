@@ -5,10 +5,10 @@ import re
 import pytest
 
 import hectorite
-from hectorite.backends import assemble as module
-from hectorite.backends import sass
-from hectorite.backends.assemble import ASSEMBLERS, VARIABLE, assemble, installed
-from hectorite.backends.resources import machine_code, table
+from hectorite.backends.machine_code import assemble as module
+from hectorite.backends.machine_code import sass
+from hectorite.backends.machine_code.assemble import ASSEMBLERS, VARIABLE, assemble, installed
+from hectorite.backends.machine_code.resources import machine_code, table
 from hectorite.ir.diagnostics import HectoriteError
 
 HEAD = ".version 7.0\n.target sm_80\n.address_size 64\n"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.index import IndexExpr, Path, Term
 from hectorite.ir.schema import Condition, Derivation, Schema, SetDecl

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import hectorite
-from hectorite.backends.binding import Binding
-from hectorite.backends.cardinalities import cardinalities, distinct, rounded, share_of
+from hectorite.backends.bound.binding import Binding
+from hectorite.backends.bound.cardinalities import cardinalities, distinct, rounded, share_of
 from hectorite.frontend.api import facts_of
 from hectorite.frontend.program_text import read_program
 from hectorite.ir.diagnostics import HectoriteError
@@ -46,7 +46,7 @@ def test_distinct_tuples_are_counted():
 def test_large_spaces_are_sorted(monkeypatch):
     binding, _ = bound()
     before = distinct(binding, "edge", [("src",), ("type",)])
-    monkeypatch.setattr("hectorite.backends.cardinalities.LARGEST_TABLE", 8)
+    monkeypatch.setattr("hectorite.backends.bound.cardinalities.LARGEST_TABLE", 8)
     assert distinct(binding, "edge", [("src",), ("type",)]) == before
 
 

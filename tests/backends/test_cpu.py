@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from xdsl.parser import Parser
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cache import Cache
 from hectorite.backends.cpu import program as cpu
 from hectorite.backends.cpu.kernel import kernel_sizes
 from hectorite.backends.cpu.module import distinct_parameters, to_asm_text, to_llvm_text
-from hectorite.backends.plan import Plan, plan_from_text, plan_of, program_of
-from hectorite.backends.tile_interpreter import run_tile
+from hectorite.backends.host.plan import Plan, plan_from_text, plan_of, program_of
+from hectorite.backends.tile.interpreter import run_tile
 from hectorite.dialects.context import make_context
 from hectorite.dialects.tile import KernelOp
 from hectorite.ir.diagnostics import HectoriteError

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hectorite.backends import reference_data
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.derived import elements as derive_module
 from hectorite.backends.derived.elements import COMPARE, derive
+from hectorite.backends.reference import data as reference_data
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.index import IndexExpr, Path, Term
 from hectorite.ir.schema import Condition, Derivation, Schema, SetDecl

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.parser import Parser
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cpu.threads import set_threads, thread_count
 from hectorite.backends.derived import elements as derive_module
 from hectorite.backends.derived import native as derive_native

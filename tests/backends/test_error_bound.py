@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from xdsl.parser import Parser
 
-from hectorite.backends.error_bound import Bounded, difference, run_with_bounds
-from hectorite.backends.reference import run_reference
+from hectorite.backends.reference.error_bound import Bounded, difference, run_with_bounds
+from hectorite.backends.reference.interpreter import run_reference
 from hectorite.dialects.context import make_context
 from hectorite.ir.scalar import FUNCTIONS
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.formats import bound_format
 from hectorite.backends.formats.conflicts import conflict_degree
 from hectorite.backends.formats.facts import condensed_blocks, statistics

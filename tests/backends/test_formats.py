@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.formats import bound_format, build_parts, dedup
 from hectorite.backends.formats.facts import statistics
 from hectorite.backends.formats.restore import restore

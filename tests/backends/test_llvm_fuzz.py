@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from xdsl.parser import Parser
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cpu.program import build
-from hectorite.backends.tile_interpreter import run_tile
+from hectorite.backends.tile.interpreter import run_tile
 from hectorite.dialects.context import make_context
 from hectorite.ir.element import ELEMENTS
 

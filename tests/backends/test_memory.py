@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hectorite.backends.memory import ALIGNMENT, Pool, size_class
+from hectorite.backends.host.memory import ALIGNMENT, Pool, size_class
 
 
 def address(array: np.ndarray) -> int:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import hectorite
 from hectorite import HectoriteError
 from hectorite.backends.formats.nm import pack, unpack
-from hectorite.frontend.drawing import draw
+from hectorite.frontend.data.drawing import draw
 from hectorite.ir.element import ELEMENTS
 from hectorite.ir.tensor_format import MOST_GROUP, Nm
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import hectorite
-from hectorite.backends.binding import Binding
-from hectorite.backends.device_call import as_number
-from hectorite.backends.plan import Plan, comment, plan_from_text
+from hectorite.backends.bound.binding import Binding
+from hectorite.backends.host.device_call import as_number
+from hectorite.backends.host.plan import Plan, comment, plan_from_text
 from hectorite.backends.ptx import checked as ptx_checked
 from hectorite.backends.ptx import device as ptx_device
 from hectorite.ir.diagnostics import HectoriteError, fail

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hectorite.backends.assemble import assemble, installed
-from hectorite.backends.emulation import emulated
-from hectorite.backends.sass import disassemble, find_nvdisasm
+from hectorite.backends.machine_code.assemble import assemble, installed
+from hectorite.backends.machine_code.emulation import emulated
+from hectorite.backends.machine_code.sass import disassemble, find_nvdisasm
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.ptx.isa import TABLE, result_registers, row_of, shape_of, split
 from hectorite.ir.ptx.limits import (

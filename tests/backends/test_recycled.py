@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from hectorite.backends.memory import Pool, address_of
-from hectorite.backends.recycled import LARGEST, Recycled, counts_references
+from hectorite.backends.host.memory import Pool, address_of
+from hectorite.backends.host.recycled import LARGEST, Recycled, counts_references
 
 pytestmark = pytest.mark.skipif(not counts_references(), reason="references are not counted")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from xdsl.parser import Parser
 
-from hectorite.backends import reference
-from hectorite.backends.reference import boxes, run_reference
+from hectorite.backends.reference import interpreter as reference
+from hectorite.backends.reference.interpreter import boxes, run_reference
 from hectorite.dialects.context import make_context
 from hectorite.ir.diagnostics import HectoriteError
 

@@ -2,10 +2,15 @@
 
 import pytest
 
-from hectorite.backends.assemble import assemble, installed
-from hectorite.backends.emulation import emulated, matrix_instructions
-from hectorite.backends.sass import Instruction, disassemble, find_nvdisasm, read_listing
-from hectorite.backends.sass_statistics import class_of, flops_of, statistics
+from hectorite.backends.machine_code.assemble import assemble, installed
+from hectorite.backends.machine_code.emulation import emulated, matrix_instructions
+from hectorite.backends.machine_code.sass import (
+    Instruction,
+    disassemble,
+    find_nvdisasm,
+    read_listing,
+)
+from hectorite.backends.machine_code.sass_statistics import class_of, flops_of, statistics
 from hectorite.ir.diagnostics import HectoriteError
 
 needs_tools = pytest.mark.skipif(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from xdsl.parser import Parser
 
-from hectorite.backends.binding import Binding
-from hectorite.backends.tile_interpreter import run_tile
+from hectorite.backends.bound.binding import Binding
+from hectorite.backends.tile.interpreter import run_tile
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.diagnostics import HectoriteError

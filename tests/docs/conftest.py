@@ -98,7 +98,7 @@ def read_examples(path: Path) -> list[Example]:
 
 def messages_of(program: str) -> str:
     """The errors of a program, or its warnings if it has none."""
-    from hectorite.frontend.build import load_source
+    from hectorite.frontend.to_graph.program import load_source
     from hectorite.ir.diagnostics import Diagnostic, HectoriteError, render
 
     found: list[Diagnostic] = []
@@ -149,7 +149,7 @@ def emitted(program: str, block: Block) -> str:
 def printed(module: str) -> str:
     """IR parsed, verified and printed again."""
     import hectorite
-    from hectorite.frontend.levels import module_text
+    from hectorite.frontend.levels.text import module_text
 
     return module_text(hectorite.parse(module), generic=False).rstrip("\n") + "\n"
 

@@ -8,7 +8,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from hectorite.backends.reference import run_reference
+from hectorite.backends.reference.interpreter import run_reference
 from hectorite.frontend.onnx.importer import Imported, import_model
 
 Array = np.ndarray[Any, Any]

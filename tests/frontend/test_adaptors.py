@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.frontend.adaptors import from_hetero_data, from_networkx, from_scipy
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.schema import Schema, SetDecl

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hectorite.frontend.ast_data import syntax_graph
-from hectorite.frontend.data_file import load_data
+from hectorite.frontend.data.file import load_data
+from hectorite.frontend.data.syntax_trees import syntax_graph
 from hectorite.ir.diagnostics import HectoriteError
 
 

@@ -8,10 +8,10 @@ import pytest
 from xdsl.dialects.builtin import FileLineColLoc
 from xdsl.parser import Parser
 
-from hectorite.backends.reference import run_reference
+from hectorite.backends.reference.interpreter import run_reference
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph import FuncOp
-from hectorite.frontend.build import load_source
+from hectorite.frontend.to_graph.program import load_source
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.hec"))
 GRAPH = "set node\nset edge { src: node, dst: node }\n"

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from hectorite.backends import host_device
 from hectorite.backends.cache import Cache
+from hectorite.backends.cpu import host_device
 from hectorite.frontend import calibration, cli
 from hectorite.frontend.commands import calibrate as cli_calibrate
 from hectorite.ir.device import device_from_json

@@ -3,8 +3,8 @@
 import pytest
 
 from hectorite.frontend.check.program import check_program
-from hectorite.frontend.parse import parse_program
-from hectorite.frontend.typed import CheckedCall, CheckedFunction, CheckedStatement
+from hectorite.frontend.check.typed import CheckedCall, CheckedFunction, CheckedStatement
+from hectorite.frontend.parsing.parse import parse_program
 from hectorite.ir.diagnostics import Source
 
 GRAPH = """\

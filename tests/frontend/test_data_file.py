@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hectorite.backends.binding import Binding
-from hectorite.frontend.data_file import Data, load_data, write_npz
+from hectorite.backends.bound.binding import Binding
+from hectorite.frontend.data.file import Data, load_data, write_npz
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.schema import Schema, SetDecl
 

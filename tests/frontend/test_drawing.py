@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hectorite.frontend.drawing import draw
+from hectorite.frontend.data.drawing import draw
 from hectorite.ir.element import ELEMENTS
 
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from hectorite.frontend import explain as module
 from hectorite.frontend.cli import main
+from hectorite.frontend.explain import search as module
 from hectorite.ir.form_views import pointwise
 from hectorite.ir.formula import Apply, Constant
 from hectorite.ir.statement_form import form

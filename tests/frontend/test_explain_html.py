@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from hectorite.frontend.explain_html import page
+from hectorite.frontend.explain.page import page
 from hectorite.frontend.explanation import Explanation, Measured, RefusalRow, Row, StepRow
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "google-chrome", "chrome")) if p), None)

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 import hectorite
-from hectorite.backends.assemble import installed
-from hectorite.backends.sass import find_nvdisasm
+from hectorite.backends.machine_code.assemble import installed
+from hectorite.backends.machine_code.sass import find_nvdisasm
 from hectorite.frontend.program_text import form_of
 from hectorite.ir.diagnostics import HectoriteError
 

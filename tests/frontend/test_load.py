@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hectorite.dialects.graph import FuncOp
-from hectorite.frontend.build import load_source
+from hectorite.frontend.to_graph.program import load_source
 from hectorite.ir.diagnostics import HectoriteError
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import hectorite
-from hectorite.backends.binding import Binding
-from hectorite.frontend import measured_choice
+from hectorite.backends.bound.binding import Binding
 from hectorite.frontend.cli import main
-from hectorite.frontend.measured_choice import MeasuredChoice
+from hectorite.frontend.compiled import measured_choice
+from hectorite.frontend.compiled.measured_choice import MeasuredChoice
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.schema import Schema
 

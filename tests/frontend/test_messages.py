@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hectorite.frontend.build import load_source
+from hectorite.frontend.to_graph.program import load_source
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, render
 
 FOLDER = Path(__file__).parent / "messages"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hectorite.frontend.build import load_source
+from hectorite.frontend.to_graph.program import load_source
 from hectorite.ir.diagnostics import HectoriteError
 
 EXAMPLES = [

@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 import hectorite  # noqa: E402
 from hectorite.frontend.cli import main  # noqa: E402
-from hectorite.frontend.inputs import inputs_for  # noqa: E402
+from hectorite.frontend.data.inputs import inputs_for  # noqa: E402
 from hectorite.frontend.onnx.importer import import_model  # noqa: E402
 from hectorite.frontend.program_text import read_program  # noqa: E402
 from hectorite.ir.diagnostics import HectoriteError  # noqa: E402

@@ -11,7 +11,7 @@ from onnx.helper import make_node as node  # noqa: E402
 from xdsl.context import Context  # noqa: E402
 
 import hectorite  # noqa: E402
-from hectorite.backends.reference import run_reference  # noqa: E402
+from hectorite.backends.reference.interpreter import run_reference  # noqa: E402
 from hectorite.frontend.onnx.importer import OPERATORS  # noqa: E402
 from hectorite.lowering.graph.superoptimise import Superoptimise  # noqa: E402
 from tests.frontend.onnx_models import compare, model_of  # noqa: E402

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hectorite.frontend import syntax
-from hectorite.frontend.parse import parse_program
+from hectorite.frontend.parsing import syntax
+from hectorite.frontend.parsing.parse import parse_program
 from hectorite.ir.diagnostics import HectoriteError, Source, Span
 
 EVERYTHING = """\

@@ -9,11 +9,10 @@ from xdsl.dialects.builtin import Builtin
 from xdsl.dialects.pdl import PDL
 from xdsl.parser import Parser
 
-from hectorite.backends.field_arithmetic import PRIMES, FieldArithmetic
-from hectorite.frontend.rule_check import MUTANTS, check_rule
-from hectorite.frontend.rule_synthesis import synthesise
-from hectorite.frontend.rule_values import field_values
-from hectorite.frontend.rules import (
+from hectorite.backends.reference.prime_field import PRIMES, FieldArithmetic
+from hectorite.frontend.rules.check import MUTANTS, check_rule
+from hectorite.frontend.rules.synthesis import synthesise
+from hectorite.frontend.rules.user import (
     Concat,
     Law,
     Part,
@@ -24,6 +23,7 @@ from hectorite.frontend.rules import (
     register,
     tensor,
 )
+from hectorite.frontend.rules.values import field_values
 from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.element import ELEMENTS

@@ -7,7 +7,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 
-from hectorite.backends.assemble import assemble, installed
+from hectorite.backends.machine_code.assemble import assemble, installed
 from hectorite.backends.ptx.print import module_to_text
 from hectorite.backends.ptx.watch import Checks
 from hectorite.dialects.context import make_context

@@ -6,7 +6,7 @@ from tile_products import Case, Compiled, compiled
 from xdsl.context import Context
 from xdsl.dialects.scf import IfOp
 
-from hectorite.backends.assemble import assemble, installed
+from hectorite.backends.machine_code.assemble import assemble, installed
 from hectorite.backends.ptx.watch import Checks
 from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_async import CopyOp, FinishOp, WaitOp

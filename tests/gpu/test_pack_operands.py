@@ -11,12 +11,12 @@ from xdsl.dialects.builtin import IntegerAttr, ModuleOp
 from xdsl.parser import Parser
 
 import hectorite
-from hectorite.backends.assemble import assemble, installed
+from hectorite.backends.machine_code.assemble import assemble, installed
+from hectorite.backends.machine_code.resources import machine_code
+from hectorite.backends.machine_code.sass import find_nvdisasm
 from hectorite.backends.ptx.machine import Launch, execute
 from hectorite.backends.ptx.print import module_to_text
 from hectorite.backends.ptx.watch import Checks
-from hectorite.backends.resources import machine_code
-from hectorite.backends.sass import find_nvdisasm
 from hectorite.dialects.context import make_context
 from hectorite.dialects.tile import KernelOp, ProductOp
 from hectorite.dialects.tile_async import CopyOp

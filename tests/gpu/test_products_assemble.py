@@ -4,9 +4,9 @@ import pytest
 from tile_products import Case, compiled
 
 import hectorite
-from hectorite.backends.assemble import assemble, installed
-from hectorite.backends.sass import disassemble, find_nvdisasm
-from hectorite.backends.sass_statistics import Statistics, statistics
+from hectorite.backends.machine_code.assemble import assemble, installed
+from hectorite.backends.machine_code.sass import disassemble, find_nvdisasm
+from hectorite.backends.machine_code.sass_statistics import Statistics, statistics
 
 pytestmark = pytest.mark.skipif(not installed(), reason="no assembler is installed")
 disassembler = pytest.mark.skipif(find_nvdisasm() is None, reason="no disassembler is installed")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import hectorite
-from hectorite.backends.assemble import assemble, installed
-from hectorite.backends.sass import disassemble, find_nvdisasm
-from hectorite.backends.sass_statistics import statistics
+from hectorite.backends.machine_code.assemble import assemble, installed
+from hectorite.backends.machine_code.sass import disassemble, find_nvdisasm
+from hectorite.backends.machine_code.sass_statistics import statistics
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.element import ELEMENTS
 

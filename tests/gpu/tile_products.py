@@ -14,11 +14,11 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 
-from hectorite.backends.binding import Binding
+from hectorite.backends.bound.binding import Binding
 from hectorite.backends.ptx.machine import Launch, Report, execute
 from hectorite.backends.ptx.print import module_to_text
 from hectorite.backends.ptx.watch import Checks
-from hectorite.backends.tile_interpreter import run_tile
+from hectorite.backends.tile.interpreter import run_tile
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.dialects.tile import KernelOp

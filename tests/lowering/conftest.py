@@ -20,7 +20,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 from xdsl.passes import ModulePass
 
-from hectorite.backends.reference import find_function, run_reference, value_element
+from hectorite.backends.reference.interpreter import find_function, run_reference, value_element
 from hectorite.dialects.context import make_context
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.ir.element import ElementType

@@ -2,7 +2,7 @@
 
 import re
 
-from hectorite.backends.reference import find_function
+from hectorite.backends.reference.interpreter import find_function
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.lowering.graph import widen_accumulators
 from hectorite.lowering.graph.widen_accumulators import WidenAccumulators

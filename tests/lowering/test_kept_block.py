@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import hectorite
-from hectorite.frontend.drawing import draw
+from hectorite.frontend.data.drawing import draw
 from hectorite.ir.element import ELEMENTS
 
 TEXT = """def f(W: {e}[M, K] as nm({n}, 4), X: {e}[{x}], b: f32[M]) -> f32[{c}] {{

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hectorite.backends.reference import run_reference
+from hectorite.backends.reference.interpreter import run_reference
 from hectorite.dialects.graph import FuncOp
 from hectorite.dialects.graph_sets import schema_of
 from hectorite.frontend.program_text import read_program

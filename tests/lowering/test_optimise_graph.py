@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hectorite.backends.error_bound import difference, run_with_bounds
-from hectorite.backends.reference import run_reference
+from hectorite.backends.reference.error_bound import difference, run_with_bounds
+from hectorite.backends.reference.interpreter import run_reference
 from hectorite.lowering.graph.optimise_graph import OptimiseGraph
 
 RGAT = """

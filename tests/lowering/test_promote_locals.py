@@ -8,8 +8,8 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.scf import ForOp, IfOp
 
-from hectorite.backends.binding import Binding
-from hectorite.backends.tile_interpreter import run_tile
+from hectorite.backends.bound.binding import Binding
+from hectorite.backends.tile.interpreter import run_tile
 from hectorite.dialects.tile import LocalOp
 from hectorite.ir.schema import Schema
 from hectorite.lowering.gpu import promote_locals

@@ -8,7 +8,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp
 
 import hectorite
-from hectorite.backends.tile_interpreter import run_tile
+from hectorite.backends.tile.interpreter import run_tile
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.dialects.tile import KernelOp, ProductOp
 from hectorite.dialects.tile_memory import StoreOp, shape_of

@@ -5,8 +5,8 @@ import pytest
 from xdsl.context import Context
 from xdsl.dialects.scf import ForOp
 
-from hectorite.backends.binding import Binding
-from hectorite.backends.tile_interpreter import run_tile
+from hectorite.backends.bound.binding import Binding
+from hectorite.backends.tile.interpreter import run_tile
 from hectorite.ir.schema import Schema
 from hectorite.lowering.gpu.pipeline_copies import PipelineCopies
 from hectorite.lowering.gpu.stage_products import constant_value

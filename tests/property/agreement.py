@@ -18,12 +18,11 @@ from xdsl.printer import Printer
 
 import hectorite
 from hectorite.backends.cpu.program import build as build_code
-from hectorite.backends.error_bound import difference, run_with_bounds
-from hectorite.backends.reference import run_reference
-from hectorite.backends.tile_interpreter import run_tile
+from hectorite.backends.reference.error_bound import difference, run_with_bounds
+from hectorite.backends.reference.interpreter import run_reference
+from hectorite.backends.tile.interpreter import run_tile
 from hectorite.frontend.api import facts_of
-from hectorite.frontend.program_text import ProgramText, parse_ir
-from hectorite.frontend.targets import (
+from hectorite.frontend.compiled.targets import (
     Request,
     bound_sets,
     build,
@@ -31,7 +30,8 @@ from hectorite.frontend.targets import (
     only,
     tile_module,
 )
-from hectorite.frontend.verify_levels import Level, levels_of
+from hectorite.frontend.levels.runnable import Level, levels_of
+from hectorite.frontend.program_text import ProgramText, parse_ir
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.target import target as target_named
 from hectorite.lowering.gpu.promote_locals import PromoteLocals

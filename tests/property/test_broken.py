@@ -10,9 +10,9 @@ from sampling import sampled
 
 from hectorite.backends.cpu.module import compile_tile
 from hectorite.frontend.api import facts_of
-from hectorite.frontend.levels import complete_sizes
+from hectorite.frontend.compiled.targets import Request, tile_module
+from hectorite.frontend.levels.text import complete_sizes
 from hectorite.frontend.program_text import ProgramText, form_of, parse_ir
-from hectorite.frontend.targets import Request, tile_module
 from hectorite.ir.diagnostics import HectoriteError
 
 TOKEN = re.compile(r"\w+|\*\*|//|[<>=!+*]=|->|\s+|.", re.DOTALL)

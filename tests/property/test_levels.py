@@ -9,7 +9,7 @@ from programs import programs
 from sampling import sampled
 
 from hectorite.backends.cpu.threads import pool, set_threads
-from hectorite.frontend.targets import Request, build
+from hectorite.frontend.compiled.targets import Request, build
 
 SMALL, LARGE = 3000, 100_000
 """Points of a program on data for the levels that are interpreted, and for machine code."""

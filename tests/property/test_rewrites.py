@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hectorite.backends.field_arithmetic import PRIMES
-from hectorite.frontend.rule_values import field_values, float_values, same_within_rounding
+from hectorite.backends.reference.prime_field import PRIMES
+from hectorite.frontend.rules.values import field_values, float_values, same_within_rounding
 from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.extents import Extents
 from hectorite.ir.formula import Apply, Constant, Read, nary

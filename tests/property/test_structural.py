@@ -8,10 +8,10 @@ from programs import programs
 from sampling import sampled
 from xdsl.context import Context
 
-from hectorite.backends.reference import run_reference
+from hectorite.backends.reference.interpreter import run_reference
 from hectorite.dialects.graph import FuncOp
 from hectorite.dialects.graph_sets import schema_of
-from hectorite.frontend.targets import bound_sets
+from hectorite.frontend.compiled.targets import bound_sets
 from hectorite.ir.extents import Extents
 from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
 from hectorite.lowering.graph.lift_dataflow import lift

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.networks import NETWORKS
 from benchmarks.superopt import flow_of
-from hectorite.backends.field_arithmetic import PRIMES
-from hectorite.frontend.rule_values import field_values, float_values, same_within_rounding
+from hectorite.backends.reference.prime_field import PRIMES
+from hectorite.frontend.rules.values import field_values, float_values, same_within_rounding
 from hectorite.ir.cost import CostModel
 from hectorite.ir.devices import DEVICES
 from hectorite.lowering.graph.superoptimise import all_rules

@@ -1,0 +1,1 @@
+"""The sets of a program bound to data."""

@@ -1,0 +1,1 @@
+"""PTX assembled without a GPU, and what its machine code is made of."""

@@ -1,0 +1,1 @@
+"""The interpreter of the tile dialect, which watches every access."""

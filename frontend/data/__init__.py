@@ -1,0 +1,1 @@
+"""Where data for a program comes from: files, syntax trees, seeds."""

@@ -1,0 +1,1 @@
+"""Every level of a program: printed, read back, run, and compared with the reference."""

@@ -1,0 +1,1 @@
+"""Text to syntax tree: grammar, parser, recovery from errors, imports."""

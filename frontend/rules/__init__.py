@@ -1,0 +1,1 @@
+"""Rewrite rules seen from outside: their check, their mutants, and the synthesis of new ones."""

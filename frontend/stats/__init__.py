@@ -1,0 +1,1 @@
+"""Statistics of storage formats on bound data."""
