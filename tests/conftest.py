@@ -27,11 +27,23 @@ from filecheck.finput import FInput
 from filecheck.matcher import Matcher
 from filecheck.options import Options, parse_argv_options
 from filecheck.parser import Parser
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # tests and benchmarks are used from the checkout, not installed
 
 from tests.driver import stand_in  # noqa: E402
+
+# No test depends on how busy the machine is, nor on chance: what is drawn is the same every time.
+# tests/property/sampling.py draws anew where that is asked for.
+settings.register_profile(
+    "hectorite",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("hectorite")
 
 RUN = re.compile(r"^(?://|#|;) RUN: (.*)$", re.MULTILINE)
 

@@ -180,7 +180,6 @@ def test_exit_does_not_hang():
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert done.stdout == "3\n", done.stderr
 

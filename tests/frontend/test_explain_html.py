@@ -82,9 +82,7 @@ def test_a_browser_shows_it(explanation, tmp_path):
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=500"]
-    done = subprocess.run(
-        [*command, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([*command, "--dump-dom", file.as_uri()], capture_output=True, text=True)
     assert done.stdout.count('class="row"') == 5
     assert done.stdout.count('class="row fixed"') == 1
     assert "factor-through-map" in done.stdout

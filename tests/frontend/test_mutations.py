@@ -85,9 +85,7 @@ def test_programs_are_accepted():
     assert all(map(accepted, [*EXAMPLES, MORE]))
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(
     st.sampled_from([*EXAMPLES, MORE, MORE]), st.integers(1, 4), st.randoms(use_true_random=False)
 )
@@ -97,13 +95,13 @@ def test_mutated_programs(text: str, times: int, source: random.Random):
     accepted(text)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(st.text(alphabet=st.characters(codec=None), max_size=60))
 def test_garbage(text: str):
     accepted(text)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=20))
 def test_words_in_any_order(words: list[str]):
     body = " ".join(words)

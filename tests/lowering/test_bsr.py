@@ -34,7 +34,7 @@ def blocks_of(generator, rows, columns, h, w, share=0.4):
     return (whole * kept).reshape(rows, columns).astype(np.float32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     h=st.integers(1, 5), w=st.integers(1, 5), rows=st.integers(0, 4), columns=st.integers(0, 4),
     seed=st.integers(0, 9),

@@ -109,7 +109,7 @@ def programs(draw, element):
 
 
 @pytest.mark.parametrize("element", ["f64", "i32"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_random_programs_keep_their_meaning(element, data, program, rewritten):
     lines, names = data.draw(programs(element))
@@ -118,7 +118,7 @@ def test_random_programs_keep_their_meaning(element, data, program, rewritten):
 
 
 @pytest.mark.parametrize("element", ["f32", "f16"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_rounded_results_stay_within_their_bounds(element, data, program, drawn):
     """The rewritten program in its own types, against the bounds of the program as written."""

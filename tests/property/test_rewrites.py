@@ -170,7 +170,7 @@ def values(flow, seed):
     return [field_values(flow, SIZES, seed, prime) for prime in PRIMES]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6))
 def test_a_walk_of_rewrites_keeps_every_result(seed):
     flow = grown(seed, 14)
