@@ -18,6 +18,7 @@ from xdsl.passes import ModulePass
 
 from hectorite.lowering.formats.apply_formats import ApplyFormats
 from hectorite.lowering.formats.apply_tensor_formats import ApplyTensorFormats
+from hectorite.lowering.formats.parts import is_stored
 from hectorite.lowering.graph.canonicalize_graph import CanonicalizeGraph
 from hectorite.lowering.graph.compose_gathers import ComposeGathers
 from hectorite.lowering.graph.drop_dead_statements import DropDeadStatements
@@ -76,10 +77,12 @@ def optimise(
 
 
 def rewrite(module: ModuleOp, options: Options, watch: Observe) -> None:
-    """All passes of the graph level, in place."""
+    """All passes of the graph level, in place; where a program is of the level `sparse` itself,
+    only those that no later pass can do without."""
     # After the first no pass needs to know of softmax. What is scattered has to be one sum still.
-    scattered = ScatterProducts.of(options)
-    _run((ExpandSoftmax(), *structural(options), *scattered, *finish()), module, watch)
+    passes = (*structural(options), *ScatterProducts.of(options), *finish())
+    passes = (WidenAccumulators(), DropDeadStatements()) if is_stored(module) else passes
+    _run((ExpandSoftmax(), *passes), module, watch)
 
 
 def _unobserved(name: str, module: ModuleOp) -> None:
@@ -107,6 +110,7 @@ def apply_formats(
     formats = ApplyFormats(chosen.formats, chosen.reassociate, tensor_cores)
     # What was made for several readers may be left with one, and blocks may be of a short type.
     tidy = (DropDeadStatements(), InlineElementwise(), WidenAccumulators(), DropDeadStatements())
+    tidy = () if is_stored(module) else tidy
     tensors = () if only_sets else (ApplyTensorFormats(chosen.reassociate),)
     _run((formats, *tidy, *tensors), module, watch)
     return module

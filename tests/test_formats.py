@@ -11,7 +11,7 @@ from hectorite import HectoriteError
 from hectorite.backends.machine_code.assemble import assemble, installed
 from hectorite.backends.reference.error_bound import difference, run_with_bounds
 from hectorite.frontend.cli import main
-from hectorite.frontend.compiled.targets import bound_sets
+from hectorite.frontend.compiled.executable import given_sets
 from hectorite.lowering.options import Options
 
 SETS = """
@@ -74,7 +74,7 @@ def agrees(text, target, format, sets):
     (function,) = program.functions.values()
     binding = program.bind(**sets)
     rng = np.random.default_rng(1)
-    extents, maps = bound_sets(binding)
+    extents, maps = given_sets(binding)
     arguments = {
         p.name: rng.standard_normal([extents.get(d, d) for d in p.dims]).astype(p.element.storage)
         for p in function.signature.parameters
@@ -117,8 +117,75 @@ def test_parts_of_several_words_are_printed_as_they_are_read(format):
     text = SPMM.replace("col: col }", f"col: col }} as {format}")
     shown = hectorite.emit(text, "graph")
     assert f'as "{format}"' in shown and hectorite.emit(shown, "graph") == shown
+
+
+SPARSE_TEXTS = {
+    "sampled": SETS
+    + """
+def f(w: f32[nz], P: f32[row, 16], Q: f32[col, 16]) -> f32[nz] {
+  s[z] += w[z] * P[z.row, i] * Q[z.col, i]
+  return s
+}
+""",
+    "pooled": SETS
+    + """
+def f(table: f32[col, 16], W: f32[16, 8]) -> f32[row, 8] {
+  pooled[z.row, d] mean= table[z.col, d]
+  y[r, o] += pooled[r, d] * W[d, o]
+  return y
+}
+""",
+    "vector": SPMM.replace(", 64]", "]").replace(", j]", "]"),
+    "attention": ATTENTION,
+}
+
+
+@pytest.mark.parametrize("name", SPARSE_TEXTS)
+def test_the_level_sparse_of_itself_is_the_same_text(name):
+    served = 0
+    for format in (*FORMATS, "dedup(row)"):
+        try:
+            stored = hectorite.emit(SPARSE_TEXTS[name], "sparse", formats={"nz": format})
+        except HectoriteError as error:
+            assert "cannot serve" in str(error)
+            continue
+        assert hectorite.emit(stored, "sparse") == stored
+        assert hectorite.emit(stored, "sparse", target="sm_90") == stored
+        served += 1
+    assert served >= len(FORMATS) - 1
+
+
+@pytest.mark.parametrize("format", ["nm(2, 4)", "nm(3, 7)", "bsr(4, 8)"])
+def test_the_level_sparse_of_tensors_of_itself_is_the_same_text(format):
+    text = f"""def f(W: f32[8, 16] as {format}, X: f32[16, 32]) -> f32[8, 32] {{
+  C[m, n] += W[m, k] * X[k, n]
+  return C
+}}
+"""
     stored = hectorite.emit(text, "sparse")
-    assert hectorite.emit(stored, "sparse") == stored
+    assert "W." in stored and hectorite.emit(stored, "sparse") == stored
+
+
+def test_codes_of_a_program_over_parts_have_to_stay_in_range():
+    text = """def f(W: f32[8, 14] as nm(3, 7), X: f32[14, 32]) -> f32[8, 32] {
+  C[m, n] += W[m, k] * X[k, n]
+  return C
+}
+"""
+    W, X = np.eye(8, 14, dtype=np.float32), np.ones((16, 32), np.float32)
+    parts = hectorite.nm(W, 3, 7).parts("W")
+    stored = hectorite.emit(text, "sparse")
+    with pytest.raises(HectoriteError, match="7\\*k_group . k_place is 14"):
+        hectorite.compile(stored, cache=False).f(X=X[:14], **parts)
+    whole = hectorite.compile(stored.replace("[14, 32]", "[15, 32]").replace("f32[14", "f32[15"))
+    np.testing.assert_array_equal(whole.f(X=X[:15], **parts), np.ones((8, 32)))
+
+
+def test_a_program_over_positions_takes_no_other_format():
+    stored = hectorite.emit(SPMM, "sparse", formats={"nz": "csr(row)"})
+    assert hectorite.emit(stored, "sparse", formats={"nz": "csr(row)"}) == stored
+    with pytest.raises(HectoriteError, match=r"`nz` cannot be ell\(row\): .* as csr\(row\)"):
+        hectorite.emit(stored, "sparse", formats={"nz": "ell(row)"})
 
 
 def test_attention_is_right_on_a_gpu():

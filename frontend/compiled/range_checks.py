@@ -18,7 +18,7 @@ from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Schema
 
 if TYPE_CHECKING:
-    from hectorite.dialects.graph import FuncOp
+    from hectorite.dialects.graph import FuncOp, ReadOp
 
 Dim = int | str
 
@@ -57,10 +57,12 @@ def _of_statement(op: object, schema: Schema) -> Iterable[Check]:
     from hectorite.dialects.graph import StatementOp
 
     assert isinstance(op, StatementOp)
-    variables = op.variables.data
-    accesses = [("written", op.result, op.type, op.access.data)]
-    accesses += [("read", read.tensor, read.type, read.access.data) for read in op.reads]
-    for verb, tensor, type, access in accesses:
+    own = op.variables.data
+    accesses = [("written", op.result, op.type, op.access.data, own)]
+    for read in op.reads:
+        variables = (*own, *_picked(read))
+        accesses.append(("read", read.tensor, read.type, read.access.data, variables))
+    for verb, tensor, type, access, variables in accesses:
         if type.pad_value is not None:
             continue
         name = tensor.name_hint or "a tensor"
@@ -68,6 +70,19 @@ def _of_statement(op: object, schema: Schema) -> Iterable[Check]:
             if not _stays_inside(index, dict(variables), dim, schema):
                 used = tuple((n, over) for n, over in variables if n in index.variables)
                 yield Check(name, verb, axis, index, used, dim)
+
+
+def _picked(read: ReadOp) -> Iterable[tuple[str, Dim]]:
+    """What a read picks, as a variable: its values are below what it is the remainder by, else any
+    index."""
+    from hectorite.ir.scalar import OPERATIONS, ConstantOp
+
+    if read.picked is None or read.pick is None:
+        return
+    maker, extent = read.pick.owner, 1 << 31
+    if isinstance(maker, OPERATIONS["mod"]) and isinstance(maker.operands[1].owner, ConstantOp):
+        extent = int(maker.operands[1].owner.number)
+    yield read.picked.data, extent
 
 
 def _stays_inside(index: IndexExpr, over: Mapping[str, Dim], dim: Dim, schema: Schema) -> bool:

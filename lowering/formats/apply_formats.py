@@ -17,7 +17,7 @@ all is an error that says why; where it serves some, the others are computed wit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.context import Context
@@ -73,7 +73,9 @@ class ApplyFormats(ModulePass):
     """Whether the target multiplies short numbers in blocks."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for name, text in chosen_formats(op, self.formats).items():
+        chosen = chosen_formats(op, self.formats)
+        _check_stored(op, self.formats, chosen)
+        for name, text in chosen.items():
             self._serve(op, name, text)
 
     def _serve(self, module: ModuleOp, over: str, text: str, whole: _Whole | None = None) -> None:
@@ -81,7 +83,7 @@ class ApplyFormats(ModulePass):
         schema = schema_of(module)
         format = canonical(schema, over, text)
         serve = _FAMILIES.get(format.kind)
-        if serve is None or any(d.encoded and d.encoded.of == over for d in schema.sets.values()):
+        if serve is None or stored_format(schema, over) is not None:
             return
         parts = position_sets(schema, over, text, set(_size_variables(module)))
         declared = Schema({**schema.sets, **{decl.name: decl for decl in parts}}, schema.sizes)
@@ -168,6 +170,25 @@ def chosen_formats(module: ModuleOp, given: Sequence[str] = ()) -> dict[str, str
             raise fail(f"there is no set `{name}`", hint=did_you_mean(name, sets))
         chosen[name] = _canonical(schema, name, format)
     return {name: format for name, format in chosen.items() if format != "auto"}
+
+
+def _check_stored(module: ModuleOp, given: Sequence[str], chosen: Mapping[str, str]) -> None:
+    """Raises `HectoriteError` for a format that is given for a set which has positions already."""
+    schema = schema_of(module)
+    for name in (text.partition("=")[0].strip() for text in given):
+        stored = stored_format(schema, name)
+        wanted = canonical(schema, name, chosen.get(name, "coo"))
+        if stored is not None and str(wanted.alone) != stored:
+            raise fail(
+                f"`{name}` cannot be {wanted}: statements are over its positions as {stored}",
+                hint="give the format to the program that this text was made from",
+            )
+
+
+def stored_format(schema: Schema, over: str) -> str | None:
+    """The format that a set has positions in already, as in a program of the level `sparse`."""
+    encoded = (decl.encoded for decl in schema.sets.values())
+    return next((each.format for each in encoded if each and each.of == over), None)
 
 
 def _canonical(schema: Schema, name: str, format: str) -> str:

@@ -1,22 +1,35 @@
-"""A parameter that is stored in parts.
+"""What is stored in parts: a parameter, or a set.
 
 Enters: a function, a parameter, and the types of its parts. Leaves: parameters for the parts in the
-place of the one, every statement that reads it rewritten by whoever knows the format.
+place of the one, every statement that reads it rewritten by whoever knows the format. Which modules
+are over parts already, `is_stored` tells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from xdsl.dialects.builtin import FunctionType, StringAttr
+from xdsl.dialects.builtin import FunctionType, ModuleOp, StringAttr
 from xdsl.ir import BlockArgument, SSAValue
 
 from hectorite.dialects.graph import FuncOp, ReadOp, StatementOp
+from hectorite.dialects.sparse import PositionSetOp
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.space import TensorType
+from hectorite.ir.tensor_format import BLOCKS, CODES, VALUES
 
 Rewrite = Callable[[StatementOp, Sequence[SSAValue]], None]
 """Takes a statement that reads the parameter, and the parts."""
+
+
+def is_stored(module: ModuleOp) -> bool:
+    """Whether a module is of the level `sparse`: it has a part of a set, or of a parameter."""
+    suffixes = (VALUES, CODES, BLOCKS)
+    return any(
+        isinstance(op, PositionSetOp)
+        or (isinstance(op, FuncOp) and any(name.endswith(suffixes) for name in op.names))
+        for op in module.ops
+    )
 
 
 def in_parts(

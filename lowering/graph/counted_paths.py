@@ -33,7 +33,7 @@ def counted_paths(func: FuncOp, schema: Schema) -> Counted:
         over = dict(holder.variables.data)
         for index in _indices(op):
             for path in index.paths:
-                dim = over[path.variable]
+                dim = over.get(path.variable)  # what a read picks is no variable
                 if path.fields and isinstance(dim, str) and dim in schema.sets:
                     found.setdefault(dim, {})[path.fields] = None
     # To count elements of a join that is only walked through would be to build it.

@@ -21,19 +21,18 @@ from hectorite.backends.cpu.program import build as build_code
 from hectorite.backends.reference.error_bound import difference, run_with_bounds
 from hectorite.backends.reference.interpreter import run_reference
 from hectorite.backends.tile.interpreter import run_tile
-from hectorite.frontend.api import facts_of
+from hectorite.frontend.compiled.executable import given_sets
+from hectorite.frontend.compiled.load_facts import facts_of
+from hectorite.frontend.compiled.request import Request, only, tile_module
 from hectorite.frontend.compiled.targets import (
-    Request,
-    bound_sets,
     build,
     default_target,
-    only,
-    tile_module,
 )
 from hectorite.frontend.levels.runnable import Level, levels_of
 from hectorite.frontend.program_text import ProgramText, parse_ir
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.target import target as target_named
+from hectorite.lowering.formats.parts import is_stored
 from hectorite.lowering.gpu.promote_locals import PromoteLocals
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.pipelines import Options, apply_formats, optimise, to_tile
@@ -120,7 +119,7 @@ def check_results(program: Program, small: Dataset, large: Dataset) -> int:
     code = build_code(tile)
 
     def reference(binding, arguments, sizes):
-        extents, maps = bound_sets(binding)
+        extents, maps = given_sets(binding)
         return run_reference(graph, name, extents | sizes, maps, arguments)
 
     runs = [
@@ -144,8 +143,8 @@ def _chosen(compiled: Compiled) -> Any:
 def check_formats(
     program: Program, dataset: Dataset, formats: tuple[str, ...], compiled_too: bool
 ) -> int | None:
-    """The level `sparse`, and what follows from it where that is asked for, against the reference;
-    None if a format serves no statement."""
+    """The level `sparse`, which as a program stays as it is, and what follows from it where that is
+    asked for, against the reference; None if a format serves no statement."""
     compiled, options = read(program), Options(formats=formats)
     name = program.function
     graph = optimise(compiled.module, program.sizes)
@@ -159,6 +158,7 @@ def check_formats(
         module.verify()
         shown = parse_ir(str(module), "<sparse>")
         assert str(shown) == str(module)
+        assert not is_stored(module) or str(apply_formats(optimise(shown, {}))) == str(module)
         runs.append((f"sparse {number}", True, _reference_of(shown, name)))
     if compiled_too:
         tile = to_tile(sparse, name)
@@ -173,7 +173,7 @@ def check_formats(
 
 def _reference_of(module: Any, name: str) -> Any:
     def run(binding, arguments, sizes):
-        extents, maps = bound_sets(binding)
+        extents, maps = given_sets(binding)
         return run_reference(module, name, extents | sizes, maps, arguments)
 
     return run
@@ -200,7 +200,7 @@ def _compare(compiled: Compiled, dataset: Dataset, runs: list[Any], large: bool 
     bound = compiled.bind(dataset)
     if bound is None:
         return 0
-    extents, maps = bound_sets(bound.binding)
+    extents, maps = given_sets(bound.binding)
     name, known = compiled.program.function, extents | bound.sizes
     expected = run_with_bounds(compiled.module, name, known, maps, bound.arguments)
     before = {name: array.tobytes() for name, array in bound.arguments.items()}
@@ -226,7 +226,7 @@ def check_exactly(program: Program, dataset: Dataset) -> int:
     bound = compiled.bind(dataset)
     if bound is None:
         return 0
-    extents, maps = bound_sets(bound.binding)
+    extents, maps = given_sets(bound.binding)
     known, name = extents | bound.sizes, program.function
     with np.errstate(all="ignore"):
         expected = run_reference(
