@@ -111,7 +111,7 @@ def layers(data_dir: Path | None, quick: bool) -> Iterator[Layer]:
     """Every layer on every graph."""
     from hectorite.backends.bound.binding import Binding
     from hectorite.backends.bound.cardinalities import cardinalities
-    from hectorite.frontend.api import facts_of
+    from hectorite.frontend.compiled.load_facts import facts_of
     from hectorite.frontend.program_text import read_program
 
     graphs = {"synthetic": "relations:7262:48810:104:7"}

@@ -280,7 +280,7 @@ def compiled(module: Any, name: str, binding: Any) -> tuple[Callable[[Any], Any]
 
     from hectorite.backends.cpu.program import build
     from hectorite.dialects.graph import FuncOp
-    from hectorite.frontend.compiled.targets import only
+    from hectorite.frontend.compiled.request import only
     from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
     from hectorite.lowering.pipelines import finish, to_tile
 

@@ -12,24 +12,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hectorite.backends.bound.binding import Binding
-from hectorite.backends.bound.intake import MOST
-from hectorite.backends.cache import Cache, cache_key, default_cache
-from hectorite.frontend.compiled.facts import decode, encode
+from hectorite.backends.cache import default_cache
+from hectorite.frontend.compiled.facts import Sizes, check_sizes, restricted
 from hectorite.frontend.compiled.format_choice import chooser, split_known
-from hectorite.frontend.compiled.program import Facts, Program, Sizes
+from hectorite.frontend.compiled.load_facts import facts_of
+from hectorite.frontend.compiled.program import Program
+from hectorite.frontend.compiled.request import Request
 from hectorite.frontend.compiled.targets import (
-    Request,
     Variants,
     check_measured,
     check_target,
     default_target,
     intake_of,
 )
-from hectorite.frontend.program_text import CODE, ProgramLike, ProgramText, read_program
-from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, fail
+from hectorite.frontend.program_text import ProgramLike, ProgramText, read_program
+from hectorite.ir.diagnostics import fail
 from hectorite.lowering.options import Options
 
 if TYPE_CHECKING:
@@ -85,7 +83,7 @@ def compile(
     facts = facts_of(text, store)
     known = check_sizes(facts, sizes or {})
     if function is not None:
-        facts = _restricted(facts, function, text.name)
+        facts = restricted(facts, function, text.name)
 
     given = Options(reassociate, formats=_formats(text, formats))
     variants, choose = Variants(target), chooser(text, given, target)
@@ -239,95 +237,3 @@ def _formats(text: ProgramText, formats: Mapping[str, str] | None) -> tuple[str,
     given = tuple(f"{name}={format}" for name, format in formats.items())
     chosen_formats(text.module, given)
     return given
-
-
-def facts_of(text: ProgramText, cache: Cache | None) -> Facts:
-    """What calling the program takes, from the cache if it is there, else from its module."""
-    if text.form in CODE:
-        from hectorite.frontend.levels.emitted_code import facts_of_code, has_plan
-
-        if text.form == "ptx" and not has_plan(text):
-            raise fail(
-                f"{text.name} is PTX without the plan of a program, so it cannot be called as one",
-                hint="`hectorite ptx run` runs a kernel of it, `hectorite emit` assembles it",
-            )
-        return facts_of_code(text)
-    key = ""
-    if cache is not None:
-        key = cache_key("facts", text.name, *text.sources)
-        entry = cache.lookup(key)
-        if entry is not None:
-            return Facts(**decode(entry.metadata))
-    facts = _facts_of_module(text)
-    if cache is not None:
-        held = {name: encode(value) for name, value in vars(facts).items()}
-        cache.store(key, held, {})
-    return facts
-
-
-def _facts_of_module(text: ProgramText) -> Facts:
-    from hectorite.dialects.graph import FuncOp
-    from hectorite.dialects.graph_sets import schema_of
-    from hectorite.frontend.compiled.range_checks import find_checks
-    from hectorite.frontend.compiled.signature import signatures
-    from hectorite.lowering.graph.counted_paths import counted_paths
-
-    module = text.module
-    schema = schema_of(module)
-    functions = [op for op in module.ops if isinstance(op, FuncOp)]
-    checks = {op.sym_name.data: find_checks(op, schema) for op in functions}
-    counted = {op.sym_name.data: counted_paths(op, schema) for op in functions}
-    return Facts(schema, signatures(module, schema), checks, text.warnings, counted)
-
-
-def check_sizes(facts: Facts, sizes: Mapping[str, int]) -> Sizes:
-    """Given sizes, checked. Raises `HectoriteError` for every name or value that is wrong."""
-    if not isinstance(sizes, Mapping):
-        raise fail(f"`sizes` is {sizes!r}", expected='a mapping from names to integers, {"O": 64}')
-    used = {name for signature in facts.signatures.values() for name in signature.sizes}
-    wrong: list[Diagnostic] = []
-    for name, value in sizes.items():
-        fixed = facts.schema.sizes.get(name)
-        if name in facts.schema.sets:
-            message, hint = f"`{name}` is a set, not a size", "its size comes with the data"
-            wrong.append(Diagnostic(message, hint=hint))
-        elif not _is_size(value):
-            message = f"the size `{name}` is {value!r}"
-            wrong.append(Diagnostic(message, expected=f"an integer from 0 to {MOST}"))
-        elif fixed is not None and fixed != value:
-            message = f"the size `{name}` cannot be {value}"
-            wrong.append(Diagnostic(message, expected=f"{fixed}, as declared"))
-        elif fixed is None and name not in used and name not in facts.schema.sizes:
-            listed = ", ".join(f"`{n}`" for n in sorted(used)) or "none"
-            hint = did_you_mean(name, used)
-            wrong.append(Diagnostic(f"no function has a size `{name}`", None, None, listed, hint))
-    if wrong:
-        raise HectoriteError(wrong)
-    return {name: int(value) for name, value in sizes.items()}
-
-
-def _is_size(value: Any) -> bool:
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return is_integer and bool(0 <= value <= MOST)
-
-
-def pick_function(facts: Facts, function: str | None, name: str) -> str:
-    """The function asked for, or the last one. Raises `HectoriteError` if there is none."""
-    if not facts.signatures:
-        raise fail(f"{name} defines no function", expected="def name(...) -> type { ... }")
-    if function is None:
-        return list(facts.signatures)[-1]
-    if function not in list(facts.signatures):
-        raise fail(
-            f"{name} has no function `{function}`",
-            expected=f"one of {', '.join(f'`{n}`' for n in facts.signatures)}",
-            hint=did_you_mean(function, facts.signatures),
-        )
-    return function
-
-
-def _restricted(facts: Facts, function: str, name: str) -> Facts:
-    chosen = pick_function(facts, function, name)
-    signature, checks = facts.signatures[chosen], facts.checks.get(chosen, ())
-    counted = {chosen: facts.counted.get(chosen, ())}
-    return Facts(facts.schema, {chosen: signature}, {chosen: checks}, facts.warnings, counted)

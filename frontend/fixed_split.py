@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hectorite.dialects.graph import FuncOp
+from hectorite.frontend.compiled.facts import Facts, Sizes
 from hectorite.frontend.compiled.fixed import Split, fix
-from hectorite.frontend.compiled.program import Facts, Program, Sizes
-from hectorite.frontend.compiled.targets import only
+from hectorite.frontend.compiled.program import Program
+from hectorite.frontend.compiled.request import only
 from hectorite.frontend.program_text import CODE, ProgramText
 from hectorite.ir.diagnostics import fail
 from hectorite.lowering.graph.split_fixed import fixed_name, split_fixed

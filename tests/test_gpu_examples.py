@@ -8,7 +8,7 @@ import hectorite
 from hectorite.backends.machine_code.assemble import installed
 from hectorite.backends.machine_code.resources import machine_code
 from hectorite.backends.machine_code.sass import find_nvdisasm
-from hectorite.frontend.api import facts_of
+from hectorite.frontend.compiled.load_facts import facts_of
 from hectorite.frontend.program_text import read_program
 from hectorite.ir.ptx.limits import TARGET_VERSIONS
 

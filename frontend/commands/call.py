@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from hectorite.backends.bound.binding import Binding
-from hectorite.frontend.api import check_sizes, pick_function
-from hectorite.frontend.compiled.program import Facts
+from hectorite.frontend.compiled.facts import Facts, check_sizes, pick_function
 from hectorite.frontend.compiled.signature import Signature
 from hectorite.frontend.console import note, working
 from hectorite.frontend.data.file import Data, load_data
-from hectorite.frontend.data.inputs import Inputs, bound_sets, inputs_for, split_sizes
+from hectorite.frontend.data.inputs import Inputs, inputs_for, sets_for, split_sizes
 from hectorite.frontend.program_text import ProgramText
 
 
@@ -40,7 +39,7 @@ class Call:
 
     def sets(self) -> dict[str, Any]:
         """What `bind` takes. Raises `HectoriteError` where sets need data and there is none."""
-        return bound_sets(self.facts.schema, self.data, self.set_sizes)
+        return sets_for(self.facts.schema, self.data, self.set_sizes)
 
     def bind(self) -> Binding:
         """The bound sets."""

@@ -11,8 +11,8 @@ from argparse import Namespace
 from dataclasses import asdict
 from typing import Any
 
-from hectorite.frontend.api import check_sizes, facts_of, pick_function
-from hectorite.frontend.compiled.program import Facts
+from hectorite.frontend.compiled.facts import Facts, check_sizes, pick_function
+from hectorite.frontend.compiled.load_facts import facts_of
 from hectorite.frontend.console import note
 from hectorite.frontend.data.inputs import split_sizes
 from hectorite.frontend.program_text import read_program

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hectorite.frontend.api import check_sizes, facts_of, pick_function
 from hectorite.frontend.commands.rewrites import chosen_options, known_of_data
+from hectorite.frontend.compiled.facts import check_sizes, pick_function
+from hectorite.frontend.compiled.load_facts import facts_of
 from hectorite.frontend.console import note
 from hectorite.frontend.data.inputs import split_sizes
 from hectorite.frontend.levels.gpu import GPU_LEVELS, machine_code, target_of_text

@@ -17,10 +17,10 @@ from typing import Any
 
 from hectorite.backends.bound.binding import Binding
 from hectorite.backends.bound.cardinalities import cardinalities
-from hectorite.frontend.api import facts_of
 from hectorite.frontend.commands.call import asked
+from hectorite.frontend.compiled.facts import Facts
 from hectorite.frontend.compiled.format_choice import Setting, all_candidates
-from hectorite.frontend.compiled.program import Facts
+from hectorite.frontend.compiled.load_facts import facts_of
 from hectorite.frontend.console import note, table, working
 from hectorite.frontend.data.inputs import DEFAULT_SIZE
 from hectorite.frontend.explain.page import page

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 from hectorite.backends.bound.binding import Binding
 from hectorite.backends.bound.cardinalities import cardinalities
-from hectorite.frontend.compiled.program import Facts
+from hectorite.frontend.compiled.facts import Facts
 from hectorite.frontend.console import working
 from hectorite.frontend.data.file import load_data
-from hectorite.frontend.data.inputs import bound_sets
+from hectorite.frontend.data.inputs import sets_for
 from hectorite.lowering.options import Options
 
 
@@ -31,7 +31,7 @@ def known_of_data(
         return ()
     with working(f"reading {data}") as progress:
         loaded = load_data(data, progress)
-    binding = Binding(facts.schema, bound_sets(facts.schema, loaded, dict(sizes)))
+    binding = Binding(facts.schema, sets_for(facts.schema, loaded, dict(sizes)))
     names = list(facts.counted) if function is None else [function]
     found = dict[str, None]()
     for name in names:

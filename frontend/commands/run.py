@@ -18,14 +18,14 @@ import numpy as np
 
 from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cache import default_cache
-from hectorite.frontend.api import facts_of
 from hectorite.frontend.commands.call import asked, tell_assumed
 from hectorite.frontend.commands.rewrites import chosen_options
 from hectorite.frontend.compiled.format_choice import chooser, split_known
+from hectorite.frontend.compiled.load_facts import facts_of
 from hectorite.frontend.compiled.measured_choice import MeasuredChoice
 from hectorite.frontend.compiled.program import Function
+from hectorite.frontend.compiled.request import Request
 from hectorite.frontend.compiled.targets import (
-    Request,
     Variants,
     build,
     check_measured,

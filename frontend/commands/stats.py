@@ -10,8 +10,8 @@ import json
 from argparse import Namespace
 from typing import Any, cast
 
-from hectorite.frontend.api import facts_of
 from hectorite.frontend.commands.call import asked, tell_assumed
+from hectorite.frontend.compiled.load_facts import facts_of
 from hectorite.frontend.console import note, table, working
 from hectorite.frontend.program_text import CODE, read_program
 from hectorite.frontend.stats.formats import Subject, stats

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hectorite.backends.bound.binding import Binding
-from hectorite.frontend.compiled.program import Facts, Function, Program, Sizes
+from hectorite.frontend.compiled.facts import Facts, Sizes
+from hectorite.frontend.compiled.program import Function, Program
 from hectorite.frontend.compiled.signature import Signature
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, did_you_mean, fail
 

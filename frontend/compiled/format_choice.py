@@ -78,7 +78,8 @@ def chooser(text: ProgramText, options: Options, target: str) -> Choose | None:
         return None
 
     def choose(function: str, binding: Binding) -> tuple[str, ...]:
-        from hectorite.frontend.compiled.targets import device_of, gpu_of, only
+        from hectorite.frontend.compiled.request import device_of, only
+        from hectorite.frontend.compiled.targets import gpu_of
         from hectorite.lowering.pipelines import optimise
 
         gpu = gpu_of(target)
@@ -93,7 +94,11 @@ def chooser(text: ProgramText, options: Options, target: str) -> Choose | None:
 
 def candidates(setting: Setting, over: str, wanted: str | None = None) -> list[Candidate]:
     """The formats that a set may have, the best one marked, or the one that is `wanted`; none if
-    the function does not reduce over the set."""
+    the function does not reduce over the set, or is over its positions already."""
+    from hectorite.lowering.formats.apply_formats import stored_format
+
+    if stored_format(setting.binding.schema, over) is not None:
+        return []
     spellings = list(_spellings(setting, over))
     if not spellings:
         return []

@@ -7,13 +7,14 @@ kept in the cache on disk under its program, the machine code that is made of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from hectorite.backends.arrays import Array
 from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cache import cache_key
+from hectorite.frontend.compiled.executable import Executable, Values, delivered
+from hectorite.frontend.compiled.request import Request, tile_module
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.target import target as target_named
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from hectorite.backends.cuda.graph import CudaGraph
     from hectorite.backends.cuda.program import CudaExecutable
     from hectorite.backends.ptx.device import PtxExecutable
-    from hectorite.frontend.compiled.targets import Request
 
 EXECUTED = "sm_80"
 """The GPU whose code the executor runs where nothing names one: the oldest, so it knows all of its
@@ -34,7 +34,7 @@ def executed(name: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class PtxFunction:
+class PtxFunction(Executable):
     """One function, its PTX executed on this machine."""
 
     code: PtxExecutable
@@ -43,19 +43,13 @@ class PtxFunction:
         self.code.prepare(binding, sizes)
 
     def __call__(
-        self,
-        binding: Binding,
-        arguments: Mapping[str, Array],
-        sizes: Mapping[str, int],
-        out: Sequence[Array] | None,
-    ) -> tuple[Array, ...]:
-        from hectorite.frontend.compiled.targets import delivered
-
+        self, binding: Binding, arguments: Values, sizes: Mapping[str, int], out: Any
+    ) -> tuple[Any, ...]:
         return delivered(self.code.run(binding, arguments, sizes), out)
 
 
 @dataclass(frozen=True)
-class CudaFunction:
+class CudaFunction(Executable):
     """One function on a GPU. Arguments may be `cuda.memory.Span`s. `stream` is where it works, the
     stream of the caller's library if it is None."""
 
@@ -66,32 +60,26 @@ class CudaFunction:
         """The same on another stream."""
         return replace(self, stream=stream)
 
+    @property
+    def on_gpu(self) -> CudaFunction:
+        return self
+
     def prepare(self, binding: Binding, sizes: Mapping[str, int]) -> None:
         self.code.prepare(binding, sizes)
 
     def __call__(
-        self,
-        binding: Binding,
-        arguments: Mapping[str, Any],
-        sizes: Mapping[str, int],
-        out: Sequence[Any] | None,
+        self, binding: Binding, arguments: Values, sizes: Mapping[str, int], out: Any
     ) -> tuple[Any, ...]:
         return self.code.run(binding, arguments, sizes, self.stream, out)
 
-    def capture(
-        self, binding: Binding, arguments: Mapping[str, Any], sizes: Mapping[str, int]
-    ) -> CudaGraph:
+    def capture(self, binding: Binding, arguments: Values, sizes: Mapping[str, int]) -> CudaGraph:
         """A call recorded as a graph."""
         from hectorite.backends.cuda.graph import CudaGraph
 
         return CudaGraph(self.code, binding, arguments, sizes, self.stream)
 
     def seconds(
-        self,
-        binding: Binding,
-        arguments: Mapping[str, Any],
-        sizes: Mapping[str, int],
-        rounds: int,
+        self, binding: Binding, arguments: Values, sizes: Mapping[str, int], rounds: int
     ) -> list[float]:
         """What calls take by the clock of the device."""
         from hectorite.backends.cuda.events import seconds
@@ -153,7 +141,6 @@ def ptx_text(request: Request, target: str) -> str:
 
 def _compiled(request: Request, target: str) -> str:
     from hectorite.backends.ptx.module import to_ptx_text
-    from hectorite.frontend.compiled.targets import tile_module
 
     return to_ptx_text(tile_module(replace(request, gpu=target)), target_named(target))
 

@@ -10,24 +10,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from hectorite.backends.bound.binding import Binding
-from hectorite.frontend.compiled.program import Executable
+from hectorite.frontend.compiled.executable import Executable, Values
 from hectorite.lowering.search.guard import ROUNDS, measure_guard
 
-Array = np.ndarray[Any, Any]
+if TYPE_CHECKING:
+    from hectorite.backends.cpu.call import Call
+    from hectorite.frontend.compiled.gpu_targets import CudaFunction
 
 LEAST_ROUNDS = 5
 SECONDS = 2.0
 """There are fewer rounds where `ROUNDS` of them would take longer than this."""
 
 
-class MeasuredChoice:
+class MeasuredChoice(Executable):
     """An executable that chooses between others by measuring them; calls from several threads wait
-    for the choice. Everything else that executables have is that of the one chosen."""
+    for the choice."""
 
     def __init__(self, candidates: Sequence[Executable]):
         self.candidates = tuple(candidates)
@@ -46,11 +46,7 @@ class MeasuredChoice:
             each.prepare(binding, sizes)
 
     def __call__(
-        self,
-        binding: Binding,
-        arguments: Mapping[str, Any],
-        sizes: Mapping[str, int],
-        out: Sequence[Any] | None,
+        self, binding: Binding, arguments: Values, sizes: Mapping[str, int], out: Any
     ) -> tuple[Any, ...]:
         if self.chosen is None:
             with self._lock:
@@ -58,20 +54,17 @@ class MeasuredChoice:
                     self.chosen = self._measure(binding, arguments, sizes)
         return self.chosen(binding, arguments, sizes, out)
 
-    def __getattr__(self, name: str) -> Any:
-        # Asked of what only some executables have: `ready`, and what GPUs have.
-        chosen = self.__dict__.get("chosen")
-        if chosen is None:
-            raise AttributeError(f"nothing has been measured yet that could have `{name}`")
-        return getattr(chosen, name)
+    def ready(self, binding: Binding, sizes: Mapping[str, int]) -> Call | None:
+        return None if self.chosen is None else self.chosen.ready(binding, sizes)
 
-    def _measure(
-        self, binding: Binding, arguments: Mapping[str, Any], sizes: Mapping[str, int]
-    ) -> Executable:
+    @property
+    def on_gpu(self) -> CudaFunction | None:
+        return None if self.chosen is None else self.chosen.on_gpu
+
+    def _measure(self, binding: Binding, arguments: Values, sizes: Mapping[str, int]) -> Executable:
         def seconds(executable: Executable) -> float:
-            on_device = getattr(executable, "seconds", None)
-            if on_device is not None:
-                return on_device(binding, arguments, sizes, 1)[0]
+            if executable.on_gpu is not None:
+                return executable.on_gpu.seconds(binding, arguments, sizes, 1)[0]
             start = time.perf_counter()
             executable(binding, arguments, sizes, None)
             return time.perf_counter() - start

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +20,9 @@ from hectorite.backends.arrays import Dims, as_array, to_numpy
 from hectorite.backends.bound.binding import Binding
 from hectorite.backends.bound.cardinalities import cardinalities
 from hectorite.backends.formats.operands import Operand, bind_operands, is_stored, stored_as
-from hectorite.frontend.compiled.range_checks import Check, run_checks
+from hectorite.frontend.compiled.executable import Executable
+from hectorite.frontend.compiled.facts import Facts, Sizes
+from hectorite.frontend.compiled.range_checks import run_checks
 from hectorite.frontend.compiled.recent_calls import MOST, RecentCall, to_torch
 from hectorite.frontend.compiled.signature import Parameter, Signature
 from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Report, did_you_mean, fail
@@ -30,41 +32,9 @@ from hectorite.ir.schema import Schema
 
 if TYPE_CHECKING:
     from hectorite.backends.cuda.graph import CudaGraph
+    from hectorite.frontend.compiled.gpu_targets import CudaFunction
 
 Array = np.ndarray[Any, Any]
-Sizes = dict[str, int]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What calling the functions of a program takes, IR apart."""
-
-    schema: Schema
-    signatures: dict[str, Signature]
-    checks: dict[str, tuple[Check, ...]]
-    warnings: tuple[str, ...] = ()
-    counted: dict[str, tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]] = field(
-        default_factory=dict[str, tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]]
-    )
-    """For each function the tuples of paths whose numbers decide how it is rewritten."""
-
-
-class Executable(Protocol):
-    """One function for known sizes on one target."""
-
-    def prepare(self, binding: Binding, sizes: Mapping[str, int]) -> None:
-        """Build what calls on this binding will need of it."""
-        ...
-
-    def __call__(
-        self,
-        binding: Binding,
-        arguments: Mapping[str, Array],
-        sizes: Mapping[str, int],
-        out: Sequence[Array] | None,
-    ) -> tuple[Array, ...]:
-        """Results in storage types. `arguments` are C-contiguous and checked, `out` likewise."""
-        ...
 
 
 Build = Callable[[str, Sizes, tuple[str, ...]], Executable]
@@ -274,10 +244,10 @@ class Function:
         executable = self.executable(sizes, self.known(bound))
         return executable, bind_operands(bound, values, self.signature.name), values, sizes
 
-    def _gpu_only(self, executable: Any, what: str) -> Any:
-        if not hasattr(executable, "capture"):
+    def _gpu_only(self, executable: Executable, what: str) -> CudaFunction:
+        if executable.on_gpu is None:
             raise fail(f"{what} are for programs on a GPU", hint='compile with target="cuda"')
-        return executable
+        return executable.on_gpu
 
     def take(
         self, binding: Binding, arguments: Mapping[str, Any]

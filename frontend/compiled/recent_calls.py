@@ -20,6 +20,7 @@ from hectorite.backends.arrays import to_numpy
 from hectorite.backends.bound.binding import Binding
 from hectorite.backends.formats.nm import NmOperand
 from hectorite.backends.formats.operands import is_stored
+from hectorite.frontend.compiled.executable import Executable
 from hectorite.frontend.compiled.signature import Parameter, Signature
 
 Array = np.ndarray[Any, Any]
@@ -44,13 +45,13 @@ class RecentCall:
         signature: Signature,
         binding: Binding,
         arguments: Mapping[str, Any],
-        executable: Any,
+        executable: Executable,
         sizes: dict[str, int],
     ):
         self._binding = weakref.ref(binding)
         self._executable, self._sizes = executable, sizes
-        ready = getattr(executable, "ready", None)
-        self._ready = None if ready is None else weakref.ref(ready(binding, sizes))
+        ready = executable.ready(binding, sizes)
+        self._ready = None if ready is None else weakref.ref(ready)
         self._arguments = [
             _kind(parameter, arguments[parameter.name]) for parameter in signature.parameters
         ]
@@ -66,13 +67,13 @@ class RecentCall:
         signature: Signature,
         binding: Binding,
         arguments: Mapping[str, Any],
-        executable: Any,
+        executable: Executable,
         sizes: dict[str, int],
     ) -> RecentCall | None:
         """The call, or None if its arguments have to be looked at or converted each time."""
         given = [(p, arguments[p.name]) for p in signature.parameters]
         as_they_are = all(type(value) is np.ndarray for _, value in given)
-        if not as_they_are and not hasattr(executable, "ready"):
+        if not as_they_are and executable.ready(binding, sizes) is None:
             return None
         if not all(_is_plain(parameter, value) for parameter, value in given):
             return None
@@ -132,7 +133,10 @@ class RecentCall:
         return results[0] if len(results) == 1 else results
 
     def _can_write(
-        self, shapes: Sequence[tuple[int, ...]], outs: tuple[Any, ...], values: Mapping[str, Any]
+        self,
+        shapes: Sequence[tuple[int, ...] | None],
+        outs: tuple[Any, ...],
+        values: Mapping[str, Any],
     ) -> bool:
         """Whether results can be written to arrays as they are."""
         if len(outs) != len(shapes):

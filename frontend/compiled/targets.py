@@ -9,26 +9,24 @@ checks every access; `ptx` and `cuda` run the PTX of a program, here or on a GPU
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hectorite.backends.bound.binding import Binding
-from hectorite.backends.cache import Cache
+from hectorite.frontend.compiled.executable import Executable, Values, delivered, given_sets
 from hectorite.frontend.compiled.gpu_targets import EXECUTED, build_cuda, build_ptx, check_option
-from hectorite.frontend.compiled.program import HOST, Executable, Facts, Intake, Sizes
-from hectorite.frontend.program_text import ProgramText
+from hectorite.frontend.compiled.program import HOST, Intake
+from hectorite.frontend.compiled.request import Request, only, tile_module
 from hectorite.ir.diagnostics import did_you_mean, fail
-from hectorite.lowering.options import Options
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
     from hectorite.backends.cpu.call import Call
     from hectorite.backends.cpu.program import CpuExecutable
-    from hectorite.ir.device import Device
 
 Array = np.ndarray[Any, Any]
 TARGETS = ("cpu", "reference", "tile", "ptx", "cuda")
@@ -36,58 +34,6 @@ TARGETS = ("cpu", "reference", "tile", "ptx", "cuda")
 
 VARIABLE = "HECTORITE_TARGET"
 """The environment variable that names the default target."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to build. `cache` is None where nothing is kept on disk; `gpu` names the target that the
-    tile level is scheduled for, None for a CPU."""
-
-    text: ProgramText
-    facts: Facts
-    function: str
-    sizes: Sizes
-    reassociate: bool = True
-    cache: Cache | None = None
-    gpu: str | None = None
-    known: tuple[str, ...] = ()
-    """What is known of the data (`Options.cardinalities`)."""
-    search: bool = True
-    forbid: tuple[str, ...] = ()
-    force: tuple[str, ...] = ()
-    formats: tuple[str, ...] = ()
-
-    @staticmethod
-    def of(
-        text: ProgramText,
-        facts: Facts,
-        function: str,
-        sizes: Sizes,
-        options: Options,
-        gpu: str | None = None,
-    ) -> Request:
-        """A request with all options, of which nothing is kept on disk."""
-        chosen = (options.cardinalities, options.search, options.forbid, options.force)
-        chosen = (*chosen, options.formats)
-        return Request(text, facts, function, sizes, options.reassociate, None, gpu, *chosen)
-
-    @property
-    def options(self) -> Options:
-        """What the rewrites go by."""
-        chosen = (self.search, self.forbid, self.force)
-        options = Options(self.reassociate, self.known, *chosen, formats=self.formats)
-        return replace(options, device=device_of(self.gpu)) if options.search else options
-
-
-def device_of(gpu: str | None) -> Device:
-    """The device whose costs decide about rewrites: that of a GPU's name, or this computer."""
-    from hectorite.ir.devices import DEVICES
-
-    if gpu is not None:
-        return DEVICES["h200" if gpu >= "sm_90" else "a100"]
-    from hectorite.backends.cpu.host_device import host_device
-
-    return host_device()
 
 
 def gpu_of(target: str) -> str | None:
@@ -198,62 +144,23 @@ def intake_of(target: str) -> Intake:
     return DeviceArrays()
 
 
-def tile_module(
-    request: Request, observe: Callable[[str, ModuleOp], None] | None = None
-) -> ModuleOp:
-    """The tile module of a function: lowered, or the program itself if that is its level."""
-    from hectorite.ir.target import target as target_named
-    from hectorite.lowering.machine import Machine
-    from hectorite.lowering.pipelines import apply_formats, optimise, to_tile
-
-    if request.text.form == "tile":
-        return request.text.module
-    module = only(request.text.module, request.function)
-    module = optimise(module, request.sizes, request.options, observe)
-    module = apply_formats(module, request.options, request.gpu is not None, observe)
-    if request.gpu is None:
-        return to_tile(module, request.function)
-    return to_tile(module, request.function, Machine.gpu(target_named(request.gpu)))
-
-
-def only(module: ModuleOp, function: str) -> ModuleOp:
-    """A copy of a graph module with one of its functions."""
-    from xdsl.dialects.builtin import ModuleOp
-
-    from hectorite.dialects.graph import FuncOp
-
-    kept = (op for op in module.ops if not isinstance(op, FuncOp) or op.sym_name.data == function)
-    return ModuleOp([op.clone() for op in kept])
-
-
-class Unprepared:
-    """An executable that needs nothing of a binding before it is called."""
-
-    def prepare(self, binding: Binding, sizes: Mapping[str, int]) -> None:
-        """Nothing to do."""
-
-
 @dataclass(frozen=True)
-class ReferenceExecutable(Unprepared):
+class ReferenceExecutable(Executable):
     """Evaluates a function of the graph level; floats are rounded once, at the end."""
 
     module: ModuleOp
     function: str
 
     def __call__(
-        self,
-        binding: Binding,
-        arguments: Mapping[str, Array],
-        sizes: Mapping[str, int],
-        out: Sequence[Array] | None,
-    ) -> tuple[Array, ...]:
+        self, binding: Binding, arguments: Values, sizes: Mapping[str, int], out: Any
+    ) -> tuple[Any, ...]:
         from hectorite.backends.reference.interpreter import (
             find_function,
             run_reference,
             value_element,
         )
 
-        known, maps = bound_sets(binding)
+        known, maps = given_sets(binding)
         results = run_reference(self.module, self.function, known | dict(sizes), maps, arguments)
         types = find_function(self.module, self.function).outputs
         with np.errstate(over="ignore"):
@@ -265,25 +172,21 @@ class ReferenceExecutable(Unprepared):
 
 
 @dataclass(frozen=True)
-class TileExecutable(Unprepared):
+class TileExecutable(Executable):
     """Interprets a tile module."""
 
     module: ModuleOp
 
     def __call__(
-        self,
-        binding: Binding,
-        arguments: Mapping[str, Array],
-        sizes: Mapping[str, int],
-        out: Sequence[Array] | None,
-    ) -> tuple[Array, ...]:
+        self, binding: Binding, arguments: Values, sizes: Mapping[str, int], out: Any
+    ) -> tuple[Any, ...]:
         from hectorite.backends.tile.interpreter import run_tile
 
         return delivered(run_tile(self.module, binding, arguments, sizes), out)
 
 
 @dataclass(frozen=True)
-class CpuFunction(Unprepared):
+class CpuFunction(Executable):
     """Machine code of one function."""
 
     code: CpuExecutable
@@ -292,12 +195,8 @@ class CpuFunction(Unprepared):
         self.code.prepare(binding, sizes)
 
     def __call__(
-        self,
-        binding: Binding,
-        arguments: Mapping[str, Array],
-        sizes: Mapping[str, int],
-        out: Sequence[Array] | None,
-    ) -> tuple[Array, ...]:
+        self, binding: Binding, arguments: Values, sizes: Mapping[str, int], out: Any
+    ) -> tuple[Any, ...]:
         if out is not None and not all(place.flags.aligned for place in out):
             return delivered(self.code.run(binding, arguments, sizes), out)
         return self.code.prepare(binding, sizes)(arguments, out)
@@ -305,23 +204,6 @@ class CpuFunction(Unprepared):
     def ready(self, binding: Binding, sizes: Mapping[str, int]) -> Call:
         """What calls on this binding go through. It lives as long as the binding."""
         return self.code.prepare(binding, sizes)
-
-
-def bound_sets(binding: Binding) -> tuple[dict[str, int], dict[tuple[str, str], Array]]:
-    """Sizes and maps of the sets that were given, as the reference takes them."""
-    given = [decl for decl in binding.schema.sets.values() if decl.given]
-    sizes = {decl.name: binding.size(decl.name) for decl in given}
-    maps = {(d.name, field): binding.map(d.name, field) for d in given for field, _ in d.fields}
-    return sizes, maps
-
-
-def delivered(results: tuple[Array, ...], out: Sequence[Array] | None) -> tuple[Array, ...]:
-    """Results, copied to `out` if that is given."""
-    if out is None:
-        return results
-    for place, result in zip(out, results, strict=True):
-        np.copyto(place, result)
-    return tuple(out)
 
 
 def _build_reference(request: Request) -> Executable:

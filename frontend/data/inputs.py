@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hectorite.backends.bound.binding import Binding
-from hectorite.frontend.compiled.program import Facts
+from hectorite.frontend.compiled.facts import Facts
 from hectorite.frontend.compiled.signature import Dim, Parameter, Signature
 from hectorite.frontend.data.drawing import draw
 from hectorite.frontend.data.file import Data
@@ -48,7 +48,7 @@ def split_sizes(schema: Schema, given: Mapping[str, int]) -> tuple[dict[str, int
     return sets, {name: value for name, value in given.items() if name not in plain}
 
 
-def bound_sets(schema: Schema, data: Data | None, given: Mapping[str, int]) -> dict[str, Any]:
+def sets_for(schema: Schema, data: Data | None, given: Mapping[str, int]) -> dict[str, Any]:
     """What `bind` takes, from data and the given sizes of sets."""
     if data is not None:
         return data.sets(schema) | dict(given)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hectorite.backends.bound.binding import Binding
-from hectorite.frontend.api import facts_of
+from hectorite.frontend.compiled.load_facts import facts_of
 from hectorite.frontend.compiled.program import Function
-from hectorite.frontend.compiled.targets import Request, build
+from hectorite.frontend.compiled.request import Request
+from hectorite.frontend.compiled.targets import build
 from hectorite.frontend.explain.search import Answer
 from hectorite.frontend.explanation import Measured
 from hectorite.frontend.program_text import ProgramText

@@ -21,7 +21,8 @@ from hectorite.backends.reference.error_bound import difference, run_with_bounds
 from hectorite.backends.reference.interpreter import run_reference
 from hectorite.dialects.graph import FuncOp
 from hectorite.dialects.graph_sets import schema_of
-from hectorite.frontend.compiled.targets import bound_sets, only
+from hectorite.frontend.compiled.executable import given_sets
+from hectorite.frontend.compiled.request import only
 from hectorite.frontend.explanation import Explanation, StepRow, explained
 from hectorite.frontend.program_text import ProgramText
 from hectorite.ir.cost import CostModel
@@ -153,7 +154,7 @@ def first_wrong_step(answer: Answer, binding: Binding, arguments: dict[str, Arra
     """The number of the first step, from 1, after which the results are further from the reference
     than rounding explains; None if there is none. Bisects, so it runs the reference a few times."""
     question = answer.question
-    extents, maps = bound_sets(binding)
+    extents, maps = given_sets(binding)
     known = extents | question.sizes
     expected = run_with_bounds(answer.module, question.function, known, maps, arguments)
 

@@ -33,7 +33,7 @@ def ptx_of_tile(
 ) -> str:
     """PTX of a tile module that was scheduled for a GPU, under its plan and checks."""
     from hectorite.backends.ptx.module import compile_ptx
-    from hectorite.frontend.levels.emitted_code import emitted
+    from hectorite.frontend.compiled.emitted_code import emitted
 
     plan, code = compile_ptx(module, target, observe)
     return emitted("ptx", plan, checks, code)
@@ -49,7 +49,7 @@ def dialect_of_tile(
 ) -> str:
     """The kernels of a tile module in the `ptx` dialect, under the plan and checks."""
     from hectorite.backends.ptx.module import lower_to_ptx
-    from hectorite.frontend.levels.emitted_code import emitted
+    from hectorite.frontend.compiled.emitted_code import emitted
 
     plan, lowered = lower_to_ptx(module, target, observe)
     return emitted("ptx", plan, checks, write(lowered))

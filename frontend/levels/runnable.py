@@ -16,9 +16,11 @@ import numpy as np
 
 from hectorite.backends.bound.binding import Binding
 from hectorite.backends.formats.operands import is_stored
+from hectorite.frontend.compiled.executable import given_sets
+from hectorite.frontend.compiled.facts import Facts, Sizes
 from hectorite.frontend.compiled.gpu_targets import EXECUTED
-from hectorite.frontend.compiled.program import Facts, Sizes
-from hectorite.frontend.compiled.targets import Request, bound_sets, build, only
+from hectorite.frontend.compiled.request import Request, only
+from hectorite.frontend.compiled.targets import build
 from hectorite.frontend.levels.text import level_text
 from hectorite.frontend.program_text import ProgramText, parse_ir
 from hectorite.ir.diagnostics import fail
@@ -180,7 +182,7 @@ def _reference(shown: str, level: str, function: str) -> Run:
     parsed = _parsed_again(shown, level)
 
     def run(binding: Binding, arguments: Mapping[str, Array], known: Sizes) -> Results:
-        extents, maps = bound_sets(binding)
+        extents, maps = given_sets(binding)
         return run_reference(parsed, function, extents | known, maps, arguments)
 
     return run

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hectorite.frontend.compiled.program import Facts, Sizes
+from hectorite.frontend.compiled.facts import Facts, Sizes
 from hectorite.frontend.compiled.range_checks import Check
+from hectorite.frontend.compiled.request import Request, only, tile_module
 from hectorite.frontend.compiled.signature import Signature
-from hectorite.frontend.compiled.targets import Request, only, tile_module
 from hectorite.frontend.levels.gpu import (
     GPU_LEVELS,
     dialect_of_text,
@@ -195,7 +195,7 @@ def _graph(
 
 def _code_of(module: ModuleOp, checks: Sequence[Check], name: str, level: str) -> str:
     from hectorite.backends.cpu.module import compile_tile
-    from hectorite.frontend.levels.emitted_code import emitted
+    from hectorite.frontend.compiled.emitted_code import emitted
 
     plan, code = compile_tile(module)
     if level == "asm":
@@ -208,7 +208,7 @@ def _code_of(module: ModuleOp, checks: Sequence[Check], name: str, level: str) -
 def _assembly_of(text: ProgramText) -> str:
     from hectorite.backends.cpu.jit import compile_assembly
     from hectorite.backends.host.plan import plan_from_text
-    from hectorite.frontend.levels.emitted_code import emitted, facts_of_code
+    from hectorite.frontend.compiled.emitted_code import emitted, facts_of_code
 
     plan = plan_from_text(text.text, text.name)
     checks = facts_of_code(text).checks[plan.name]

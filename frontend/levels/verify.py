@@ -19,14 +19,15 @@ import numpy as np
 
 from hectorite.backends.bound.binding import Binding
 from hectorite.backends.formats.operands import bind_operands
-from hectorite.frontend.api import check_sizes, facts_of, pick_function
+from hectorite.frontend.compiled.executable import Executable, given_sets
+from hectorite.frontend.compiled.facts import Facts, Sizes, check_sizes, pick_function
 from hectorite.frontend.compiled.gpu_targets import EXECUTED
-from hectorite.frontend.compiled.program import Executable, Facts, Function, Sizes
-from hectorite.frontend.compiled.targets import bound_sets, only
+from hectorite.frontend.compiled.load_facts import facts_of
+from hectorite.frontend.compiled.program import Function
+from hectorite.frontend.compiled.request import only
 from hectorite.frontend.data.file import Data, load_data
 from hectorite.frontend.data.generate import SHAPES, generate_sets
-from hectorite.frontend.data.inputs import bound_sets as sets_from
-from hectorite.frontend.data.inputs import inputs_for, split_sizes
+from hectorite.frontend.data.inputs import inputs_for, sets_for, split_sizes
 from hectorite.frontend.levels.runnable import Level, Run, levels_of
 from hectorite.frontend.program_text import ProgramText
 from hectorite.ir.diagnostics import HectoriteError, fail
@@ -179,7 +180,7 @@ def _expected(
     from hectorite.backends.reference.error_bound import Bounded, run_with_bounds
 
     if text.form in ("source", "graph"):
-        extents, maps = bound_sets(case.binding)
+        extents, maps = given_sets(case.binding)
         module = only(text.module, function)
         return run_with_bounds(module, function, extents | case.sizes, maps, case.arguments)
     first = built[0]
@@ -244,7 +245,7 @@ def _given(
 ) -> Iterator[tuple[Sizes, list[Case]]]:
     """The data as it is, and cut down if it is large."""
     schema, signature = facts.schema, facts.signatures[name]
-    sets = sets_from(schema, data, set_sizes)
+    sets = sets_for(schema, data, set_sizes)
     binding = Binding(schema, sets)
     inputs = inputs_for(signature, facts, binding, data, sizes, seed)
     fixed = set(inputs.sizes) - set(inputs.assumed)

@@ -21,8 +21,9 @@ from xdsl.ir import Operation, SSAValue
 
 from hectorite.dialects.graph import FuncOp, ReturnOp, SoftmaxOp, StatementOp
 from hectorite.dialects.graph_sets import schema_of
-from hectorite.frontend.api import check_sizes, facts_of, pick_function
-from hectorite.frontend.compiled.targets import only
+from hectorite.frontend.compiled.facts import check_sizes, pick_function
+from hectorite.frontend.compiled.load_facts import facts_of
+from hectorite.frontend.compiled.request import only
 from hectorite.frontend.onnx.export_scalar import scalar
 from hectorite.frontend.onnx.export_statement import Statement, pieces
 from hectorite.frontend.onnx.export_values import Emitter, Impossible, Value, code_of

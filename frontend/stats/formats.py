@@ -21,10 +21,10 @@ from hectorite.backends.formats.conflicts import conflict_degree
 from hectorite.backends.formats.facts import COLUMNS, instructions, statistics
 from hectorite.backends.formats.nm import encode, unpack
 from hectorite.backends.formats.operands import bind_operands, is_stored, stored_as
+from hectorite.frontend.compiled.facts import Facts
 from hectorite.frontend.compiled.format_choice import chooser, split_known
-from hectorite.frontend.compiled.program import Facts
+from hectorite.frontend.compiled.request import Request, tile_module
 from hectorite.frontend.compiled.signature import Parameter
-from hectorite.frontend.compiled.targets import Request, tile_module
 from hectorite.frontend.program_text import ProgramText
 from hectorite.ir.diagnostics import HectoriteError, did_you_mean, fail
 from hectorite.ir.encoding import INDEX

@@ -6,7 +6,7 @@ import pytest
 import hectorite
 from hectorite.backends.bound.binding import Binding
 from hectorite.backends.bound.cardinalities import cardinalities, distinct, rounded, share_of
-from hectorite.frontend.api import facts_of
+from hectorite.frontend.compiled.load_facts import facts_of
 from hectorite.frontend.program_text import read_program
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.schema import Schema, SetDecl

@@ -112,7 +112,7 @@ def exported(body, sets, sizes):
 def told(program):
     """The sizes that a program has."""
     text = read_program("def f" + program + "\n")
-    from hectorite.frontend.api import facts_of
+    from hectorite.frontend.compiled.load_facts import facts_of
 
     return {n: SIZES[n] for n in facts_of(text, None).signatures["f"].sizes}
 

@@ -11,8 +11,8 @@ from hectorite.dialects.context import make_context
 from hectorite.dialects.tile import ProductOp
 from hectorite.dialects.tile_layout import ConvertOp
 from hectorite.dialects.tile_memory import LoadOp
-from hectorite.frontend.api import facts_of
-from hectorite.frontend.compiled.targets import only
+from hectorite.frontend.compiled.load_facts import facts_of
+from hectorite.frontend.compiled.request import only
 from hectorite.frontend.program_text import read_program
 from hectorite.ir.layout import Layout
 from hectorite.ir.scalar import ScalarOp

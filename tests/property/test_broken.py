@@ -9,8 +9,8 @@ from programs import programs
 from sampling import sampled
 
 from hectorite.backends.cpu.module import compile_tile
-from hectorite.frontend.api import facts_of
-from hectorite.frontend.compiled.targets import Request, tile_module
+from hectorite.frontend.compiled.load_facts import facts_of
+from hectorite.frontend.compiled.request import Request, tile_module
 from hectorite.frontend.levels.text import complete_sizes
 from hectorite.frontend.program_text import ProgramText, form_of, parse_ir
 from hectorite.ir.diagnostics import HectoriteError

@@ -9,7 +9,8 @@ from programs import programs
 from sampling import sampled
 
 from hectorite.backends.cpu.threads import pool, set_threads
-from hectorite.frontend.compiled.targets import Request, build
+from hectorite.frontend.compiled.request import Request
+from hectorite.frontend.compiled.targets import build
 
 SMALL, LARGE = 3000, 100_000
 """Points of a program on data for the levels that are interpreted, and for machine code."""

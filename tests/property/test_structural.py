@@ -11,7 +11,7 @@ from xdsl.context import Context
 from hectorite.backends.reference.interpreter import run_reference
 from hectorite.dialects.graph import FuncOp
 from hectorite.dialects.graph_sets import schema_of
-from hectorite.frontend.compiled.targets import bound_sets
+from hectorite.frontend.compiled.executable import given_sets
 from hectorite.ir.extents import Extents
 from hectorite.lowering.graph.expand_softmax import ExpandSoftmax
 from hectorite.lowering.graph.lift_dataflow import lift
@@ -53,7 +53,7 @@ def test_a_walk_over_structural_rewrites_changes_no_result(data):
     dataset = data.draw(datasets(program, SMALL))
 
     def run(binding, arguments, sizes):
-        extents, maps = bound_sets(binding)
+        extents, maps = given_sets(binding)
         return run_reference(module, program.function, extents | sizes, maps, arguments)
 
     agreement._compare(compiled, dataset, [("rewritten", True, run)])

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hectorite.backends.host.plan import COMMENT, HEADER, Plan, comment, plan_from_text
-from hectorite.frontend.compiled.facts import decode, encode
-from hectorite.frontend.compiled.program import Facts
+from hectorite.frontend.compiled.facts import Facts
+from hectorite.frontend.compiled.facts_json import decode, encode
 from hectorite.frontend.compiled.range_checks import Check
 from hectorite.frontend.compiled.signature import Parameter, Signature
 from hectorite.frontend.program_text import ProgramText
