@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-OPERATIONS = "matmul, add, mul, transpose, concat, relu"
+from hectorite.frontend.rules.operations import OPERATIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pdl = tasks.add_parser("pdl", help="a rule as a pattern of xDSL's PDL dialect")
     pdl.add_argument("rule", metavar="RULE")
     synth = tasks.add_parser("synth", help="find laws by enumerating small terms")
-    synth.add_argument(
-        "--ops", default="matmul,add,transpose", help=f"operations, by commas, of {OPERATIONS}"
-    )
+    listing = f"operations, by commas, of {', '.join(OPERATIONS)}"
+    synth.add_argument("--ops", default="matmul,add,transpose", help=listing)
     synth.add_argument("--max-ops", type=int, default=2, metavar="N", help="operations in a side")
     for task in (listed, check, synth):
         task.add_argument("--json", action="store_true", help="print JSON")

@@ -21,7 +21,6 @@ from itertools import product
 import numpy as np
 
 from hectorite.backends.reference.prime_field import PRIMES, FieldArithmetic
-from hectorite.frontend.commands.rules_arguments import OPERATIONS
 from hectorite.frontend.rules.check import RuleReport, check_rule
 from hectorite.frontend.rules.law_text import (
     Operation,
@@ -31,6 +30,7 @@ from hectorite.frontend.rules.law_text import (
     size_of,
     text_of,
 )
+from hectorite.frontend.rules.operations import OPERATIONS, UNARY
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.element import ELEMENTS
 from hectorite.ir.scalar import Array
@@ -39,7 +39,6 @@ from hectorite.lowering.rules.term import Law
 NAMES = ("A", "B", "C")
 SIDE = 3
 MOST_TERMS = 40_000
-UNARY = ("transpose", "relu")
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,9 @@ def synthesise(operations: Sequence[str], most: int) -> Synthesis:
 
     Raises `HectoriteError` for an unknown operation, or if there are too many terms.
     """
-    known = OPERATIONS.split(", ")
     for operation in operations:
-        if operation not in known:
-            raise fail(f"there is no operation `{operation}`", expected=OPERATIONS)
+        if operation not in OPERATIONS:
+            raise fail(f"there is no operation `{operation}`", expected=", ".join(OPERATIONS))
     if most < 1 or most > 3:
         raise fail(f"a side cannot have {most} operations", expected="1 to 3")
     classes, count = _classes(tuple(operations), most)
