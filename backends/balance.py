@@ -1,7 +1,9 @@
-"""Shares of the tasks of a CPU's kernel, where a row may be much longer than the others.
+"""Shares of the tasks of a kernel, where a row may be much longer than the others.
 
-Enters: pointers of segments. Leaves: the rows of each task, and which part of what these rows make
-it is to do. Nothing here depends on the number of threads, so neither do results.
+Enters: pointers of segments. Leaves: the rows of each task of a CPU, and which part of what these
+rows make it is to do (`shares`); or the elements of each task of a GPU, and where what it makes of
+a part of a row is put (`row_parts`). Nothing here depends on the number of threads, or on the
+device, so neither do results.
 """
 
 from __future__ import annotations
@@ -34,6 +36,39 @@ def shares(pointers: Array, parts: int) -> Array:
     part = np.arange(int(times.sum())) - np.repeat(ahead, times)
     columns = (bounds[:-1], bounds[1:], None, times)
     spread = [part if each is None else np.repeat(each, times) for each in columns]
-    found = np.stack(spread, axis=1).astype(np.int32).ravel()
+    return _frozen(np.stack(spread, axis=1))
+
+
+PART = 256
+"""Elements of a part of a long row at least."""
+
+
+def row_parts(pointers: Array, most: int) -> tuple[Array, Array]:
+    """int32[4 * tasks]: for each task of a GPU its row, the places from and to which it does the
+    row's elements, and the number of the part that these are, -1 if they are the whole row; and
+    int32[3 * rows]: the rows that are in parts, with the parts from and to which they are.
+
+    There are at most `most` parts. The longest of all rows come first, each in parts of as many
+    elements as it has parts if it is so long, so that putting these together takes no longer.
+    """
+    lengths = np.diff(pointers).astype(np.int64)
+    size = max(PART, -(-2 * int(lengths.sum()) // most))
+    long = np.flatnonzero(lengths > size)
+    sizes = np.maximum(size, np.ceil(np.sqrt(lengths[long])).astype(np.int64))
+    counts = -(-lengths[long] // sizes)
+    ends = np.cumsum(counts)
+    row, count = np.repeat(long, counts), np.repeat(counts, counts)
+    slot = np.arange(len(row))
+    number = slot - np.repeat(ends - counts, counts)
+    begin, length = pointers[row].astype(np.int64), lengths[row]
+    cut = begin + number * length // count, begin + (number + 1) * length // count
+    rest = np.flatnonzero(lengths <= size)
+    whole = rest, pointers[rest], pointers[rest + 1], np.full(len(rest), -1)
+    pieces = [np.concatenate(pair) for pair in zip((row, *cut, slot), whole, strict=True)]
+    return _frozen(np.stack(pieces, axis=1)), _frozen(np.stack([long, ends - counts, ends], axis=1))
+
+
+def _frozen(table: Array) -> Array:
+    found = table.astype(np.int32).ravel()
     found.flags.writeable = False
     return found

@@ -3,20 +3,22 @@
     schedule { y: tile(n = 64, o = 64, i = 32) pipeline(3) work(split) }
 
 Enters and leaves: a `Schedule`, and the attribute that carries it on the statements of the graph
-dialect: `{of = "y", tile = {n = 64, o = 64, i = 32}, pipeline = 3, work = "split"}`.
+dialect: `{of = "y", tile = {n = 64, o = 64, i = 32}, pipeline = 3, work = "split"}`. A compiler
+that chooses something itself writes it in the same way, with `chosen`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, StringAttr
+from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, StringAttr, UnitAttr
 from xdsl.ir import Attribute, Operation
 
 ATTRIBUTE = "schedule"
-WORK = ("row", "window", "split", "persistent")
+WORK = ("row", "window", "split", "merge", "persistent")
 """How rows are shared out: a task for each; like numbers of elements; long rows among several
-tasks; as many tasks as the machine holds, each of which does many blocks or rows."""
+tasks, which add to memory; the same, and a second kernel puts the parts together in order; as many
+tasks as the machine holds, each of which does many blocks or rows."""
 
 MOST_TILE = 256
 MOST_STAGES = 8
@@ -25,12 +27,14 @@ MOST_STAGES = 8
 @dataclass(frozen=True)
 class Schedule:
     """The orders for one tensor: `tile` gives extents of index variables, `pipeline` a number of
-    stages, `work` one of `WORK`."""
+    stages, `work` one of `WORK`. What is `chosen` by a compiler, not by a program, has no effect
+    where it cannot be followed."""
 
     of: str
     tile: Mapping[str, int] = field(default_factory=dict[str, int])
     pipeline: int | None = None
     work: str | None = None
+    chosen: bool = False
 
     @property
     def attribute(self) -> DictionaryAttr:
@@ -43,6 +47,8 @@ class Schedule:
             data["pipeline"] = IntegerAttr(self.pipeline, 64)
         if self.work is not None:
             data["work"] = StringAttr(self.work)
+        if self.chosen:
+            data["chosen"] = UnitAttr()
         return DictionaryAttr(data)
 
     def renamed(self, old: str, new: str) -> "Schedule":
@@ -67,6 +73,7 @@ class Schedule:
             {name: n for name, value in extents.items() if (n := _number(value)) is not None},
             _number(data.get("pipeline")),
             work.data if isinstance(work, StringAttr) and work.data in WORK else None,
+            "chosen" in data,
         )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from hectorite.backends import order
 from hectorite.backends.access import column, extent
-from hectorite.backends.balance import shares
+from hectorite.backends.balance import row_parts, shares
 from hectorite.backends.bound.intake import MOST, Intake
 from hectorite.backends.derived.elements import derive
 from hectorite.backends.derived.plan import Adjacency
@@ -191,6 +191,13 @@ class Binding(Adjacency):
             ("shares", name, first, parts), lambda: shares(self.segments(name, [first]), parts)
         )
 
+    def row_parts(self, name: str, keys: Keys, most: int) -> tuple[Array, Array]:
+        """What `balance.row_parts` makes of the segments of the first key."""
+        (first, *_) = _normal(keys)
+        return self._keep(
+            ("row parts", name, first, most), lambda: row_parts(self.segments(name, [first]), most)
+        )
+
     def blocks(self, name: str, keys: Keys, height: int) -> order.Blocks:
         """The elements of a set by blocks of about `height` values of the first key, then by the
         other keys."""
@@ -246,6 +253,8 @@ class Binding(Adjacency):
             return self.pairs(name, keys, limit or MOST)
         if what == "shares":
             return self.shares(name, keys, limit or 1)
+        if what in ("parts", "part_rows"):
+            return self.row_parts(name, keys, limit or 1)[what == "part_rows"]
         if what in ("runs", "run_groups"):
             runs = self.runs(name, keys, limit or MOST)
             return runs.start if what == "runs" else runs.block

@@ -108,7 +108,10 @@ class KernelEmitter:
             self.row.lanes.rows(replace(self.frame, code=code), rows)
             return
         if product is None or share.strip is None:
-            if share.window is not None or work_of(self.kernel) == "window":
+            if share.piece is not None:
+                frame = replace(self.frame, window=share.window, piece=share.piece)
+                self._one_row(code, rows, rows.lower, self.kernel.phases, code.constant(0), frame)
+            elif share.window is not None or work_of(self.kernel) == "window":
                 frame = replace(self.frame, window=share.window)
                 self._row_loop(code, rows, rows.lower, rows.upper, self.kernel.phases, None, frame)
             else:
@@ -130,10 +133,11 @@ class KernelEmitter:
 
         def row(inner: Code, number: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
             frame = replace(self.frame, code=inner, rows=(number,), window=share.window)
+            frame = replace(frame, piece=share.piece)
             self.segments.emit(frame, phase, share.loops)
             return ()
 
-        if share.window is None and work_of(self.kernel) != "window":
+        if share.piece is not None or share.window is None and work_of(self.kernel) != "window":
             row(code, rows.lower, ())
         else:
             code.loop(rows.lower, rows.upper, 1, (), row)

@@ -22,6 +22,7 @@ from xdsl.ir import SSAValue
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
 from hectorite.ir.space import TensorType
+from hectorite.lowering.emit.merge import put
 from hectorite.lowering.emit.nest import emit_combined, emit_point, emit_reduction, identity, over
 from hectorite.lowering.emit.values import Frame, Lanes, Scope
 from hectorite.lowering.emit.visit import VisitEmitter
@@ -155,6 +156,9 @@ class LaneEmitter:
         total = code.add(ReduceOp(kind, lanes))
         start = self.placement.start(statement, self.builder)
         access, pad = statement.access.data, statement.type.pad_value
+        if scope.frame.piece is not None:
+            put(scope, total, statement, access, self.placement)
+            return
         if scope.frame.window is not None:
             target = self.placement.storage(statement.result, self.builder)
             scope.store(total, target, access, pad, combine=kind)

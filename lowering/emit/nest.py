@@ -21,9 +21,12 @@ from xdsl.ir import Attribute, SSAValue
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import ReduceOp
 from hectorite.ir.element import element_of
-from hectorite.lowering.emit.values import Lanes, Scope
+from hectorite.ir.index import IndexExpr
+from hectorite.lowering.emit.values import Frame, Lanes, Scope
 from hectorite.lowering.kernels.kernel_builder import Storage
+from hectorite.lowering.kernels.kernel_plan import Root
 from hectorite.lowering.kernels.lane_choice import left_lanes, reduced_lanes
+from hectorite.lowering.kernels.place_tensors import written_slice
 from hectorite.lowering.kernels.product_shape import powers_of_two, vector_lanes
 from hectorite.lowering.kernels.tile_code import Code
 
@@ -95,6 +98,27 @@ def _dynamic_strips(scope: Scope, variable: str, width: int, body: Body) -> None
         return ()
 
     scope.code.loop(scope.code.constant(0), extent, width, (), strip)
+
+
+def over_slice(
+    frame: Frame,
+    statement: StatementOp,
+    root: Root,
+    body: Callable[[Scope, Sequence[IndexExpr]], None],
+) -> None:
+    """Run `body` at each point of a row's part of the result, the last dimension in lanes."""
+    variables, access, slice_root = written_slice(statement, root)
+    scope = Scope.over(frame, slice_root, variables, variables)
+    names = [name for name in variables if name not in slice_root.bound]
+    width = vector_lanes(statement.value.type, scope.kernel.machine)
+
+    def row(at: Scope) -> None:
+        if names:
+            strips(at, names[-1], width, lambda point: body(point, access))
+        else:
+            body(at, access)
+
+    over(scope, names[:-1], row)
 
 
 def emit_nest(scope: Scope, statement: StatementOp, start: Storage | None, target: Storage) -> None:

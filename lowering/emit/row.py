@@ -9,13 +9,14 @@ loops; around those of a visit, the sums over it.
     tile.store %sum, %y[%row]         rounded once, into the tensor
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from hectorite.dialects.graph import StatementOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit.lanes import LaneEmitter
-from hectorite.lowering.emit.nest import emit_nest, identity, over, strips
+from hectorite.lowering.emit.merge import put
+from hectorite.lowering.emit.nest import emit_nest, identity, over_slice
 from hectorite.lowering.emit.prefetch import PrefetchEmitter
 from hectorite.lowering.emit.segment import SegmentEmitter
 from hectorite.lowering.emit.values import Frame, Scope
@@ -28,9 +29,7 @@ from hectorite.lowering.kernels.place_tensors import (
     in_lanes,
     is_regular,
     row_position,
-    written_slice,
 )
-from hectorite.lowering.kernels.product_shape import vector_lanes
 
 
 class RowEmitter:
@@ -149,7 +148,7 @@ class RowEmitter:
                 value = scope.load(start, access)
             scope.store(value, target, access)
 
-        self._over_slice(frame, statement, root, point)
+        over_slice(frame, statement, root, point)
 
     def _copy(
         self, frame: Frame, statement: StatementOp, root: Root, source: Storage, target: Storage
@@ -159,27 +158,9 @@ class RowEmitter:
 
         def point(scope: Scope, access: Sequence[IndexExpr]) -> None:
             value = scope.load(source, access)
-            scope.store(value, target, access, combine=combine)
-
-        self._over_slice(frame, statement, root, point)
-
-    def _over_slice(
-        self,
-        frame: Frame,
-        statement: StatementOp,
-        root: Root,
-        body: Callable[[Scope, Sequence[IndexExpr]], None],
-    ) -> None:
-        """Run `body` at each point of the row's part of the result, the last dimension in lanes."""
-        variables, access, slice_root = written_slice(statement, root)
-        scope = Scope.over(frame, slice_root, variables, variables)
-        names = [name for name in variables if name not in slice_root.bound]
-        width = vector_lanes(statement.value.type, self.builder.machine)
-
-        def row(at: Scope) -> None:
-            if names:
-                strips(at, names[-1], width, lambda point: body(point, access))
+            if frame.piece is not None:
+                put(scope, value, statement, access, self.placement)
             else:
-                body(at, access)
+                scope.store(value, target, access, combine=combine)
 
-        over(scope, names[:-1], row)
+        over_slice(frame, statement, root, point)

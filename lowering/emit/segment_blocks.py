@@ -35,6 +35,7 @@ from hectorite.dialects.tile_layout import BarrierOp
 from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.schedule import Schedule
 from hectorite.ir.space import TensorType
+from hectorite.lowering.emit.merge import parts_storage
 from hectorite.lowering.emit.nest import identity
 from hectorite.lowering.emit.values import Frame, Scope
 from hectorite.lowering.emit.visit import VisitEmitter
@@ -44,6 +45,9 @@ from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Segment
 from hectorite.lowering.kernels.place_tensors import Placement
 from hectorite.lowering.kernels.tile_code import Code
 from hectorite.lowering.match.product import runs_along
+
+Places = tuple[list[SSAValue], int, SSAValue | None, float | int | None]
+"""Indices of a block of the result, the axis of its lanes, how many are valid, and its pad."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class _Block:
         numbers: Mapping[str, SSAValue],
     ):
         assert phase.segment is not None
-        self.builder, placement = emitter.builder, emitter.placement
+        self.builder, self.placement = emitter.builder, emitter.placement
         self.segment: Segment = phase.segment
         self.statement: StatementOp = phase.statements[0]
         self.root = emitter.kernel.roots[self.statement]
@@ -102,8 +106,8 @@ class _Block:
             down, across = across, down
         (self.down, self.height), (self.across, self.width) = down, across
         self.type = VectorType(self.statement.value.type, [self.height, self.width])
-        self.target = placement.storage(self.statement.result, self.builder)
-        self.first = placement.start(self.statement, self.builder)
+        self.target = self.placement.storage(self.statement.result, self.builder)
+        self.first = self.placement.start(self.statement, self.builder)
         self.operands = self._operand(self.down), self._operand(self.across)
 
     def _loops(self, numbers: Mapping[str, SSAValue]) -> dict[str, SSAValue]:
@@ -170,11 +174,15 @@ class _Block:
         type = self.statement.value.type
         if self.first is None or self.scope.frame.window is not None:
             return self.code.constant(identity("add", type), self.type)
-        indices, axis, valid, pad = self._places(self.first)
-        element = cast(TensorType, self.first.tensor.type).element
+        return self._loaded(self.code, self.first, self._places(self.first))
+
+    def _loaded(self, code: Code, storage: Storage, places: Places) -> SSAValue:
+        """The block of a tensor, in the type of the sums."""
+        indices, axis, valid, pad = places
+        element = cast(TensorType, storage.tensor.type).element
         loaded = VectorType(element, [self.height, self.width])
-        op = LoadOp(self.first.tensor, indices, loaded, axis, pad=pad, valid=valid)
-        return self.code.cast(self.code.add(op), type)
+        op = LoadOp(storage.tensor, indices, loaded, axis, pad=pad, valid=valid)
+        return code.cast(code.add(op), self.statement.value.type)
 
     def _step(self, code: Code, k: SSAValue, upper: SSAValue, total: SSAValue) -> SSAValue:
         """The terms from k on, as many as a block has."""
@@ -239,16 +247,43 @@ class _Block:
 
     def store(self, total: SSAValue) -> None:
         """Round the sums once, into the result; those of a part of a row are added to it."""
-        indices, axis, valid, pad = self._places(self.target)
-        value = self.code.cast(total, cast(TensorType, self.target.tensor.type).element)
-        combine = None if self.scope.frame.window is None else "add"
-        self.code.block.add_op(
-            StoreOp(value, self.target.tensor, indices, axis, 1, pad, valid, combine)
-        )
+        places, piece = self._places(self.target), self.scope.frame.piece
+        if piece is None:
+            combine = None if self.scope.frame.window is None else "add"
+            self._put(self.code, total, self.target, places, combine)
+            return
 
-    def _places(
-        self, storage: Storage
-    ) -> tuple[list[SSAValue], int, SSAValue | None, float | int | None]:
+        def whole(code: Code) -> None:
+            sums = total
+            if self.first is not None:
+                sums = code.scalar("add", self._loaded(code, self.first, places), total)
+            self._put(code, sums, self.target, places)
+
+        def part(code: Code) -> None:
+            parts = parts_storage(self.placement, self.statement, self.builder)
+            indices, axis, valid, pad = places
+            row = parts.position
+            assert row is not None
+            of_part = [piece, *(at for number, at in enumerate(indices) if number != row)]
+            axis = axis if axis > row else axis + 1
+            self._put(code, total, parts, (of_part, axis, valid, pad))
+
+        is_whole = self.code.scalar("lt", piece, self.zero)
+        self.code.choose(is_whole, whole, part)
+
+    def _put(
+        self,
+        code: Code,
+        total: SSAValue,
+        storage: Storage,
+        places: Places,
+        combine: str | None = None,
+    ) -> None:
+        indices, axis, valid, pad = places
+        value = code.cast(total, cast(TensorType, storage.tensor.type).element)
+        code.block.add_op(StoreOp(value, storage.tensor, indices, axis, 1, pad, valid, combine))
+
+    def _places(self, storage: Storage) -> Places:
         """Indices of the block in the result, the axis of its lanes, how many of those are inside,
         and a number if some of its rows are not: these are put past the end."""
         code, access = self.code, self.statement.access.data

@@ -59,6 +59,9 @@ class Frame:
     """Whether the order of the visit is known to be the elements' own; None: not asked yet."""
     window: tuple[SSAValue, SSAValue] | None = None
     """The places of a visit that the task does, if it does not do all elements of its rows."""
+    piece: SSAValue | None = None
+    """With a window, the number of the piece of a row that the task makes, negative for all of it;
+    None if what it makes is combined with what is there."""
     part: tuple[SSAValue, SSAValue] | None = None
     """Which part, of how many, the task does of what its rows make, if not always all."""
 

@@ -83,6 +83,8 @@ class VisitEmitter:
 
     def segment(self, frame: Frame, visit: Visit) -> tuple[SSAValue, SSAValue]:
         """Places of the row's elements in the order of the visit."""
+        if frame.window is not None and frame.piece is not None:
+            return frame.window
         pointers = self.builder.layout(Layout("segments", visit.set, (element_path(visit.key),)))
         after = frame.code.plus(frame.rows[0], 1)
         lower = _pointer(self.builder, frame.code, pointers, frame.rows[0])

@@ -18,7 +18,9 @@ from hectorite.lowering.kernels.kernel_plan import Kernel, Product, Root, Segmen
 from hectorite.lowering.kernels.place_tensors import (
     adds_to_memory,
     element_level,
+    fits_locally,
     is_regular,
+    row_position,
     rows_cover,
 )
 from hectorite.lowering.kernels.product_shape import LEAST_LANES, LEAST_ROWS, MOST_ACCUMULATORS
@@ -42,7 +44,9 @@ def work_of(kernel: Kernel) -> str:
     orders: dict[str, tuple[Schedule, StatementOp]] = {}
     for statement in kernel.statements:
         schedule = Schedule.on(statement)
-        if schedule is not None and schedule.work is not None:
+        if schedule is None or schedule.work is None:
+            continue
+        if not schedule.chosen or wants_merge(statement, kernel.roots[statement], kernel.machine):
             orders[schedule.work] = schedule, statement
     if len(orders) > 1:
         names = " and ".join(f"`{schedule.of}`" for schedule, _ in orders.values())
@@ -53,20 +57,43 @@ def work_of(kernel: Kernel) -> str:
 
 
 def wants_split(statement: StatementOp, root: Root, machine: Machine) -> bool:
-    """Whether rows of a sum over a visit are to be done by several tasks each, and can be."""
-    schedule = Schedule.on(statement) if machine.is_gpu else None
-    if schedule is None or schedule.work != "split" or root.visit is None:
-        return False
-    of_rows = is_regular(statement, root) and not element_level(statement, root)
+    """Whether rows of a sum over a visit are to be done by several tasks each, which add to memory,
+    and can be."""
     fixed = all(isinstance(dim, int) for dim in statement.type.dims[1:])
-    return adds_to_memory(statement) and of_rows and fixed
+    return _has_parts(statement, root, machine, "split") and adds_to_memory(statement) and fixed
+
+
+def wants_merge(statement: StatementOp, root: Root, machine: Machine) -> bool:
+    """Whether parts of such rows are to be put together by a second kernel, and can be."""
+    if not _has_parts(statement, root, machine, "merge") or statement.type.pad_value is not None:
+        return False
+    position = row_position(statement, root)
+    rest = [dim for number, dim in enumerate(statement.type.dims) if number != position]
+    return fits_locally(statement.value.type, rest, machine)
+
+
+def _has_parts(statement: StatementOp, root: Root, machine: Machine, work: str) -> bool:
+    schedule = Schedule.on(statement) if machine.is_gpu else None
+    if schedule is None or schedule.work != work or root.visit is None:
+        return False
+    return is_regular(statement, root) and not element_level(statement, root)
 
 
 def is_split(kernel: Kernel) -> bool:
-    """Whether long rows of a kernel are split."""
+    """Whether long rows of a kernel are split, and their parts added to memory."""
     if any(phase.group for phase in kernel.phases):
         return True
     return any(wants_split(s, kernel.roots[s], kernel.machine) for s in kernel.statements)
+
+
+def is_merged(kernel: Kernel) -> bool:
+    """Whether they are put together by a second kernel."""
+    return any(wants_merge(s, kernel.roots[s], kernel.machine) for s in kernel.statements)
+
+
+def wants_parts(statement: StatementOp, root: Root, machine: Machine) -> bool:
+    """Whether several tasks do one row, so that nothing else can be done with it."""
+    return wants_split(statement, root, machine) or wants_merge(statement, root, machine)
 
 
 def check_rows(kernel: Kernel) -> None:
@@ -89,7 +116,7 @@ def check_orders(kernels: Sequence[Kernel]) -> None:
             return
         for statement in kernel.statements:
             schedule = Schedule.on(statement)
-            if schedule is not None:
+            if schedule is not None and not schedule.chosen:
                 found.setdefault(schedule.of, []).append((statement, kernel))
     for places in found.values():
         _check_product(places)
@@ -189,11 +216,13 @@ def _check_work(places: Found) -> None:
     schedule = Schedule.on(statement)
     assert schedule is not None
     parts = any(is_split(kernel) or _adds_rows(s, kernel) for s, kernel in places)
-    if schedule.work == "split" and not parts:
+    if schedule.work == "merge":
+        parts = any(is_merged(kernel) for _, kernel in places)
+    if schedule.work in ("split", "merge") and not parts:
         raise refuse(
             statement,
-            f"`work(split)` of `{schedule.of}` cannot be followed: no row of it is a sum over "
-            "elements of its own that can be added up in parts",
+            f"`work({schedule.work})` of `{schedule.of}` cannot be followed: no row of it is a sum "
+            "over elements of its own that can be added up in parts",
             "`work(row)` or `work(persistent)`",
         )
     if schedule.work == "window" and not any(

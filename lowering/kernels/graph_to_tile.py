@@ -44,8 +44,14 @@ from hectorite.lowering.emit.kept_product import (
     panel_count,
 )
 from hectorite.lowering.emit.kernel import KernelEmitter
+from hectorite.lowering.emit.merge import emit_merge, parts_layout, parts_type
 from hectorite.lowering.emit.total import emit_parts, emit_total, is_total
-from hectorite.lowering.gpu.schedule_orders import check_orders, check_rows, work_of
+from hectorite.lowering.gpu.schedule_orders import (
+    check_orders,
+    check_rows,
+    is_merged,
+    work_of,
+)
 from hectorite.lowering.graph.notation import Notation
 from hectorite.lowering.kernels.explicit_starts import make_starts_explicit
 from hectorite.lowering.kernels.host_program import HostProgram
@@ -138,7 +144,8 @@ class _ProgramWriter:
             check_rows(plan)
             self._total(plan, builder, Placement(plan, self.values, private, panels))
             return
-        emitter = KernelEmitter(plan, builder, Placement(plan, self.values, private, panels))
+        placement = Placement(plan, self.values, private, panels, self._parts(plan))
+        emitter = KernelEmitter(plan, builder, placement)
         tasks = share_rows(plan, builder, self.host)
         most = plan.machine.resident_tasks
         builder.work = work_of(plan) if plan.machine.is_gpu else "row"
@@ -149,6 +156,20 @@ class _ProgramWriter:
             return
         emitter.emit(tasks.share(builder.code, builder.task), builder.code)
         self._launch(builder, tasks.count)
+        if placement.parts:
+            merging = KernelBuilder(f"{name}_merge", self.machine, lines=self.lines)
+            emit_merge(plan, merging, replace(placement))
+            rows = self.host.length(parts_layout(plan, "part_rows"))
+            self._launch(merging, self.code.scalar("floordiv", rows, self.code.constant(3)))
+
+    def _parts(self, plan: Kernel) -> dict[StatementOp, SSAValue]:
+        """Memory for the parts of long rows, if a second kernel puts them together."""
+        if not is_merged(plan):
+            return {}
+        statement = plan.statements[0]
+        parts = self.code.add(AllocateOp(parts_type(statement, plan.roots[statement])))
+        parts.name_hint = "parts"
+        return {statement: parts}
 
     def _total(self, plan: Kernel, builder: KernelBuilder, placement: Placement) -> None:
         """Launch the kernel that makes parts of a sum over everything, and the one that adds them

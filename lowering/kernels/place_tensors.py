@@ -8,7 +8,7 @@ buffer of that tensor.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from xdsl.ir import Attribute, SSAValue
@@ -150,6 +150,8 @@ class Placement:
     """`local` or `element` for tensors that live inside the kernel."""
     panels: Mapping[StatementOp, SSAValue]
     """Host values of the packed weights of products."""
+    parts: Mapping[StatementOp, SSAValue] = field(default_factory=dict[StatementOp, SSAValue])
+    """Host values of the parts of rows that are merged."""
 
     @property
     def block_height(self) -> int:

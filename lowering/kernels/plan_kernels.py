@@ -15,7 +15,7 @@ phase. Statements that no open kernel can take wait for the next one.
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schema import Schema
-from hectorite.lowering.gpu.schedule_orders import is_split, wants_split
+from hectorite.lowering.gpu.schedule_orders import is_merged, is_split, wants_parts
 from hectorite.lowering.kernels.choose_roots import Roots, choose_roots
 from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Product, Root
 from hectorite.lowering.kernels.place_tensors import is_narrow
@@ -88,7 +88,8 @@ def _join(
     product, segment = choice.products.get(statement), choice.segments.get(statement)
     if kernel.machine.is_gpu and kernel.phases and (product or segment or _is_block(kernel)):
         return False
-    if kernel.phases and (is_split(kernel) or wants_split(statement, root, kernel.machine)):
+    alone = is_split(kernel) or is_merged(kernel) or wants_parts(statement, root, kernel.machine)
+    if kernel.phases and alone:
         return False
     if root.rows != kernel.rows or (not root.rows and kernel.phases and root.visit is None):
         return False

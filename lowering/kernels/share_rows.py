@@ -4,6 +4,7 @@
     cuts      task t does rows [cuts[t], cuts[t + 1])            a CPU, with visits
     shares    the same, a part of it if a row is long            a CPU, with a segment product
     windows   task t does elements [256 t, 256 t + 256)          a GPU, long rows split
+    parts     task t does a row, or a part of one that is long   a GPU, long rows merged
     runs      task t does places [runs[t], runs[t + 1])          grouped rows
     strips    task t does all rows, strip t                      a CPU, two steps over one set
     pairs     task t sums elements [pairs[4 t], pairs[4 t + 1]), a GPU, the same
@@ -28,8 +29,9 @@ from hectorite.dialects.tile import LoadOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
+from hectorite.lowering.emit.merge import parts_layout
 from hectorite.lowering.emit.scattered_product import target_blocks
-from hectorite.lowering.gpu.schedule_orders import is_split, work_of
+from hectorite.lowering.gpu.schedule_orders import is_merged, is_split, work_of
 from hectorite.lowering.kernels.host_program import HostProgram
 from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Layout
 from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Segment, Visit
@@ -50,14 +52,16 @@ class Share:
     """What one task does: its `rows` (None: the kernel has no rows), the number of a `strip` of
     lanes if strips are tasks of their own, and the values of a product's `loops` if those are. With
     a `window`, it does only those elements of its rows that have these places in the visit.
-    Of two steps over one set, the second has the elements `handed_on`. `block` is the number of its
-    block of rows, if a product is scattered into it; `part` which part, of how many, of what long
-    rows make."""
+    What a task makes of them goes to the row, or to the `piece` of it of that number if that is not
+    negative. Of two steps over one set, the second has the elements `handed_on`. `block` is the
+    number of its block of rows, if a product is scattered into it; `part` which part, of how many,
+    of what long rows make."""
 
     rows: RowOrder | None
     strip: SSAValue | None = None
     loops: Mapping[str, SSAValue] = field(default_factory=dict[str, SSAValue])
     window: tuple[SSAValue, SSAValue] | None = None
+    piece: SSAValue | None = None
     handed_on: tuple[SSAValue, SSAValue] | None = None
     block: SSAValue | None = None
     part: tuple[SSAValue, SSAValue] | None = None
@@ -93,6 +97,8 @@ def share_rows(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks
     visit = next((phase.visit for phase in plan.phases if phase.visit is not None), None)
     if visit is not None and is_split(plan):
         return _windows(plan, visit, builder, host)
+    if visit is not None and is_merged(plan):
+        return _merged(plan, builder, host)
     if visit is not None and has_parts(plan):
         return _shares(plan, visit, builder, host)
     if visit is not None and (not plan.machine.is_gpu or work_of(plan) == "window"):
@@ -234,6 +240,21 @@ def _windows(plan: Kernel, visit: Visit, builder: KernelBuilder, host: HostProgr
     return Tasks(host.parts(host.size(visit.set), size), share)
 
 
+def _merged(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
+    """One row, or if that is long one of its parts, for each task."""
+    parts = parts_layout(plan, "parts")
+
+    def share(code: Code, number: SSAValue) -> Share:
+        start = code.scalar("mul", number, code.constant(4))
+        row, lower, upper, piece = (
+            _entry(code, builder, parts, code.plus(start, i)) for i in range(4)
+        )
+        order = RowOrder(row, code.plus(row, 1), plan.owner)
+        return Share(order, window=(lower, upper), piece=piece)
+
+    return Tasks(host.code.scalar("floordiv", host.length(parts), host.code.constant(4)), share)
+
+
 def _count(code: Code, plan: Kernel, builder: KernelBuilder) -> SSAValue:
     """The number of rows, inside the kernel."""
     count = builder.size(plan.rows[0])
@@ -344,6 +365,8 @@ def _segment_blocks(
     counts |= {name: _fixed(dims[name]) for name in reversed(segment.loops)}
     if is_split(plan):
         whole = _windows(plan, visit, builder, host)
+    elif is_merged(plan):
+        whole = _merged(plan, builder, host)
     elif work_of(plan) == "window":
         whole = _cuts(plan, visit, builder, host)
     else:

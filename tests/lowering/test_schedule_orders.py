@@ -62,6 +62,7 @@ def f(x: f32[N]) -> f32 {
 }
 schedule { y: ORDERS }
 """
+WORKS = ["work(row)", "work(persistent)", "work(window)", "work(split)", "work(merge)"]
 SIZES = {"N": 300, "I": 40, "O": 24}
 
 
@@ -104,7 +105,7 @@ def data(source: str) -> tuple[dict[str, object], dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("source", [DENSE, GRAPH, TYPED, ELEMENTWISE])
-@pytest.mark.parametrize("orders", ["work(row)", "work(persistent)", "work(window)", "work(split)"])
+@pytest.mark.parametrize("orders", WORKS)
 def test_how_work_is_shared_out_changes_no_result(source: str, orders: str):
     sets, tensors = data(source)
     compiled = hectorite.compile(
@@ -129,7 +130,7 @@ def test_how_work_is_shared_out_changes_no_result(source: str, orders: str):
         np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("orders", ["work(row)", "work(persistent)", "work(window)", "work(split)"])
+@pytest.mark.parametrize("orders", WORKS)
 def test_work_is_shared_out_alike_in_ptx(orders: str):
     sets, tensors = data(GRAPH)
     source, expected = GRAPH.replace("ORDERS", orders), None

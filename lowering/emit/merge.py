@@ -1,0 +1,128 @@
+"""Write sums of rows that several tasks of a GPU do, so that they are the same in every run.
+
+    y[e.dst, o] += x[e.src, o]          long rows in parts of 256 elements or more
+
+    task t: %row, %from, %to, %piece of parts[t]
+      %sum = ...                                         the elements at %from .. %to - 1
+      if %piece < 0   tile.store %sum, %y[%row, %0]      all of the row
+      else            tile.store %sum, %parts[%piece, %0]
+    then, a kernel of its own: %row, %first, %last of part_rows[t]
+      %sum = scf.for %piece = %first to %last iter_args(%acc = ...) { ... %parts[%piece, %0] }
+      tile.store %sum, %y[%row, %0]
+
+Enters: a kernel whose only statement is `merged`. Leaves: the stores of the first kernel, and the
+second one. Which rows are in how many parts follows from the data alone, and parts are put
+together in the order of the elements.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+from xdsl.ir import SSAValue
+
+from hectorite.dialects.graph import StatementOp
+from hectorite.dialects.tile import LoadOp
+from hectorite.ir.element import element_of
+from hectorite.ir.index import IndexExpr
+from hectorite.ir.space import TensorType
+from hectorite.lowering.emit.nest import identity, over_slice
+from hectorite.lowering.emit.values import Frame, Scope
+from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Layout, Storage, element_path
+from hectorite.lowering.kernels.kernel_plan import Kernel, Root
+from hectorite.lowering.kernels.place_tensors import Placement, row_position
+from hectorite.lowering.kernels.tile_code import Code
+
+MOST_PARTS, LEAST_PARTS = 4096, 128
+"""Parts of all rows together: several for each warp that a GPU holds, as far as they fit."""
+PARTS_BYTES = 1 << 26
+"""Memory for parts, at most."""
+
+
+def parts_type(statement: StatementOp, root: Root) -> TensorType:
+    """The tensor of a statement's parts, in the type of its sums."""
+    type, position = statement.value.type, row_position(statement, root)
+    rest = [dim for number, dim in enumerate(statement.type.dims) if number != position]
+    size = element_of(type).storage.itemsize * prod(dim for dim in rest if isinstance(dim, int))
+    most = max(LEAST_PARTS, min(MOST_PARTS, PARTS_BYTES // max(1, size)))
+    return TensorType.of(type, (most, *rest))
+
+
+def parts_layout(plan: Kernel, what: str) -> Layout:
+    """`parts` or `part_rows` of the visit of a kernel."""
+    statement = plan.statements[0]
+    root = plan.roots[statement]
+    assert root.visit is not None
+    most = parts_type(statement, root).dims[0]
+    assert isinstance(most, int)
+    return Layout(what, root.visit.set, (element_path(root.visit.key),), None, most)
+
+
+def parts_storage(placement: Placement, statement: StatementOp, builder: KernelBuilder) -> Storage:
+    """Where parts are put, by their number."""
+    parts = builder.parameter(placement.parts[statement])
+    position = row_position(statement, placement.kernel.roots[statement])
+    return Storage("local", parts, position, LEAST_PARTS)
+
+
+def put(
+    scope: Scope,
+    value: SSAValue,
+    statement: StatementOp,
+    access: Sequence[IndexExpr],
+    placement: Placement,
+) -> None:
+    """Write what a task made at one point (or at the lanes of one) of a row or a part of it."""
+    piece, code, builder = scope.frame.piece, scope.code, scope.kernel
+    assert piece is not None
+    target = placement.storage(statement.result, builder)
+    start = placement.start(statement, builder)
+    parts = parts_storage(placement, statement, builder)
+
+    def whole(inner: Code) -> None:
+        at, total = scope.inside(inner), value
+        if start is not None:
+            first = inner.cast(at.load(start, access), statement.value.type)
+            total = inner.scalar(statement.kind.data, first, value)
+        at.store(total, target, access)
+
+    def part(inner: Code) -> None:
+        _of_piece(scope.inside(inner), piece).store(value, parts, access)
+
+    code.choose(code.scalar("lt", piece, code.constant(0)), whole, part)
+
+
+def _of_piece(scope: Scope, piece: SSAValue) -> Scope:
+    return replace(scope, frame=replace(scope.frame, slot=piece))
+
+
+def emit_merge(plan: Kernel, builder: KernelBuilder, placement: Placement) -> None:
+    """The body of the second kernel: one row, from its parts."""
+    statement, code = plan.statements[0], builder.code
+    root, kind, type = plan.roots[statement], statement.kind.data, statement.value.type
+    table = builder.layout(parts_layout(plan, "part_rows"))
+    at = code.scalar("mul", builder.task, code.constant(3))
+    row, first, last = (
+        code.cast(code.add(LoadOp(table, [code.plus(at, i)])), builder.task.type) for i in range(3)
+    )
+    target = placement.storage(statement.result, builder)
+    start = placement.start(statement, builder)
+    parts = parts_storage(placement, statement, builder)
+    builder.remark(code, statement)
+
+    def point(scope: Scope, access: Sequence[IndexExpr]) -> None:
+        if start is None:
+            total = scope.code.constant(identity(kind, type), type)
+        else:
+            total = scope.code.cast(scope.load(start, access), type)
+        if scope.lanes is not None:
+            total = scope.code.spread(total, scope.lanes.count)
+
+        def step(inner: Code, piece: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            value = _of_piece(scope.inside(inner), piece).load(parts, access)
+            return (inner.scalar(kind, sums[0], value),)
+
+        scope.store(scope.code.loop(first, last, 1, (total,), step)[0], target, access)
+
+    frame = Frame(code, builder, placement.values, rows=(row,))
+    over_slice(frame, statement, root, point)
