@@ -386,9 +386,6 @@ def _print_target(printer: Printer, block: Block, arguments: Sequence[SSAValue])
             printer.print_list(arguments, printer.print_ssa_value)
 
 
-TERMINATORS = (BraOp, BranchOp, RetOp)
-
-
 def successors(block: Block) -> list[tuple[Block, tuple[SSAValue, ...]]]:
     """The blocks that follow a block, with what each is given."""
     last: Operation | None = block.last_op

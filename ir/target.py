@@ -63,7 +63,6 @@ class Target:
     """Registers are handed to a warp in multiples of this."""
     shared_reserved: int = KIB
     """Shared memory that the system takes of every block."""
-    shared_banks: int = 32
     threads_per_warp: int = 32
     threads_per_block: int = 1024
 

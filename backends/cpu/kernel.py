@@ -53,7 +53,6 @@ from hectorite.lowering.kernels.kernel_sizes import kernel_sizes
 Tile = list[ir.Value]
 """A number; or the pieces of a row, or of several rows one after the other."""
 
-SLOT_BYTES = 8
 LOCAL_ALIGNMENT = 64
 
 

@@ -236,9 +236,6 @@ TABLE: tuple[Row, ...] = (
     Row("pmevent", "a", effect="sync"),
 )
 
-CONTROL = ("bra", "brx", "ret", "exit", "call")
-"""Instructions that have operations of their own in the dialect."""
-
 _BY_NAME: dict[str, list[Row]] = {}
 for _row in TABLE:
     _BY_NAME.setdefault(_row.name, []).append(_row)

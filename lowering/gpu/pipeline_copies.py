@@ -42,9 +42,6 @@ from hectorite.lowering.gpu.pipeline_model import choose_stages, fits, loop_cost
 from hectorite.lowering.gpu.pipeline_plan import Plan, plan_loop
 from hectorite.lowering.gpu.stage_products import STAGES
 
-PIPELINED = "pipelined"
-"""Marks a loop that has been seen to."""
-
 
 @dataclass(frozen=True)
 class PipelineCopies(ModulePass):
