@@ -71,10 +71,14 @@ def rows_cover(statement: StatementOp, root: Root) -> bool:
 def written_slice(
     statement: StatementOp, root: Root
 ) -> tuple[dict[str, Dim], tuple[IndexExpr, ...], Root]:
-    """Variables, access and root that name every point of the row's part of the result."""
+    """Variables, access and root that name every point of the row's part of the result.
+
+    A row that stands in several dimensions, as in `y[i, i, j]`, has the part where the first is it.
+    """
     variables: dict[str, Dim] = {}
     access: list[IndexExpr] = []
     row_variables: list[str] = []
+    keys: list[Path | None] = []
     for position, (index, dim) in enumerate(
         zip(statement.access.data, statement.type.dims, strict=True)
     ):
@@ -89,7 +93,8 @@ def written_slice(
             and path is not None
             and (not path.fields or (root.visit is not None and path.fields == root.visit.key))
         )
-        if is_key:
+        if is_key and path not in keys:
+            keys.append(path)
             row_variables.append(name)
         variables[name] = dim
         access.append(IndexExpr.of(name))

@@ -61,6 +61,13 @@ def f(x: i1[edge, 16]) -> i1[17, edge] {
   y[i: 16 % 3, e: edge] += x[e, i]
   return y
 }""",
+    # The second place of `i` was taken for `j`, and elements outside of the diagonal had no start.
+    "a row that stands twice, before another": """
+def f(a: f32[16]) -> (f32[16, 16, 8, 4], i32[5, 5, 300, 5]) {
+  y[i: 16, i, j: 8, k: 4] *= a[i]
+  z[i: 5, i, j: 300, i] += i32(a[i]) + j
+  return y, z
+}""",
     # The reference left out axes that no factor of a product has.
     "a product that is the same along an axis": """
 def f(x: f32[node], w: f32[17]) -> f32[17, 3, 16] {
