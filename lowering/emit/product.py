@@ -19,7 +19,7 @@ from typing import cast
 from xdsl.dialects.builtin import IntegerAttr, VectorType
 from xdsl.ir import Attribute, SSAValue
 
-from hectorite.dialects.graph import StatementOp
+from hectorite.dialects.graph import ReadOp, StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, ProductOp, StoreOp
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.schedule import Schedule
@@ -71,24 +71,41 @@ class ProductEmitter:
 
     def _prefetch(self, scope: Scope, block: Block) -> None:
         """Ask for the rows that the next block gathers: they come from anywhere in memory."""
-        direct, extent = self.product.direct, scope.dims[self.product.inner]
-        if direct is None or not isinstance(extent, int) or not scope.kernel.machine.prefetch_bytes:
+        if not scope.kernel.machine.prefetch_bytes:
             return
-        storage = scope.storage_of(direct.tensor)
-        row = self.root.row_variables[0]
-        gathered = [
-            p for i in direct.access.data for p in i.paths if p.variable == row and p.fields
-        ]
-        if storage.kind != "global" or not gathered:
-            return
-        code = scope.code
-        names = (*self.product.loops, *self.product.outer, self.product.inner)
+        for read in self._gathered(scope):
+            storage = scope.storage_of(read.tensor)
+            self._ask(scope, block, storage, read.access.data, self.product.inner)
+
+    def _ask(
+        self, scope: Scope, block: Block, storage: Storage, access: Sequence[IndexExpr], along: str
+    ) -> None:
+        """Ask for the rows of a tensor that the next block accesses, along one variable."""
+        extent, code = scope.dims[along], scope.code
+        names = (*self.product.loops, *self.product.outer, self.product.inner, self.product.lanes)
         for number in range(block.rows, 2 * block.rows):
             there = Scope.of(block.beyond(number), self.statement, self.root)
             for name in names:
                 there = there.with_loop(name, code.constant(0))
-            indices, _, _ = there.address(storage, direct.access.data)
+            indices, _, _ = there.address(storage, access)
+            assert isinstance(extent, int)
             code.prefetch(storage.tensor, indices, extent)
+
+    def _gathered(self, scope: Scope) -> list[ReadOp]:
+        """Reads of the left operand that take whole rows from where a map leads."""
+        product, row = self.product, self.root.row_variables[0]
+        found = list[ReadOp]()
+        if not isinstance(scope.dims[product.inner], int):
+            return found
+        for read in self.statement.reads if product.direct is None else (product.direct,):
+            access = read.access.data
+            whole = read is product.direct or access and access[-1].variable == product.inner
+            if read is product.weights or not whole:
+                continue
+            mapped = any(p.variable == row and p.fields for i in access for p in i.paths)
+            if mapped and scope.storage_of(read.tensor).kind == "global":
+                found.append(read)
+        return found
 
     def over_strips(self, scope: Scope, body: Body) -> None:
         """Run `body` for each strip of lanes at each point of the loops."""

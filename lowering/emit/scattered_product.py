@@ -89,6 +89,12 @@ def target_blocks(phase: Phase) -> tuple[str, tuple[IndexExpr, ...], int]:
 class _Scattering(ProductEmitter):
     """A product whose results are added to what is there."""
 
+    def _prefetch(self, scope: Scope, block: Block) -> None:
+        super()._prefetch(scope, block)
+        access = self.statement.access.data
+        if access[-1].variable == self.product.lanes and self.target.kind == "global":
+            self._ask(scope, block, self.target, access, self.product.lanes)
+
     def _store(self, scope: Scope, total: SSAValue) -> None:
         indices, axis, step = scope.address(self.target, self.statement.access.data)
         valid = None if scope.lanes is None else scope.lanes.valid
