@@ -37,6 +37,12 @@ class Machine:
     local_bytes: int = 1 << 16
     """The most memory that one tensor may take inside a task."""
 
+    tile_bytes: int = 1 << 17
+    """CPU: bytes of the values of rows that go from pass to pass together, a part of the cache next
+    to a core."""
+    near_bytes: int = 1 << 19
+    """CPU: bytes of weights that stay in that cache beside them."""
+
     # Tasks
     visit_tasks: int = 128
     """Tasks of a kernel with visits, if those are parts with like numbers of elements."""

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from hectorite.backends.cpu.lanes import I32, I64, constant
-from hectorite.backends.cpu.tiles import lane, lanes_below, pieces
+from hectorite.backends.cpu.lanes import I64, constant
+from hectorite.backends.cpu.tiles import arranged, lane, lanes_below, pieces
 from hectorite.backends.cpu.vector_math import emit
 from hectorite.ir.element import ElementType
 
@@ -51,12 +51,7 @@ def _reduced(builder: ir.IRBuilder, kind: str, vector: ir.Value, element: Elemen
     width = vector.type.count
     while width > 1:
         width //= 2
-        low = _shuffled(builder, vector, list(range(width)))
-        high = _shuffled(builder, vector, list(range(width, 2 * width)))
+        low = arranged(builder, vector, list(range(width)))
+        high = arranged(builder, vector, list(range(width, 2 * width)))
         vector = emit(builder, kind, [low, high], element)
     return lane(builder, vector, 0)
-
-
-def _shuffled(builder: ir.IRBuilder, vector: ir.Value, order: list[int]) -> ir.Value:
-    places = ir.Constant(ir.VectorType(I32, len(order)), order)
-    return builder.shuffle_vector(vector, vector, places)

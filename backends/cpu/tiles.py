@@ -59,6 +59,12 @@ def splat(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
     return builder.shuffle_vector(first, nothing, _first_lane(lanes))
 
 
+def arranged(builder: ir.IRBuilder, vector: ir.Value, order: Sequence[int]) -> ir.Value:
+    """The vector of these lanes of a vector."""
+    places = ir.Constant(ir.VectorType(I32, len(order)), list(order))
+    return builder.shuffle_vector(vector, vector, places)
+
+
 def numbered(type: ir.IntType, lanes: int, first: int = 0) -> ir.Constant:
     """The vector first, first + 1, first + 2, ..."""
     return ir.Constant(ir.VectorType(type, lanes), list(range(first, first + lanes)))

@@ -11,8 +11,9 @@ Enters: a planned kernel, a builder for its body, where its tensors live, and th
 Leaves: the body, written. The passes over rows are in this file, the phases of one row in
 `row.py`.
 
-A product whose result is wide goes over all blocks of the task for each strip of lanes, so that a
-strip of the weights stays near while rows pass by.
+A product whose result is wide goes over all blocks of the task, or of a tile of its rows that goes
+through all phases, for each strip of lanes, so that a strip of the weights stays near while rows
+pass by.
 """
 
 from collections.abc import Callable, Sequence
@@ -72,16 +73,31 @@ class KernelEmitter:
         if self.kernel.machine.is_gpu:
             self._one_share(code, share, rows)
             return
+        height = self.placement.tile_rows
+        if not height:
+            self._passes(code, rows, share, None)
+            return
+
+        def tile(inner: Code, start: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            end = inner.scalar("min", inner.plus(start, height), rows.upper)
+            self._passes(inner, replace(rows, lower=start, upper=end), share, start)
+            return ()
+
+        code.loop(rows.lower, rows.upper, height, (), tile)
+
+    def _passes(self, code: Code, rows: RowOrder, share: Share, tile: SSAValue | None) -> None:
+        """All phases for some rows; local memory has slots for all of them from `tile` on, if that
+        is given."""
         for group in self._groups():
             if group[0].scatters:
                 self._scatter(code, rows, group[0], share.block)
             elif len(group) == 1 and self._is_wide(group[0]):
-                self._wide_product(rows, group[0], share.strip)
+                self._wide_product(code, rows, group[0], share.strip, tile)
             elif any(phase.product for phase in group):
-                self._blocks(rows, group)
+                self._blocks(code, rows, group, tile)
             else:
                 frame = replace(self.frame, part=share.part)
-                self._row_loop(code, rows, rows.lower, rows.upper, group, None, frame)
+                self._row_loop(code, rows, rows.lower, rows.upper, group, tile, frame)
 
     def _is_wide(self, phase: Phase) -> bool:
         """Whether a phase takes a pass over the rows for itself."""
@@ -190,12 +206,22 @@ class KernelEmitter:
             row = code.scalar("floordiv", row, extent)
         return (row, *reversed(indices))
 
-    def _block(self, code: Code, rows: RowOrder, start: SSAValue, height: int) -> Block:
-        """The block of rows that begins at a place."""
+    def _block(
+        self,
+        code: Code,
+        rows: RowOrder,
+        start: SSAValue,
+        height: int,
+        tile: SSAValue | None = None,
+    ) -> Block:
+        """The block of rows that begins at a place; its first slot is that of the row, counted from
+        the first of the `tile`."""
         place = rows.block(code, start, height)
+        first = None if tile is None else code.scalar("sub", start, tile)
 
         def single(inner: Code, number: SSAValue) -> Frame:
             at, slot = rows.one_of(inner, place, number)
+            slot = slot if first is None else inner.scalar("add", first, slot)
             row = rows.row(inner, self.builder, at)
             return replace(frame, code=inner, rows=(row,), at=at, slot=slot)
 
@@ -204,6 +230,7 @@ class KernelEmitter:
             return replace(frame, rows=(rows.row(code, self.builder, at),), at=at)
 
         row, slots = rows.row(code, self.builder, place), rows.slots(code, place)
+        slots = slots if first is None else code.scalar("add", first, slots)
         frame = replace(self.frame, code=code, rows=(row,), order=rows, at=place, slot=slots)
         return Block(frame, height, single, beyond)
 
@@ -218,7 +245,9 @@ class KernelEmitter:
             return AtomicProduct(statement, root, phase.product, start, target, panels)
         return ProductEmitter(statement, root, phase.product, start, target, panels)
 
-    def _blocks(self, rows: RowOrder, phases: Sequence[Phase]) -> None:
+    def _blocks(
+        self, code: Code, rows: RowOrder, phases: Sequence[Phase], tile: SSAValue | None
+    ) -> None:
         """Do products for a block of rows, then the other phases for each of its rows."""
         height = self.placement.block_height
 
@@ -231,13 +260,13 @@ class KernelEmitter:
                     pending.append(phase)
                     continue
                 if pending:
-                    self._row_loop(code, rows, start, upper, pending, start)
+                    self._row_loop(code, rows, start, upper, pending, tile or start)
                     pending = []
                 if phase is not None:
-                    self._product(phase).emit(self._block(code, rows, start, height))
+                    self._product(phase).emit(self._block(code, rows, start, height, tile))
             return ()
 
-        self.builder.code.loop(rows.lower, rows.upper, height, (), block)
+        code.loop(rows.lower, rows.upper, height, (), block)
 
     def _scatter(self, code: Code, rows: RowOrder, phase: Phase, block: SSAValue | None) -> None:
         """Fill all rows of the task, then add what the elements of its block give."""
@@ -253,21 +282,28 @@ class KernelEmitter:
         emitter = ScatteredEmitter(self.kernel, self.builder, self.placement, self.row, phase)
         emitter.emit(code, frame, block)
 
-    def _wide_product(self, rows: RowOrder, phase: Phase, strip: SSAValue | None) -> None:
+    def _wide_product(
+        self,
+        code: Code,
+        rows: RowOrder,
+        phase: Phase,
+        strip: SSAValue | None,
+        tile: SSAValue | None,
+    ) -> None:
         assert phase.product is not None
         emitter = self._product(phase)
         height = phase.product.shape.rows
 
         def blocks(scope: Scope) -> None:
             def block(code: Code, start: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
-                there = self._block(code, rows, start, height)
+                there = self._block(code, rows, start, height, tile)
                 inner = replace(scope.inside(code), frame=there.frame)
                 emitter.emit_strip(inner, there)
                 return ()
 
             scope.code.loop(rows.lower, rows.upper, height, (), block)
 
-        scope = Scope.of(self.frame, emitter.statement, emitter.root)
+        scope = Scope.of(replace(self.frame, code=code), emitter.statement, emitter.root)
         if strip is None:
             emitter.over_strips(scope, blocks)
             return

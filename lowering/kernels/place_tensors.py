@@ -5,11 +5,19 @@ of an element of a visit in local memory if no later phase reads it, else in a b
 the place of the element in the visit, which later phases read in order. All others have a buffer
 shaped like the tensor. A statement that continues a tensor which nothing else reads works in the
 buffer of that tensor.
+
+A product whose result is wide is a pass over rows for itself. Where its weights stay near, a task
+takes so many rows at a time through all its phases that their values stay in local memory, too:
+
+    a[n, h] += x[n, i] * W[i, h]      24 rows of a, strip by strip       a, r: local[24, 256]
+    r[n, h]  = relu(a[n, h])          the same 24 rows
+    q[n, o] += r[n, h] * V[h, o]      the same 24 rows; then the next
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from functools import cached_property
+from math import lcm, prod
 
 from xdsl.ir import Attribute, SSAValue
 
@@ -161,12 +169,14 @@ class Placement:
     @property
     def block_height(self) -> int:
         """Rows of a block that suits every product of the kernel."""
-        heights = [
-            phase.product.shape.rows
-            for phase in self.kernel.phases
-            if phase.product is not None and not (phase.scatters or phase.product.shape.wide)
-        ]
-        return min(heights, default=1)
+        return min(_heights(self.kernel, wide=False), default=1)
+
+    @cached_property
+    def tile_rows(self) -> int:
+        """Rows that go through all phases together before the next ones, where a product is wide;
+        0 if every pass goes over all rows of the task."""
+        crosses = _crosses_wide(self.kernel)
+        return _tile_rows(self.kernel, _row_locals(self.kernel, self.private)) if crosses else 0
 
     def storage(self, tensor: SSAValue, builder: KernelBuilder) -> Storage:
         """Where a tensor lives in the kernel."""
@@ -200,7 +210,7 @@ class Placement:
         phase = self.kernel.scattered
         if phase is not None and phase.product is not None and phase.feeder is statement:
             return phase.product.shape.rows
-        return self.block_height
+        return self.tile_rows or self.block_height
 
     def start(self, statement: StatementOp, builder: KernelBuilder) -> Storage | None:
         """Where a statement's accumulators start from."""
@@ -286,7 +296,54 @@ def private_tensors(kernel: Kernel, returned: set[SSAValue]) -> dict[SSAValue, s
         kind = _private_kind(kernel, statement)
         if kind is not None:
             private[tensor] = kind
+    if _crosses_wide(kernel):
+        crossing = _row_locals(kernel, private)
+        if not _tile_rows(kernel, crossing):
+            for statement in crossing:
+                del private[statement.result]
     return private
+
+
+def _row_locals(kernel: Kernel, private: Mapping[SSAValue, str]) -> list[StatementOp]:
+    """Statements whose values of a row are in local memory, and are handed from pass to pass."""
+    feeder = None if kernel.scattered is None else kernel.scattered.feeder
+    return [
+        statement
+        for statement in kernel.statements
+        if private.get(statement.result) == "local"
+        and statement is not feeder
+        and not element_level(statement, kernel.roots[statement])
+    ]
+
+
+def _tile_rows(kernel: Kernel, crossing: Sequence[StatementOp]) -> int:
+    """Rows of a tile, all of whose values fit into local memory and which fill the blocks of every
+    product; 0 if they are too few, or weights would have to come from far away for each tile."""
+    machine, weights, row = kernel.machine, 0, 0
+    if kernel.scattered is not None or not crossing:
+        return 0
+    for phase in kernel.phases:
+        if phase.product is not None:
+            # Of weights that depend on a map of the row, a task needs those of one element.
+            weights += _fixed_bytes(phase.product.weights.type, phase.product.weights.type.dims)
+    for statement in crossing:
+        row += _fixed_bytes(statement.type, _row_dims(statement, kernel.roots[statement]))
+    rows = machine.tile_bytes // row
+    heights = _heights(kernel)
+    step = next((n for n in (lcm(*heights), max(heights)) if n <= rows), rows + 1)
+    return rows // step * step if weights <= machine.near_bytes else 0
+
+
+def _fixed_bytes(type: TensorType, dims: Sequence[Dim]) -> int:
+    """Bytes of a part of a tensor that has these dimensions, as far as they are numbers."""
+    fixed = prod(dim for dim in dims if isinstance(dim, int))
+    return fixed * type.element_type.storage.itemsize
+
+
+def _heights(kernel: Kernel, wide: bool = True) -> list[int]:
+    """Rows of the blocks of products that do whole rows, wide ones too if asked for."""
+    products = [phase.product for phase in kernel.phases if not phase.scatters]
+    return [each.shape.rows for each in products if each and (wide or not each.shape.wide)]
 
 
 def _only_read_inside(tensor: SSAValue, inside: set[StatementOp]) -> bool:
@@ -308,14 +365,17 @@ def _private_kind(kernel: Kernel, statement: StatementOp) -> str | None:
         return _lanes_kind(kernel, statement, kernel.machine.row_lanes)
     if kernel.scattered is not None and kernel.scattered.feeder is statement:
         return "local"
-    if _crosses_wide(kernel):
-        return None
-    rest = [
+    rest = _row_dims(statement, root)
+    return "local" if fits_locally(statement.type.element, rest, kernel.machine) else None
+
+
+def _row_dims(statement: StatementOp, root: Root) -> list[Dim]:
+    """The dimensions of what a statement makes of one row."""
+    return [
         dim
         for index, dim in zip(statement.access.data, statement.type.dims, strict=True)
         if index.path is None or index.path.variable not in root.bound
     ]
-    return "local" if fits_locally(statement.type.element, rest, kernel.machine) else None
 
 
 def _element_kind(kernel: Kernel, statement: StatementOp, root: Root) -> str | None:
@@ -377,5 +437,6 @@ def _statement_of(user: object) -> object:
 
 
 def _crosses_wide(kernel: Kernel) -> bool:
+    """Whether some phase is a pass over rows for itself."""
     products = [phase for phase in kernel.phases if phase.product is not None]
     return any(p.scatters or p.product is not None and p.product.shape.wide for p in products)

@@ -204,6 +204,32 @@ def test_products(run_kernel, element: str, m: int, n: int, k: int, has_initial:
     np.testing.assert_array_equal(y, expected + (3 if has_initial else 0))
 
 
+@pytest.mark.parametrize("element", ["f32", "f64", "bf16", "i8"])
+@pytest.mark.parametrize("m, n, k", [(1, 1, 35), (8, 2, 16), (3, 4, 7), (8, 8, 2), (5, 8, 33)])
+def test_products_of_few_lanes_that_lie_together(run_kernel, element: str, m: int, n: int, k: int):
+    total = {"f64": "f64", "i8": "i32"}.get(element, "f32")
+    tile = f"vector<{m}x{n}x{total}>"
+    body = f"""
+      %lanes = tile.lanes : vector<{m}xindex>
+      %k = scalar.constant {k} : index
+      %i = scalar.constant 3 : {tile}
+      %p = tile.product %i + %a[%lanes, %one] k 1, %b[%zero, %zero] k 0 to %k
+        : !hec.tensor<{element}[m, {k + 1}]>, !hec.tensor<{element}[{k}, {n}]> -> {tile}
+      tile.store %p, %y[%lanes, %zero] axis 1 : !hec.tensor<{total}[m, {n}]>, {tile}
+    """
+    rng = np.random.default_rng(0)
+    a = rng.integers(-8, 8, (m, k + 1)).astype(ELEMENTS[element].storage)
+    b = rng.integers(-8, 8, (k, n)).astype(ELEMENTS[element].storage)
+    (y,) = run_kernel(
+        body,
+        {"a": f"{element}[m, {k + 1}]", "b": f"{element}[{k}, {n}]"},
+        {"y": f"{total}[m, {n}]"},
+        {"a": a, "b": b},
+        m=m,
+    )
+    np.testing.assert_array_equal(y, a[:, 1:].astype("f8") @ b.astype("f8") + 3)
+
+
 def test_product_of_gathered_rows_along_other_axes(run_kernel):
     body = """
       %r32 = tile.load %rows[%zero] axis 0 : !hec.tensor<i32[4]> -> vector<4xi32>
