@@ -39,8 +39,11 @@ def to_numpy(value: Any) -> Array:
 
     Raises `TypeError` with a reason (a phrase such as "is on device cuda:0") if there is none.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError("is a masked array, and every element counts: fill it first, .filled(0)")
     if isinstance(value, np.ndarray):
-        return cast(Array, value)
+        # Others, such as matrices, index in ways of their own.
+        return cast(Array, value if isinstance(value, KeptArray) else np.asarray(value))
     kind = type(value).__name__
     if value is None or isinstance(value, str | bytes | dict | set):
         raise TypeError(f"is {_a(kind)}, not an array")

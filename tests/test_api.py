@@ -115,6 +115,8 @@ def test_out(program, data, tensors):
     np.testing.assert_allclose(out, mixed(data, **tensors), rtol=1e-4, atol=1e-5)
     with pytest.raises(HectoriteError, match="float32 and shape"):
         program.mix(program.bind(**data), **tensors, out=np.empty((7, 3), np.float32))
+    with pytest.raises(HectoriteError, match="float32 in the other byte order"):
+        program.mix(program.bind(**data), **tensors, out=np.empty((7, 4), ">f4"))
     with pytest.raises(HectoriteError, match="overlaps the argument `h`"):
         program.both(
             program.bind(**data),
@@ -153,6 +155,21 @@ def test_calls_from_several_threads(program, data, tensors):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_code_that_others_add_while_data_is_bound(program, data, tensors, monkeypatch):
+    program.mix(program.bind(**data), **tensors)
+    built = program.mix._built
+    (key, executable), *_ = built.items()
+    more = ((1,) * len(key[0]), key[1])
+    monkeypatch.setattr(type(executable), "prepare", lambda *_: built.update({more: executable}))
+    program.bind(**data)
+    assert more in built
+
+
+def test_arguments_without_a_name(program, data, tensors):
+    with pytest.raises(HectoriteError, match="was given 2 arguments without a name"):
+        program.mix(program.bind(**data), tensors["h"])
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ class Function:
     _nothing: Binding | None = field(default=None, repr=False)
     """What a program without sets is bound to."""
 
-    def __call__(self, binding: Binding | None = None, /, **arguments: Any) -> Any:
+    def __call__(self, binding: Binding | None = None, /, *unnamed: Any, **arguments: Any) -> Any:
         """Run the function.
 
         The binding comes first (a program without sets needs none), then every tensor and scalar by
@@ -173,6 +173,13 @@ class Function:
         if an argument was one, and arrays on the device if one was there. Raises `HectoriteError`
         naming every argument that is missing, unknown or wrong, before anything runs.
         """
+        if unnamed:
+            names = ", ".join(f"{name}=..." for name in self.signature.names)
+            raise fail(
+                f"`{self.signature.name}` was given {len(unnamed) + 1} arguments without a name",
+                expected="the binding alone; tensors and scalars are given by name",
+                hint=f"{self.signature.name}(G, {names})",
+            )
         binding = self._nothing if binding is None else binding
         given_out = None
         if "out" in arguments and "out" not in self.signature.names:
@@ -333,7 +340,7 @@ class Function:
         sizes = self.sizes | {n: v for n, v in self.facts.schema.sizes.items() if v is not None}
         if self.eager and all(name in sizes for name in self.signature.sizes):
             self.executable(sizes, self.known(binding))
-        for (values, known), executable in self._built.items():
+        for (values, known), executable in list(self._built.items()):  # others may add to it
             if not known or known == self.known(binding):
                 named = dict(zip(self.signature.sizes, values, strict=True))
                 executable.prepare(binding, named)
@@ -406,7 +413,10 @@ class Function:
         outs: list[Any] = list(given) if several else [given]
         results = self.signature.results
         if len(outs) != len(results):
-            raise fail(f"`out` holds {len(outs)} arrays", expected=f"{len(results)}")
+            raise fail(
+                f"`out` holds {len(outs)} array{'s' * (len(outs) != 1)}",
+                expected=f"{len(results)}, one for each result",
+            )
         try:
             arrays = [self.intake.output(out) for out in outs]
         except TypeError as error:
@@ -430,8 +440,9 @@ class Function:
         shape = tuple(self._extent(dim, binding, sizes) for dim in result.dims)
         storage = result.element.storage
         if array.shape != shape or array.dtype != storage:
+            order = "" if array.dtype.isnative else " in the other byte order"
             raise fail(
-                f"`out` is an array of {array.dtype.name} and shape {array.shape}",
+                f"`out` is an array of {array.dtype.name}{order} and shape {array.shape}",
                 expected=f"{storage.name} and shape {shape}",
             )
         if issubclass(type(array), np.ndarray) and not (

@@ -28,6 +28,7 @@ def test_no_copy_of_what_fits(name: str):
         (np.ones((3, 4), np.float32)[:, ::2], "f32", DIMS),
         (np.ones((2, 3), np.float32).T, "f32", DIMS),
         (np.ones((3, 2), ">f4"), "f32", DIMS),
+        (np.asmatrix(np.ones((3, 2), "f4")), "f32", DIMS),
         ([[1, 2], [3, 4], [5, 6]], "f32", DIMS),
         ([[1, 2], [3, 4], [5, 6.5]], "bf16", DIMS),
         ([[True, False]] * 3, "bool", DIMS),
@@ -44,6 +45,7 @@ def test_what_is_accepted(value: Any, name: str, dims: Any):
     element = ELEMENTS[name]
     taken = as_array(value, element, dims, "h")
     assert taken.dtype == element.storage and taken.flags.c_contiguous
+    assert type(taken) is np.ndarray
     if element.storage.kind != "V":
         assert (taken == np.asarray(value)).all()
 
@@ -61,6 +63,7 @@ def test_what_is_accepted(value: Any, name: str, dims: Any):
         (np.eye(3, 2, dtype=np.int8), "i1", DIMS, r"h\[0, 1\] is 0.*\n.*-1 or \+1"),
         (300, "i8", [], "h is 300, which is not an i8 value"),
         (2.5, "i32", [], "`h` has float64 values"),
+        (np.ma.masked_less(np.ones((3, 2), "f4"), 2), "f32", DIMS, "`h` is a masked array"),
         (1j, "f32", [], "`h` is a complex, not|is a complex128 array"),
         (None, "f32", [], "`h` is a NoneType, not an array"),
         ("x", "f32", [], "`h` is a str, not an array"),
