@@ -171,7 +171,7 @@ class CostModel:
     def _spread(self, made: Form) -> Spread:
         if made not in self._spreads:
             assert self._schema is not None
-            self._spreads[made] = spread(made, self._schema, self.extents.of)
+            self._spreads[made] = spread(made, self._schema, self.extents.of, self.device.is_gpu)
         return self._spreads[made]
 
     def _near(self, flow: Dataflow, made: Form, operands: tuple[int, ...]) -> tuple[bool, ...]:
@@ -237,8 +237,9 @@ class CostModel:
     def _is_wide(self, made: Form) -> bool:
         """Whether a CPU goes through all rows of a task for each strip of a product's columns, so
         that what its kernel passes on is in memory."""
-        block = self._spread(made).block
-        if block is None or self.device.is_gpu:
+        how = self._spread(made)
+        block = how.block
+        if block is None or how.scattered or self.device.is_gpu:
             return False
         size = ELEMENTS[made.shape.element].storage.itemsize
         return self.extents.of(made.extents[block.lanes]) * size > WIDE_BYTES
@@ -248,7 +249,8 @@ class CostModel:
         known = self._shared.get(key)
         if known is None:
             source, used = self._spread(made), self._spread(reader)
-            together = not self.device.is_gpu or not (source.block or used.block)
+            alone = source.block or source.outer or used.block or used.outer
+            together = not self.device.is_gpu or not alone
             known = together and shares_kernel(made, source, reader, used, slot)
             self._shared[key] = known
         return known

@@ -83,10 +83,18 @@ class Extents:
         of the images."""
         key = ("order", owner, path)
         if key not in self._known:
-            images = self._images(owner, path)
-            ordered = images is not None and bool((images[1:] >= images[:-1]).all())
+            images = None if self._sorted_by(owner, path) else self._images(owner, path)
+            ordered = self._sorted_by(owner, path) or (
+                images is not None and bool((images[1:] >= images[:-1]).all())
+            )
             self._known[key] = float(ordered)
         return self._known[key] > 0.0
+
+    def _sorted_by(self, owner: str, path: Fields) -> bool:
+        """Whether a set is derived as the distinct values of this path first."""
+        decl = self.schema.sets.get(owner)
+        derived = decl is not None and decl.derivation is not None and bool(decl.fields)
+        return derived and path == (decl.fields[0][0],)
 
     def declare(self, schema: Schema) -> None:
         """Take a schema with more sets, or other ones; what was estimated is forgotten if a set

@@ -7,6 +7,8 @@ two neighbours, so that costs stay local.
     a[e] = p[e] / s[e.dst]                 over elements: joins a visit of edges
     z[n, o] = relu(y[n, o])                rows: n
     C[i, j] += A[i, k] * B[k, j]           a block product, rows: i
+    y[e.dst, o] += x[e.src, i] * W[e.type, i, o]    on a CPU the same, rows e, added to those of dst
+    g[e.type, i, o] += x[e.src, i] * d[e.dst, o]    outer products, added up for each type
 
 Two statements share a kernel, and what one gives the other never leaves the cache, if they have
 the same rows and the reader names its own row (or its own element of a visit).
@@ -55,7 +57,9 @@ class Block:
 class Spread:
     """`rows` are what rows range over, `row_variables` the variables that stand for them. In a
     visit of `visit` = (set, key), `element` is the variable of the elements. `over_elements` tells
-    that each element of a set with maps is a row, which a visit of that set may take over."""
+    that each element of a set with maps is a row, which a visit of that set may take over. With a
+    `block` besides, each element is a row of the product that is added to the row it leads to;
+    `outer` are the variables of rows and columns of outer products that are added up."""
 
     rows: tuple[Dim, ...]
     row_variables: tuple[str, ...] = ()
@@ -64,10 +68,17 @@ class Spread:
     over_elements: bool = False
     block: Block | None = None
     gathered: tuple[str, ...] | None = None
+    outer: tuple[str, str] | None = None
+
+    @property
+    def scattered(self) -> bool:
+        """Whether rows of a product are added where they lead to."""
+        return self.block is not None and self.visit is not None
 
 
-def spread(form: Form, schema: Schema, extent: Callable[[Dim], float]) -> Spread:
-    """How a statement is spread. `extent` gives the size of a dimension."""
+def spread(form: Form, schema: Schema, extent: Callable[[Dim], float], gpu: bool = False) -> Spread:
+    """How a statement is spread. `extent` gives the size of a dimension. On a GPU products are not
+    summed where they are multiplied, unless a schedule says so."""
     dims = dict(form.dims)
     block = block_of(form, schema, extent)
     if block is not None:
@@ -79,7 +90,10 @@ def spread(form: Form, schema: Schema, extent: Callable[[Dim], float]) -> Spread
             rows: tuple[Dim, ...] = (schema.follow(owner, path.fields),)
             if form.kind == "softmax":
                 return Spread((owner,), (path.variable,), over_elements=True)
-            return Spread(rows, (), (owner, path.fields), path.variable)
+            visit = owner, path.fields
+            block = None if gpu else scattered_of(form, path, schema, extent)
+            outer = None if block else outer_of(form, path.variable, schema, extent)
+            return Spread(rows, (), visit, path.variable, block=block, outer=outer)
     if form.kind == "concat":
         return Spread(form.shape.dims[:1] if form.axis else ())
     plain = [i.variable for i in (form.keys or form.left) if i.variable is not None]
@@ -166,6 +180,54 @@ def block_of(form: Form, schema: Schema, extent: Callable[[Dim], float]) -> Bloc
     return None
 
 
+def scattered_of(
+    form: Form, target: Path, schema: Schema, extent: Callable[[Dim], float]
+) -> Block | None:
+    """The statement as a product of blocks whose rows are elements of a set, each of which is
+    added to the row that `target` leads to."""
+    paths = [index.path for index in form.left]
+    over = schema.sets[str(form.extents[target.variable])]
+    if form.kind != "add" or form.body is None or form.shape.pad is not None:
+        return None
+    if not serves_sums(over.format):
+        return None
+    if any(path is None or (path.fields and path != target) for path in paths):
+        return None
+    parts = list(factors(form.body))
+    for part in parts:
+        read = part.argument if isinstance(part, Cast) else part
+        if isinstance(read, Read) and read.access:
+            others = [other for other in parts if other is not part]
+            found = _block(form, read, others, target.variable, schema, extent)
+            if found is not None:
+                return found
+    return None
+
+
+def serves_sums(format: str | None) -> bool:
+    """Whether a set in a format serves any sum over it, blocks and distinct rows not."""
+    return format is None or format.partition("(")[0] not in ("sgt", "bsr", "dedup", "permute")
+
+
+def outer_of(
+    form: Form, element: str, schema: Schema, extent: Callable[[Dim], float]
+) -> tuple[str, str] | None:
+    """The variables of rows and columns of a statement that adds up outer products over the
+    elements of a set: each factor depends on one of them at most."""
+    dims = form.extents
+    if form.kind != "add" or form.body is None or form.init:
+        return None
+    alone = [n for n in form.alone if dims[n] not in schema.sets and extent(dims[n]) >= SMALLEST]
+    if len(alone) < 2:
+        return None
+    rows, columns = alone[-2:]
+    used = [set(variables(part)) for part in factors(form.body)]
+    both = any({rows, columns} <= names for names in used)
+    each = all(any(name in names for names in used) for name in (rows, columns))
+    known = all(dims[n] not in schema.sets or n == element for n in form.reduced)
+    return (rows, columns) if each and known and not both else None
+
+
 def _block(
     form: Form,
     weights: Read,
@@ -196,7 +258,7 @@ def _block(
     packs = dims[row] in schema.sets or extent(dims[row]) >= PACKED_ROWS
     if columns not in access[-1].variables and not (packs and _alone(access, columns, inner)):
         return None
-    outer = tuple(name for name in form.reduced if name != inner)
+    outer = tuple(name for name in form.reduced if name not in (inner, row))
     loops = tuple(name for name in left if name not in (row, columns))
     if any(dims[name] in schema.sets for name in (*outer, *loops)):
         return None
@@ -233,8 +295,13 @@ def shares_kernel(source: Form, made: Spread, reader: Form, used: Spread, slot: 
     accesses = [read.access for read in reader.reads if read.slot == slot]
     if reader.init and slot == reader.operands - 1:
         accesses = [reader.left]
-    if made.block and used.block and made.block.groups != used.block.groups:
-        return False
+    if made.block and used.block:
+        # What is scattered has an order of its own, and takes rows in any.
+        if made.scattered and used.scattered:
+            return False
+        kept = [() if s.scattered else s.block.groups for s in (made, used) if s.block]
+        if kept[0] != kept[1]:
+            return False
     if made.block and used.over_elements:
         return False  # the reader joins a visit, which goes through the elements in another order
     if reader.kind == "concat":
@@ -248,6 +315,8 @@ def _at_hand(source: Form, made: Spread, used: Spread, access: Access) -> bool:
     if made.visit is not None:
         place = _place(source, Path(made.element or "", made.visit[1]))
         return place is not None and _names_row(made, used, access[place].path)
+    if used.scattered and made.over_elements:
+        return False
     if made.over_elements and used.visit is not None and used.visit[0] == made.rows[0]:
         place = _place(source, Path(made.row_variables[0]))
         return place is not None and access[place].variable == used.element
@@ -268,6 +337,8 @@ def _at_hand(source: Form, made: Spread, used: Spread, access: Access) -> bool:
 def _names_row(made: Spread, used: Spread, path: Path | None) -> bool:
     """Whether a path is the row of the visit that `made` sums over."""
     assert made.visit is not None
+    if used.scattered and used.visit is not None and made.rows == used.visit[:1]:
+        return path == Path(used.element or "")  # summed for a few rows, just before the product
     if used.visit is not None:
         return used.visit == made.visit and path == Path(used.element or "", used.visit[1])
     if used.over_elements and used.rows[0] == made.visit[0]:

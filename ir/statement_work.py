@@ -15,12 +15,12 @@ count once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import prod
+from dataclasses import dataclass, field, replace
+from math import ceil, prod
 
 from hectorite.ir.element import ELEMENTS
 from hectorite.ir.extents import Extents
-from hectorite.ir.formula import Access, Apply, Read, variables, walk
+from hectorite.ir.formula import Access, Apply, Read, factors, variables, walk
 from hectorite.ir.index import Path
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
@@ -35,6 +35,13 @@ STRIP = 64
 
 REMAINDER = 0.2
 """Steps of a visit that a vector beyond the first ones takes."""
+
+TARGET_BYTES = 1 << 19
+"""Bytes of the rows that one task of a CPU adds products to."""
+
+COMPUTED, FED = 1.0, 2.0
+"""Rows of a visit that it takes to compute, or to sum, the left operand of a row that is multiplied
+and added elsewhere at once."""
 
 RAGGED, PACKED_ROWS = 4, 32
 """A CPU packs weights with more columns than this, if they are no power of two, for products of at
@@ -181,6 +188,12 @@ class _Counting:
     def add_operations(self, work: Work) -> None:
         """Operations of the body and of the reduction."""
         block = self.how.block
+        if self.how.scattered:
+            self._add_scattered(work, block)
+            return
+        if self.how.outer is not None:
+            work.product = self._outer(*self.how.outer)
+            return
         if block is not None:
             work.product = self._product(block)
         if self.form.kind == "softmax":
@@ -277,6 +290,42 @@ class _Counting:
             unit = self._unit(self.form.shape.element)
         return Product(rows, columns, terms, times, fill, unit, bytes)
 
+    def _add_scattered(self, work: Work, block: Block | None) -> None:
+        """A product that is added to other rows: each task sweeps the weights for a block of them,
+        and further factors make the left operand a tensor of a few rows."""
+        assert block is not None and self.how.visit is not None
+        whole = self._product(block)
+        groups = self.extents.distinct(self.how.visit[0], block.groups) if block.groups else 1.0
+        runs = min(whole.rows, groups * self._tasks)
+        weights = whole.weight_bytes / max(1.0, min(whole.rows, groups)) * runs
+        work.product = replace(
+            whole, rows=whole.rows / runs, times=whole.times * runs, fill=1.0, weight_bytes=weights
+        )
+        work.rows = runs
+        more = len(list(factors(self.form.body))) - 2 if self.form.body is not None else 0
+        made = whole.rows * whole.times
+        if more > 0:
+            self._count(work, self._unit(self.form.shape.element), made * whole.terms, float(more))
+            work.rows += COMPUTED * made
+        elif any(self.around.near[read.slot] for read in self.form.reads):
+            work.rows += FED * made
+
+    @property
+    def _tasks(self) -> int:
+        """Blocks of the rows that products are added to."""
+        return ceil(self.bytes(self.form.shape) / TARGET_BYTES)
+
+    def _outer(self, row: str, column: str) -> Product:
+        """Outer products, added up over the elements of each segment."""
+        assert self.how.visit is not None
+        over, visit = self.form.extents, self.how.visit
+        segments = self.extents.distinct(visit[0], [visit[1]])
+        elements = self.extents.of(visit[0])
+        others = [n for n, _ in self.form.dims if n not in (row, column, self.how.element)]
+        rows, columns = self.extents.of(over[row]), self.extents.of(over[column])
+        times, unit = segments * self.points(others), self._unit(self.form.shape.element)
+        return Product(rows, columns, elements / segments, times, 1.0, unit, 0.0)
+
     def add_reads(self, work: Work) -> None:
         """Bytes of operands that are not at hand."""
         gathers = list[Gather]()
@@ -290,7 +339,28 @@ class _Counting:
             self._read(work, gathers, read, read.access)
         if self.form.init and not self.around.near[-1]:
             work.streamed += self.bytes(self.around.shapes[-1])
+        product = work.product
+        if product is not None and (self.how.scattered or self._in_groups):
+            # Read and written, or written in the order of the groups.
+            row = product.columns * _width(self.form.shape.element)
+            count, table = product.rows * product.times, self.bytes(self.form.shape)
+            if self.how.scattered:
+                # What is gathered takes its share of the cache, and so do the weights.
+                near = sum(gather.table for gather in gathers) + work.streamed / self._tasks
+                table = min(table, TARGET_BYTES) + near
+                gathers.append(Gather(count, 2.0 * row, table))
+            elif self.around.stored:
+                gathers.append(Gather(count, row, table))
         work.gathers = tuple(gathers)
+
+    @property
+    def _in_groups(self) -> bool:
+        """Whether rows of a CPU's product are done in another order than they have."""
+        block = self.how.block
+        if block is None or self.gpu or not block.groups:
+            return False
+        owner = str(self.form.extents[block.row])
+        return not self.extents.in_order(owner, block.groups[0])
 
     def _read(self, work: Work, gathers: list[Gather], read: Read, access: Access) -> None:
         shape = self.around.shapes[read.slot]
@@ -317,6 +387,8 @@ class _Counting:
 
     def _path_jumps(self, path: Path) -> bool:
         element, visit = self.how.element, self.how.visit
+        if self.how.scattered:
+            return bool(path.fields) or path.variable == element
         key = self.around.key or self.how.gathered
         if key is not None and self.how.over_elements:
             element, visit = self.how.row_variables[0], (str(self.how.rows[0]), key)
@@ -345,7 +417,7 @@ class _Counting:
         if self.how.gathered is not None and self.around.key is None:
             visit = str(self.how.rows[0]), self.how.gathered
             work.tasks = self.extents.distinct(visit[0], [visit[1]])
-        if visit is None:
+        if visit is None or self.how.scattered:
             return
         elements = self.extents.of(visit[0])
         work.elements = elements * (1.0 + REMAINDER * self._remainders())
@@ -363,7 +435,7 @@ class _Counting:
         on_left = {name for index in self.form.left for name in index.variables}
         summed = [name for name, _ in self.form.dims if name not in on_left]
         lanes = self.form.left[-1].variable if self.form.left else None
-        if self.how.visit is None or not summed or lanes is None:
+        if self.how.visit is None or not summed or lanes is None or self.how.outer:
             return 0.0
         strips = max(1.0, self.extents.of(self.form.extents[lanes]) / STRIP)
         outer = [name for name, _ in self.form.dims if name != lanes]

@@ -5,6 +5,7 @@ import pytest
 from hectorite.ir.devices import DEVICES
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.lowering.graph.scatter_products import ScatterProducts
+from hectorite.lowering.graph.search_rewrites import SearchRewrites
 from hectorite.lowering.options import Options
 
 TENSORS = "x: f32[node, 4], W: f32[etype, 4, 8], s: f32[edge]"
@@ -19,25 +20,12 @@ def test_example(program, as_documented):
     as_documented(program(TENSORS, TYPED, "y"), ScatterProducts(form="each"))
 
 
-def test_sums_of_pairs(program, rewritten):
-    module = program(TENSORS, SCALED, "y")
-    assert rewritten(module, ScatterProducts(form="sums")) == [
-        "y_rows[p.type_dst, i] += x[p.src, i] * s[p]",
-        "y[v.dst, o] += y_rows[v, i] * W[v.type, i, o]",
-    ]
-
-
 def test_heads(program, rewritten):
     lines = """
         t[e, k, o] += x[e.src, k, i] * W[e.type, k, i, o] | e: edge, k: 2, o: 8, i: 4 | HEADS
         y[e.dst, k, o] += t[e, k, o] * s[e, k] | e: edge, k: 2, o: 8 | f32[node, 2, 8]
     """.replace("HEADS", "f32[edge, 2, 8]")
     tensors = "x: f32[node, 2, 4], W: f32[etype, 2, 4, 8], s: f32[edge, 2]"
-    module = program(tensors, lines, "y")
-    assert rewritten(module, ScatterProducts(form="sums")) == [
-        "y_rows[e.type_dst, k, i] += x[e.src, k, i] * s[e, k]",
-        "y[v.dst, k, o] += y_rows[v, k, i] * W[v.type, k, i, o]",
-    ]
     module = program(tensors, lines, "y")
     assert rewritten(module, ScatterProducts(form="each")) == [
         "y[e.dst, k, o] += x[e.src, k, i] * W[e.type, k, i, o] * s[e, k]"
@@ -49,16 +37,15 @@ def test_heads(program, rewritten):
     [
         # A tensor of all rows is written and read back for nothing.
         ("edge=300000 node=100000 etype=27 edge(dst,type)=300000", 1),
-        # Elements that share target and type are many.
-        ("edge=600000 node=15000 etype=400 edge(dst,type)=50000", 2),
-        # Few rows for as many weights: each task would fetch them all.
-        ("edge=2000 node=2000 etype=1000 edge(dst,type)=2000", 2),
+        # Many elements share source and type.
+        ("edge=600000 node=15000 etype=400 edge(src,type)=50000", 2),
     ],
 )
 def test_choice(program, lines_of, known: str, count: int):
     wide = TYPED.replace("8", "64").replace("i: 4", "i: 64")
     module = program("x: f32[node, 64], W: f32[etype, 64, 64]", wide, "y")
-    ScatterProducts(cardinalities=tuple(known.split())).apply(None, module)
+    options = Options(cardinalities=tuple(known.split()))
+    SearchRewrites.of(options).apply(None, module)
     assert len(lines_of(module)) == count
 
 
@@ -81,14 +68,20 @@ def test_what_stays(program, lines: str, results: str):
 
 
 def test_floats_stay_in_order(program, lines_of):
-    module = program(TENSORS, SCALED, "y")
-    few = ("edge=600000", "node=15000", "etype=4", "edge(dst,type)=5000", "edge(src,type)=5000")
-    ScatterProducts(reassociate=False, cardinalities=few).apply(None, module)
-    assert not any("type_dst" in line for line in lines_of(module))
+    known = ("edge=300000", "node=100000", "etype=27", "edge(src,type)=300000")
+    for lines, count in ((TYPED, 1), (SCALED, 2)):
+        wide = lines.replace("8", "64").replace("i: 4", "i: 64")
+        tensors = "x: f32[node, 64], W: f32[etype, 64, 64], s: f32[edge]"
+        module = program(tensors, wide, "y")
+        options = Options(reassociate=False, cardinalities=known)
+        (chosen,) = ScatterProducts.of(options)
+        chosen.apply(None, module)
+        assert len(lines_of(module)) == count
 
 
 def test_options():
-    assert ScatterProducts.of(Options())
+    assert not ScatterProducts.of(Options())  # the search decides
+    assert ScatterProducts.of(Options(reassociate=False))
     (gpu,) = ScatterProducts.of(Options(device=DEVICES["h200"]))
     assert gpu.form == "split"
     assert not ScatterProducts.of(Options(search=False))

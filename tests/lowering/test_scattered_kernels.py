@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 import hectorite
-from hectorite.dialects.context import make_context
-from hectorite.lowering.graph.scatter_products import ScatterProducts
 from hectorite.lowering.options import Options
 from hectorite.lowering.pipelines import optimise
 
@@ -44,9 +42,8 @@ def f(x: f32[row, I], W: f32[kind, I, O], s: f32[pair]) -> f32[row, O] {
 
 def summed_first(sizes: dict[str, int]) -> str:
     """The graph of `SCALED` that sums what shares target and kind before it multiplies."""
-    module = optimise(hectorite.parse(SETS + SCALED), sizes, Options(search=False))
-    ScatterProducts(form="sums").apply(make_context(), module)
-    return str(module)
+    options = Options(search=False, force=("y:order=x s by (kind, to)",))
+    return str(optimise(hectorite.parse(SETS + SCALED), sizes, options))
 
 
 PAIRS = {"none": (9, 3, 0), "one": (1, 1, 1), "some": (23, 3, 150), "skewed": (40, 2, 90)}
