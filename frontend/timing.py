@@ -3,8 +3,9 @@
 Enters: the text of a program, values of its sizes, sets, and how to rewrite it. Leaves: a
 `Subject`: a call without arguments, its statements as a `Dataflow`, the `Extents` of its data.
 
-The time of a function is about the shortest of many calls: other work on the machine adds to it. With
-one thread it is the time that the thread was running, so that waiting for a core does not count.
+The time of a function is about the shortest of many calls: other work on the machine adds to it.
+With one thread it is the time that the thread was running, so that waiting for a core does not
+count.
 """
 
 from __future__ import annotations
@@ -99,9 +100,9 @@ def flow_of(module: ModuleOp, name: str) -> Dataflow:
 
 
 def shortest(calls: Sequence[Callable[[], Any]], seconds: float) -> list[float]:
-    """About the shortest time of each of several calls, made in turns for `seconds` together, and each
-    at least a few times. Turns are in drawn orders, as what runs before a call decides what it
-    finds in caches."""
+    """About the shortest time of each of several calls, made in turns for `seconds` together, and
+    each at least a few times. Turns are in drawn orders, as what runs before a call decides what
+    it finds in caches."""
     clock = time.thread_time if thread_count() == 1 else time.perf_counter
     taken: list[list[float]] = [[] for _ in calls]
     until, turns = time.perf_counter() + seconds, 0
