@@ -17,7 +17,7 @@ _HOMES = {
     "nm": "hectorite.backends.formats.nm",
     "to_onnx": "hectorite.frontend.onnx.export",
 }
-_MODULES = {"ptx": "hectorite.frontend.ptx", "rules": "hectorite.frontend.rules.user"}
+_MODULES = {"ptx": "hectorite.frontend.ptx", "rules": "hectorite.frontend.rules.api"}
 
 __all__ = [
     "HectoriteError",

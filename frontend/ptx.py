@@ -23,7 +23,7 @@ import numpy as np
 from hectorite.backends.ptx.jit import Allocation, CompiledKernel, Geometry, compile_kernel
 from hectorite.backends.ptx.machine import Launch, execute
 from hectorite.backends.ptx.watch import Checks, Finding, Traffic
-from hectorite.frontend.ptx_arguments import (
+from hectorite.frontend.ptx_launch import (
     Value,
     check_launch,
     signature,

@@ -2,7 +2,7 @@
 
 Enters: the name of a target as `.target` spells it (`sm_90`). Leaves: its `Target`: what one
 streaming multiprocessor (SM) holds and does in a cycle, what a typical card of that target has, and
-which groups of instructions it runs natively. `ir.ptx_isa` says that of single instructions.
+which groups of instructions it runs natively. `ir.ptx.isa` says that of single instructions.
 
 Rates are the published ones: results per SM and cycle of NVIDIA's arithmetic throughput table, and
 dense tensor rates of the architecture papers. A card's own figures are measured by the benchmarks.

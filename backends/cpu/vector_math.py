@@ -1,7 +1,7 @@
 """Every scalar function of the language as LLVM instructions, on one number or on many lanes.
 
 Enters: an `ir.IRBuilder`, the name of a function as `ir.scalar.FUNCTIONS` has it, and its
-arguments as kernels hold them (`backends.conversion` says how each element type is held). Leaves:
+arguments as kernels hold them (`conversion.py` says how each element type is held). Leaves:
 the value of the function, in the same number of lanes. The meaning is that of `ir.scalar`:
 integers wrap, division by zero gives 0 for integers, minimum and maximum propagate NaN.
 

@@ -76,7 +76,7 @@ def target_of_text(text: ProgramText) -> str:
 
 
 def machine_code(ptx: str, target: str, name: str, listed: bool | None = None) -> MachineCode:
-    """Machine code of PTX text; what `backends.resources.machine_code` says holds."""
+    """Machine code of PTX text; what `machine_code.resources.machine_code` says holds."""
     from hectorite.backends.machine_code import resources
 
     return resources.machine_code(ptx, target, name, listed)

@@ -6,7 +6,7 @@ A row applies to the instructions of its name whose suffix has all parts of `nee
 one that needs most. `slots` is the order of operands in the text: `d` a result, `D` results in
 braces (without braces if there is one), `p` an optional second result after a bar, `a` an operand,
 `A` operands in braces, `m` an address, `a?` an optional operand. What a mnemonic gives follows from
-its suffix; `result_registers` below says how. On which targets it exists is in `ir.ptx_limits`.
+its suffix; `result_registers` below says how. On which targets it exists is in `ir.ptx.limits`.
 
 Registers have no signedness: an instruction says how it reads them.
 """

@@ -107,7 +107,7 @@ def match_kept(statement: StatementOp) -> KeptProduct | None:
 
 
 def _unguarded(value: SSAValue) -> SSAValue:
-    """What is added where the entry is not 0; `nm.py` guards it so."""
+    """What is added where the entry is not 0; `formats/nm.py` guards it so."""
     op = value.owner
     if not isinstance(op, OPERATIONS["select"]):
         return value

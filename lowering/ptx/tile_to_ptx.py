@@ -9,7 +9,7 @@ each `tile.kernel`, of the same name; what a launch needs to know of each is its
         %v0, %v1 = ptx.ld "global.nc.v2.f32" [%b]
 
 Each operation becomes what the function beside its name in `_LOWERINGS` emits; the other files
-`lowering/ptx_*.py` hold those that need more than a few lines.
+of this folder hold those that need more than a few lines.
 """  # noqa: E501
 
 from __future__ import annotations

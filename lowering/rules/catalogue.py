@@ -1,6 +1,6 @@
 """All rules that search may use: those of the project and those that users have added.
 
-Enters: laws, the user's after their check (frontend/rules/user.py). Leaves: rules of the search.
+Enters: laws, the user's after their check (frontend/rules/api.py). Leaves: rules of the search.
 """
 
 from __future__ import annotations

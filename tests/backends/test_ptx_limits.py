@@ -1,7 +1,7 @@
 """The tables of PTX instructions against the assembler and what it makes of them.
 
 Each line of `data/ptx_instructions.txt` becomes a small kernel; many kernels make a module. Every
-target must take what `ir.ptx_limits` calls legal and refuse the rest; the `.version` below the
+target must take what `ir.ptx.limits` calls legal and refuse the rest; the `.version` below the
 lowest must refuse too; matrix instructions are native or not in the machine code as the table says.
 """
 

@@ -12,7 +12,7 @@ from xdsl.parser import Parser
 from hectorite.backends.reference.prime_field import PRIMES, FieldArithmetic
 from hectorite.frontend.rules.check import MUTANTS, check_rule
 from hectorite.frontend.rules.synthesis import synthesise
-from hectorite.frontend.rules.user import (
+from hectorite.frontend.rules.api import (
     Concat,
     Law,
     Part,

@@ -1,4 +1,4 @@
-"""`ir.ptx_cost`: costs follow from the rates of a target."""
+"""`ir.ptx.cost`: costs follow from the rates of a target."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`ir.ptx_origin`: comments that tell the statement of each line."""
+"""`ir.ptx.origin`: comments that tell the statement of each line."""
 
 import pytest
 
