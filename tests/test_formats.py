@@ -188,6 +188,27 @@ def test_a_program_over_positions_takes_no_other_format():
         hectorite.emit(stored, "sparse", formats={"nz": "ell(row)"})
 
 
+CHAINED = """
+set kind
+set row { kind: kind }
+set col { kind: kind }
+set nz { row: row, col: col }
+
+def f(P: f32[kind, 16], Q: f32[col, 16], B: f32[kind, 16]) -> f32[kind, 16] {
+  s[z] += P[z.row.kind, i] * Q[z.col, i]
+  C[z.row.kind, j] += s[z] * B[z.col.kind, j]
+  return C
+}
+"""
+
+
+@pytest.mark.parametrize("format", ["sgt(16, 8)", "sgt(col, row, 4, 3)", "bsr(4, 8)", CHAINS[1]])
+@pytest.mark.parametrize("target", ["cpu", "ptx"])
+def test_maps_go_on_from_rows_and_columns(target, format):
+    kinds = {"row": {"kind": np.arange(19) % 3}, "col": {"kind": np.arange(9) % 2}}
+    assert agrees(CHAINED, target, format, drawn(19, 9, 40) | kinds | {"kind": 4})
+
+
 def test_attention_is_right_on_a_gpu():
     assert agrees(ATTENTION, "ptx", "sgt(row, col, 16, 8)", drawn(19, 9, 40))
 

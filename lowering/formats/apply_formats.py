@@ -87,7 +87,7 @@ class ApplyFormats(ModulePass):
             return
         parts = position_sets(schema, over, text, set(_size_variables(module)))
         declared = Schema({**schema.sets, **{decl.name: decl for decl in parts}}, schema.sizes)
-        use = FormatUse(over, format, parts, declared, self.tensor_cores)
+        use = FormatUse(over, format, parts, declared, self.tensor_cores, self.reassociate)
         served = 0
         whole = _Whole(over, str(format), _lines(module, over)) if whole is None else whole
         for func in module.ops:

@@ -20,6 +20,7 @@ from xdsl.ir import Attribute, SSAValue
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.scalar import OPERATIONS, CastOp
+from hectorite.lowering.formats.chains import reduced_at
 from hectorite.lowering.graph.notation import Notation
 from hectorite.lowering.graph.statement_body import inner_op, paths_of, plain_left, variables_of
 
@@ -121,16 +122,16 @@ _SIGN = {"add": "+=", "mul": "*=", "max": "max=", "min": "min=", "assign": "="}
 
 
 def _scattered(op: StatementOp, variable: str, fields: Sequence[str]) -> str:
-    """The field that the left side adds at."""
-    places = [index for index in op.access.data if variable in index.variables]
-    path = places[0].path if len(places) == 1 else None
-    if path is None or len(path.fields) != 1 or path.fields[0] not in fields:
+    """The field that the left side adds at, or that it goes on from."""
+    found = reduced_at(op, variable)
+    if found is None or found not in fields:
+        places = [index for index in op.access.data if variable in index.variables]
         where = " and ".join(map(str, places)) or "one place"
         raise NotServed(
             f"it adds up at {where}, and the format serves sums at {variable}.{fields[0]} and at "
             f"{variable}.{fields[1]}"
         )
-    return path.fields[0]
+    return found
 
 
 def _factors(op: StatementOp) -> list[Factor]:

@@ -18,6 +18,9 @@ and a product for each element, `s[e] += a[e] * q[e.dst, i] * x[e.src, i]`,
     s_blocks[k, r] += q_windows[k.window, r, i] * x[k.src, i]
     s[e] = s_blocks[e.column, e.lane] * a[e]
 
+What goes on from a row, as `y[e.dst.group, o] +=`, is added up by row first (`chains.py`), and what
+is read so, as `q[e.dst.type, i]`, becomes a tensor by rows.
+
 Places of a block without an element are 0, and the rows that the last window has too many are
 dropped. So a sum takes in products with zero, and its terms are in another order; with
 `reassociate=false` that is refused. Statements that multiply no rows of data, such as softmax over
@@ -29,8 +32,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from xdsl.dialects.builtin import FunctionType
+from xdsl.dialects.builtin import FunctionType, StringAttr
 from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.rewriter import Rewriter
 
 from hectorite.dialects.graph import FuncOp, ReadOp, ReturnOp, StatementOp
 from hectorite.ir.element import ELEMENTS, element_of
@@ -45,9 +49,11 @@ from hectorite.lowering.formats.block_factors import (
     match_summed,
     own_type,
 )
+from hectorite.lowering.formats.chains import by_row, goes_on
 from hectorite.lowering.formats.format_use import (
     FormatUse,
     Outcome,
+    extent,
     gives,
     over_set,
     place_of,
@@ -65,6 +71,7 @@ _TF32 = ELEMENTS["tf32"].xdsl
 _F32 = ELEMENTS["f32"].xdsl
 
 Pairs = list[tuple[str, Dim]]
+Chains = dict[int, tuple[str, ...]]
 
 
 def serve_blocks(func: FuncOp, use: FormatUse) -> Outcome:
@@ -79,7 +86,10 @@ def serve_blocks(func: FuncOp, use: FormatUse) -> Outcome:
             continue
         try:
             if place is None:
-                writer.summed(op, variable, match_summed(op, variable, use.format.fields))
+                found = match_summed(op, variable, use.format.fields)
+                at = by_row(op, variable, use.schema) if goes_on(op, variable) else op
+                found = found if at is op else match_summed(at, variable, use.format.fields)
+                writer.summed(at, variable, found)
             else:
                 writer.sampled(op, variable, match_sampled(op, variable, use.format.fields))
             outcome.served += 1
@@ -98,6 +108,8 @@ class _Side:
     extent: int | None = None
     number: int = 0
     """Which variable of a block counts them."""
+    of: Dim | None = None
+    """What is cut into blocks, if anything is."""
 
     def index(self, block: str, within: Sequence[str]) -> IndexExpr:
         """The index, from the variable of blocks and those of a block. It may be past the end,
@@ -130,7 +142,8 @@ def _grid_of(use: FormatUse) -> _Grid:
     height, width = use.format.numbers
     decl = use.parts[-1]
     down, across = decl.fields
-    sides = {row: _Side(*down, height), col: _Side(*across, width, 1)}
+    of = {field: extent(use.schema.fields_of(use.over)[field]) for field in (row, col)}
+    sides = {row: _Side(*down, height, 0, of[row]), col: _Side(*across, width, 1, of[col])}
     if use.format.kind == "bsr":
         return _Grid(decl.name, gives(decl), (height, width), sides)
     return _Grid(decl.name, gives(decl), (height,), sides | {col: _Side(*across)})
@@ -153,11 +166,10 @@ class _Writer:
     func: FuncOp
     grid: _Grid
     tensor_cores: bool
-    copies: dict[tuple[SSAValue, tuple[int, str] | None], SSAValue] = field(
-        default_factory=dict[tuple[SSAValue, tuple[int, str] | None], SSAValue]
+    copies: dict[tuple[SSAValue, tuple[object, ...]], SSAValue] = field(
+        default_factory=dict[tuple[SSAValue, tuple[object, ...]], SSAValue]
     )
-    """Copies of tensors that are read where blocks are, by the tensor and how it is cut; None for
-    one that is read past its end."""
+    """Copies of tensors that are read where blocks are, by the tensor and what is done to it."""
 
     def summed(self, op: StatementOp, variable: str, found: Summed) -> None:
         """`C[z.row, j] += a(z) * B[z.col, j]`."""
@@ -257,39 +269,76 @@ class _Writer:
         replace_statement(op, taken)
 
     def padded_of(self, tensor: SSAValue) -> SSAValue:
-        """A tensor that may be read past its end: itself, or a copy made where it is known."""
+        """A tensor that may be read past its end: itself, if it is only read, else a copy."""
         type = tensor.type
         assert isinstance(type, TensorType)
         if type.pad_value is not None:
             return tensor
-        if (tensor, None) not in self.copies:
+        users, maker = [use.operation for use in tensor.uses], tensor.owner
+        is_own = not isinstance(maker, StatementOp) or maker.init is None
+        is_plain = not isinstance(type.format, StringAttr)
+        if is_own and is_plain and all(isinstance(user, ReadOp) for user in users):
+            return self._retyped(tensor, _padded(type))
+        if (tensor, ()) not in self.copies:
             body = Body()
             pairs: Pairs = [(f"d{i}", dim) for i, dim in enumerate(type.dims)]
             access = [IndexExpr.of(name) for name, _ in pairs]
             value = body.read(tensor, access)
             copy = body.statement("assign", access, pairs, _padded(type), value)
             copy.result.name_hint = hint(tensor, "padded")
-            self.copies[tensor, None] = self._put(copy, tensor)
-        return self.copies[tensor, None]
+            self.copies[tensor, ()] = self._put(copy, tensor)
+        return self.copies[tensor, ()]
+
+    def table_of(self, tensor: SSAValue, side: _Side, chains: Chains) -> SSAValue:
+        """A tensor that is read through maps of the rows, or columns, of blocks, by these: what is
+        at [.., z.row.type, ..] is at [z.row, .., ..] of it. `chains` are the maps by dimension."""
+        type = tensor.type
+        assert isinstance(type, TensorType) and side.of is not None
+        key = (tensor, (side.of, tuple(chains.items())))
+        if key not in self.copies:
+            rest = [i for i in range(len(type.dims)) if i not in chains]
+            names = {i: f"d{number}" for number, i in enumerate(rest, 1)}
+            pairs: Pairs = [("d0", side.of), *((names[i], type.dims[i]) for i in rest)]
+            source = [
+                IndexExpr.of("d0", *chains[i]) if i in chains else IndexExpr.of(names[i])
+                for i in range(len(type.dims))
+            ]
+            body = Body()
+            value, access = body.read(tensor, source), [IndexExpr.of(name) for name, _ in pairs]
+            made = TensorType.of(type.element, [dim for _, dim in pairs], type.pad_value)
+            copy = body.statement("assign", access, pairs, made, value)
+            copy.result.name_hint = hint(tensor, f"by_{side.of}")
+            self.copies[key] = self._put(copy, tensor)
+        return self.copies[key]
 
     def cut_of(self, tensor: SSAValue, place: int, side: _Side) -> SSAValue:
         """A tensor with one dimension cut where blocks are: [.., 16*w + r, ..] is at [.., w, r, ..]
         of it, so that products read it with no end to mind."""
-        type, extent = tensor.type, side.extent
+        padded, extent = self.padded_of(tensor), side.extent
+        type, key = padded.type, (padded, (place, side.field))
         assert isinstance(type, TensorType) and extent is not None
-        if (tensor, (place, side.field)) not in self.copies:
+        if key not in self.copies:
             body = Body()
             cut = [*type.dims[:place], side.target, extent, *type.dims[place + 1 :]]
             pairs: Pairs = [(f"d{i}", dim) for i, dim in enumerate(cut)]
             access = [IndexExpr.of(name) for name, _ in pairs]
             terms = (Term(extent, Path(f"d{place}")), Term(1, Path(f"d{place + 1}")))
             source = [*access[:place], IndexExpr.make(terms), *access[place + 2 :]]
-            padded = self.padded_of(tensor)
             value = body.read(padded, source)
             copy = body.statement("assign", access, pairs, temporary(type.element, cut), value)
             copy.result.name_hint = hint(tensor, f"{side.field}s")
-            self.copies[tensor, (place, side.field)] = self._put(copy, padded)
-        return self.copies[tensor, (place, side.field)]
+            self.copies[key] = self._put(copy, padded)
+        return self.copies[key]
+
+    def _retyped(self, tensor: SSAValue, type: TensorType) -> SSAValue:
+        """A value with another type."""
+        new = Rewriter.replace_value_with_new_type(tensor, type)
+        self.copies = {
+            (new if of is tensor else of, how): new if copy is tensor else copy
+            for (of, how), copy in self.copies.items()
+        }
+        self._retype()
+        return new
 
     def _put(self, copy: StatementOp, source: SSAValue) -> SSAValue:
         """Put the copy of a tensor right behind that."""
@@ -322,7 +371,7 @@ class _Writer:
             if len(path.fields) == 1:
                 return index
             if index.path is None:
-                raise NotServed(f"it follows {path} on from a row of a block")
+                raise NotServed(f"it takes {path} for a number, or into one with others")
             return IndexExpr.of(block, *index.path.fields, *path.fields[1:])
 
         return lambda index: index.substitute(follow)
@@ -399,9 +448,10 @@ class _Writer:
         replace_statement(op, *made, copy)
 
     def _retype(self) -> None:
-        """Let the function's type say what it returns."""
+        """Let the function's type say what it takes and returns."""
+        inputs = [value.type for value in self.func.body.block.args]
         outputs = [value.type for value in self.func.return_op.operands]
-        self.func.properties["function_type"] = FunctionType.from_lists(self.func.inputs, outputs)
+        self.func.properties["function_type"] = FunctionType.from_lists(inputs, outputs)
 
 
 class _BlockBody(Body):
@@ -415,6 +465,34 @@ class _BlockBody(Body):
         self.places = block, within
 
     def _copied(self, op: Operation) -> Operation:
+        read = self._by_side(op) if isinstance(op, ReadOp) else None
+        if read is None:
+            return self._moved(op)
+        new = self._moved(read)
+        read.erase()
+        return new
+
+    def _by_side(self, op: ReadOp) -> ReadOp | None:
+        """A read that goes on from a row or column of a block, as one of what is found there."""
+        found = {
+            place: index.path
+            for place, index in enumerate(op.access.data)
+            if self.variable in index.variables
+        }
+        paths = [path for path in found.values() if path is not None]
+        fields = {path.fields[0] for path in paths}
+        if len(paths) < len(found) or len(fields) != 1 or all(len(p.fields) == 1 for p in paths):
+            return None
+        side = self.writer.grid.sides[next(iter(fields))]
+        if side.extent is None:
+            return None
+        chains = {place: path.fields[1:] for place, path in found.items() if path is not None}
+        table = self.writer.table_of(op.tensor, side, chains)
+        rest = (index for place, index in enumerate(op.access.data) if place not in found)
+        access = IndexExpr.of(self.variable, *fields), *rest
+        return ReadOp(table, access, op.picked and op.picked.data, op.pick)
+
+    def _moved(self, op: Operation) -> Operation:
         new = super()._copied(op)
         if not isinstance(op, ReadOp) or not isinstance(new, ReadOp):
             return new
@@ -437,7 +515,10 @@ class _BlockBody(Body):
     def _side(self, op: ReadOp, moved: Sequence[int]) -> _Side | None:
         """The side of blocks by which a tensor is cut, if it is read just there."""
         path = op.access.data[moved[0]].path if len(moved) == 1 else None
-        if path is None or op.type.pad_value is not None or op.picked is not None:
+        if path is None or op.type.pad_value not in (None, 0) or op.picked is not None:
+            return None
+        # What is read past another end has none in the copy.
+        if op.type.pad_value == 0 and any(index.path is None for index in op.access.data):
             return None
         return self.writer.grid.sides[path.fields[0]]
 

@@ -10,7 +10,8 @@ becomes
     y_unique[v.unique, d] += table[v.token, d]               v: value_element
     y[u, d] = y_unique[u.unique, d]
 
-Only what a row holds may decide about its sum: a statement that reads a number of each element, or
+What goes on from the rows, as `y[v.user.group, d] +=`, is first reduced by row (`chains.py`). Only
+what a row holds may decide about its sum: a statement that reads a number of each element, or
 of the row itself, is refused. So is a sum for each element.
 """
 
@@ -21,8 +22,10 @@ from collections.abc import Sequence
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import FuncOp, StatementOp
+from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import Dim
+from hectorite.lowering.formats.chains import by_row, goes_on, reduced_at
 from hectorite.lowering.formats.format_use import (
     FormatUse,
     Outcome,
@@ -50,7 +53,8 @@ def serve_dedup(func: FuncOp, use: FormatUse) -> Outcome:
             continue
         reason = _refusal(op, variable, use)
         if reason is None:
-            _serve(op, variable, use)
+            at = by_row(op, variable, use.schema) if goes_on(op, variable) else op
+            _serve(at, variable, use)
             outcome.served += 1
         else:
             outcome.refused.append((op, reason))
@@ -68,11 +72,14 @@ def _refusal(op: StatementOp, variable: str, use: FormatUse) -> str | None:
             f"it makes a number for each {variable}, and the format serves what is reduced at "
             f"{variable}.{row}"
         )
-    if op.kind.data == "assign" or len(places) != 1 or places[0] != IndexExpr.of(variable, row):
-        where = " and ".join(map(str, places)) or "one place"
+    where = " and ".join(map(str, places)) or "one place"
+    if op.kind.data == "assign" or reduced_at(op, variable) != row:
         return (
             f"it is reduced at {where}, and the format serves what is reduced at {variable}.{row}"
         )
+    is_exact = op.kind.data in ("max", "min") or not element_of(op.value.type).is_float
+    if goes_on(op, variable) and not use.reassociate and not is_exact:
+        return f"it adds up rows at {where}, and floats may not be added in another order"
     for path in paths_of(variable, op.value):
         if _is_element(path, given):
             return f"it reads a number of each {variable}, so rows that hold the same may differ"

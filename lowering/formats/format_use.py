@@ -25,6 +25,8 @@ class FormatUse:
     schema: Schema
     tensor_cores: bool = False
     """Whether the target multiplies short numbers in blocks."""
+    reassociate: bool = True
+    """Whether floats may be added in another order."""
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -82,8 +82,7 @@ def test_a_sum_of_rows_is_a_product_of_blocks(spmm, applied):
         "y[16*k.window + r, o] += y_blocks[k, r] * x[k.src, o]",
     ]
     assert applied(spmm, "edge=bsr(dst, src, 4, 2)") == [
-        "x_padded[d0, d1] = x[d0, d1]",
-        "x_strips[d0, d1, d2] = x_padded[2*d0 + d1, d2]",
+        "x_strips[d0, d1, d2] = x[2*d0 + d1, d2]",
         "y_blocks[e.block, e.across, e.down] += a[e]",
         "y_windows[k.band, r, o] += y_blocks[k, c, r] * x_strips[k.strip, c, o]",
         "y[d0, d1] = y_windows[d0 // 4, d0 % 4, d1]",
@@ -111,8 +110,7 @@ def test_a_product_with_a_vector_has_rows_of_one_number(program, applied):
 
 def test_a_sum_by_columns_reads_windows_of_rows(spmm, applied):
     assert applied(spmm, "edge=sgt(src, dst, 16, 8)") == [
-        "x_padded[d0, d1] = x[d0, d1]",
-        "x_windows[d0, d1, d2] = x_padded[16*d0 + d1, d2]",
+        "x_windows[d0, d1, d2] = x[16*d0 + d1, d2]",
         "y_blocks[e.column, e.lane] += a[e]",
         "y[k.dst, o] += y_blocks[k, r] * x_windows[k.window, r, o]",
     ]
@@ -121,8 +119,7 @@ def test_a_sum_by_columns_reads_windows_of_rows(spmm, applied):
 def test_a_product_for_each_element_is_taken_from_blocks(program, applied):
     module = program("x: f32[node, 4], q: f32[node, 4], a: f32[edge]", SDDMM, "s")
     assert applied(module, "edge=sgt(dst, src, 16, 8)") == [
-        "q_padded[d0, d1] = q[d0, d1]",
-        "q_windows[d0, d1, d2] = q_padded[16*d0 + d1, d2]",
+        "q_windows[d0, d1, d2] = q[16*d0 + d1, d2]",
         "s_blocks[k, r] += q_windows[k.window, r, i] * x[k.src, i]",
         "s[e] = s_blocks[e.column, e.lane] * a[e]",
     ]
@@ -211,6 +208,55 @@ def test_products_mean_the_same_in_every_format(program, applied, format):
     """
     module = program(parameters, lines, "y z s v c g t r")
     applied(module, f"edge={format}")
+
+
+CHAIN_SETS = """
+    graph.set @etype
+    graph.set @node {of: etype}
+    graph.set @edge {src: node, dst: node}
+"""
+CHAINS = {
+    "y[e.dst.of, o] += a[e] * x[e.src, o] | e: edge, o: 4 | f32[etype, 4]": [
+        "y_rows_blocks[e.column, e.lane] += a[e]",
+        "y_rows_windows[k.window, r, o] += y_rows_blocks[k, r] * x[k.src, o]",
+        "y_rows[d0, d1] = y_rows_windows[d0 // 2, d0 % 2, d1]",
+        "y[n.of, o] += y_rows[n, o]",
+    ],
+    "y[e.dst, e.dst.of] += a[e] * x[e.src, 0] | e: edge | f32[node, etype]": [],
+    "y[e.src.of, o] += a[e] * x[e.dst, o] | e: edge, o: 4 | f32[etype, 4]": [],
+    "y[e.dst, o] += a[e] * b[e.dst.of] * g[e.src.of, o] | e: edge, o: 4 | f32[node, 4]": [],
+    "y[e.src, o] += a[e] * g[e.dst.of, o] | e: edge, o: 4 | f32[node, 4]": [],
+    "y[e] += g[e.dst.of, i] * x[e.src, i] | e: edge, i: 4 | f32[edge]": [
+        "g_by_node[d0, d1] = g[d0.of, d1]",
+        "g_by_node_windows[d0, d1, d2] = g_by_node[2*d0 + d1, d2]",
+        "y_blocks[k, r] += g_by_node_windows[k.window, r, i] * x[k.src, i]",
+        "y[e] = y_blocks[e.column, e.lane]",
+    ],
+    "y[e] += x[e.dst, i] * g[e.src.of, i] | e: edge, i: 4 | f32[edge]": [],
+}
+
+
+@pytest.mark.parametrize("text", CHAINS)
+def test_maps_that_go_on_from_a_row(program, applied, text):
+    for format in ("sgt(dst, src, 2, 3)", "sgt(src, dst, 4, 2)", "bsr(dst, src, 2, 3)"):
+        parameters = "x: f32[node, 4], g: f32[etype, 4], a: f32[edge], b: f32[etype]"
+        lines = applied(program(parameters, text, "y", CHAIN_SETS), f"edge={format}")
+        assert format != "sgt(dst, src, 2, 3)" or lines == (CHAINS[text] or lines)
+
+
+@pytest.mark.parametrize("kind", ["+=", "max="])
+def test_distinct_rows_whose_sums_go_on(program, applied, kind):
+    text = f"y[e.dst.of, o] {kind} g[e.src.of, o] | e: edge, o: 4 | f32[etype, 4]"
+    module = program("g: f32[etype, 4]", text, "y", CHAIN_SETS)
+    assert applied(module, "edge=dedup(dst)") == [
+        f"y_rows_unique[e.unique, o] {kind} g[e.src.of, o]",
+        "y_rows[u, d1] = y_rows_unique[u.unique, d1]",
+        f"y[n.of, o] {kind} y_rows[n, o]",
+    ]
+    if kind == "+=":
+        module = program("g: f32[etype, 4]", text, "y", CHAIN_SETS)
+        found = refusal(module, "edge=dedup(dst)", reassociate=False)
+        assert "floats may not be added in another order" in found.message
 
 
 def test_a_format_that_serves_nothing_says_why(program):
