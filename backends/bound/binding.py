@@ -21,6 +21,7 @@ from hectorite.backends import order
 from hectorite.backends.access import column, extent
 from hectorite.backends.balance import row_parts, shares
 from hectorite.backends.bound.intake import MOST, Intake
+from hectorite.backends.derived.adjacency import segments
 from hectorite.backends.derived.elements import derive
 from hectorite.backends.derived.plan import Adjacency
 from hectorite.backends.formats import Part, build_parts, check_data
@@ -33,6 +34,12 @@ Array = np.ndarray[Any, Any]
 T = TypeVar("T")
 Keys = Sequence[IndexExpr]
 """Sort keys: index expressions of one variable, whatever its name, over the set that is sorted."""
+
+WORTH_CODE = 1 << 12
+"""Elements that are worth machine code which finds where they begin."""
+
+ELEMENTS = 1 << 20
+"""Sets of up to so many elements share one array of these."""
 
 
 class Binding(Adjacency):
@@ -58,6 +65,8 @@ class Binding(Adjacency):
         self._sizes: dict[str, int] = taken.sizes
         self._sizes |= {name: n for name, n in schema.sizes.items() if n is not None}
         self._maps = {key: _frozen(values) for key, values in taken.maps.items()}
+        self._later: dict[tuple[str, str], Callable[[], Array]] = {}
+        """Maps of derived sets that are written when someone looks."""
         self._built: set[str] = set()
         self._building: set[str] = set()
         self._known: dict[Hashable, Any] = {}
@@ -91,9 +100,15 @@ class Binding(Adjacency):
     def map(self, name: str, field: str) -> Array:
         """int32[|name|], read-only: where a field leads. Works for maps that derived and position
         sets add, too."""
-        if (name, field) not in self._maps:
+        key = (name, field)
+        if key not in self._maps:
             self._build(self._giver(name, field))
-        return self._maps[name, field]
+            if key in self._later:
+                with self._lock:
+                    if key not in self._maps:
+                        self._add(name, [field], [self._later[key]()])
+                        del self._later[key]
+        return self._maps[key]
 
     def target(self, start: str, fields: tuple[str, ...]) -> str:
         """The set that a path out of `start` ends in."""
@@ -105,9 +120,7 @@ class Binding(Adjacency):
     def path(self, start: str, fields: tuple[str, ...]) -> Array:
         """int32[|start|], read-only: where a path leads; without fields, the elements."""
         if not fields:
-            return self._keep(
-                ("elements", start), lambda: np.arange(self.size(start), dtype=np.int32)
-            )
+            return self._keep(("elements", start), lambda: _elements(self.size(start)))
         if len(fields) == 1:
             return self.map(start, fields[0])
 
@@ -152,6 +165,22 @@ class Binding(Adjacency):
             ("segments", name, first),
             lambda: order.segments(column(self, name, first), extent(self, name, first)),
         )
+
+    def adjacent(self, name: str, path: IndexExpr) -> tuple[Array, Array | None]:
+        (key,) = _normal([path])
+        place = ("segments", name, key)
+        if place not in self._known and self.size(name) >= WORTH_CODE:
+            with self._lock:
+                if place not in self._known:
+                    ends, ordered = segments(column(self, name, key), extent(self, name, key))
+                    self._add_segments(name, key, ends, ordered)
+        return self.segments(name, [key]), self.order(name, [key])
+
+    def _add_segments(self, name: str, key: IndexExpr, ends: Array, ordered: bool) -> None:
+        """Keep where elements begin, and if they are in order, that they are."""
+        if ordered:
+            self._known.setdefault(("order", name, (key,)), order.sorted_already(ends))
+        self._known["segments", name, key] = _frozen(ends)
 
     def runs(self, name: str, keys: Keys, limit: int) -> order.Runs:
         """Stretches of equal keys in the order of `keys`, none longer than `limit` elements."""
@@ -318,14 +347,16 @@ class Binding(Adjacency):
     def _derive(self, decl: SetDecl, derivation: Derivation) -> None:
         made = derive(self, decl.name, derivation, [target for _, target in decl.fields])
         self._sizes[decl.name] = made.size
-        self._add(decl.name, [field for field, _ in decl.fields], made.fields)
+        for (field, _), values in zip(decl.fields, made.columns, strict=True):
+            if callable(values):
+                self._later[decl.name, field] = values
+            else:
+                self._add(decl.name, [field], [values])
         if derivation.position is not None and made.position is not None:
             self._add(derivation.binders[0][1], [derivation.position], [made.position])
         if made.segments is not None:
             (key,) = _normal([IndexExpr.of("e", decl.fields[0][0])])
-            self._known["segments", decl.name, key] = _frozen(made.segments)
-            sorting = order.sorted_already(made.segments)
-            self._known["order", decl.name, (key,)] = sorting
+            self._add_segments(decl.name, key, made.segments, ordered=True)
 
     def _encode(self, decl: SetDecl, encoded: Encoded) -> None:
         part = self.parts(encoded.of, encoded.format)[encoded.part]
@@ -429,8 +460,26 @@ def _from_itself(name: str, schema: Schema) -> bool:
     return False
 
 
+def _elements(count: int) -> Array:
+    """The elements of a set of that size."""
+    if count > ELEMENTS:
+        return np.arange(count, dtype=np.int32)
+    global _ascending
+    if len(_ascending) < count:
+        _ascending = _frozen(np.arange(max(count, 2 * len(_ascending)), dtype=np.int32))
+    return _ascending[:count]
+
+
+_ascending: Array = np.zeros(0, np.int32)
+
+
 def _normal(keys: Keys) -> tuple[IndexExpr, ...]:
     """Keys that differ in the name of their variable only become equal."""
+    return _all_nameless(tuple(keys))
+
+
+@lru_cache(maxsize=4096)
+def _all_nameless(keys: tuple[IndexExpr, ...]) -> tuple[IndexExpr, ...]:
     return tuple(map(_nameless, keys))
 
 

@@ -17,15 +17,15 @@ from __future__ import annotations
 from llvmlite import ir
 
 from hectorite.backends.cpu import jit
+from hectorite.backends.cpu.control import counted_loop
 from hectorite.backends.cpu.lanes import I1, I8, I16, I32, I64, declare
+from hectorite.backends.cpu.memory import POINTER
+from hectorite.backends.derived.short_groups import LANES, declared
 from hectorite.backends.derived.sort import sort_function
 from hectorite.backends.derived.writer import Writer, const
 
 WRITTEN = 2
 """Numbers of a word of bits that are written without a look at how many there are."""
-
-LANES = 16
-"""Numbers that are written at once where a word has more of them."""
 
 
 class Collector:
@@ -50,6 +50,13 @@ class Collector:
 
     def close(self) -> None:
         """Leave what the group has taken in order, each once."""
+
+    takes_stretches = False
+    """Whether it takes many numbers at once."""
+
+    def stretch(self, column: ir.Value, low: ir.Value, high: ir.Value, base: ir.Value) -> None:
+        """Take some numbers of a column of 32 bits, each with `base` added."""
+        raise NotImplementedError(f"{type(self).__name__} takes one number at a time")
 
     def count(self) -> ir.Value:
         return self.builder.load(self.found, typ=I64)
@@ -84,9 +91,7 @@ class _Hash(Collector):
         super().open(group)
         b, writer = self.builder, self.writer
         zeros = declare(writer.module, "llvm.ctlz.i64", I64, [I64, I1])
-        ahead = writer.word("ahead")
-        bound = b.sub(writer.load(ahead, b.add(group, const(1))), writer.load(ahead, group))
-        wide = b.or_(b.shl(bound, const(1)), const(15))
+        wide = b.or_(b.shl(writer.bound(group), const(1)), const(15))
         leading = b.call(zeros, [wide, const(1, I1)])
         self.mask = b.lshr(const(-1), leading)
 
@@ -259,6 +264,61 @@ class _Bits(_Marks):
         bits = self.writer.load(base, word)
         self.writer.store(const(0), base, word)
         return bits
+
+
+class Registers(Collector):
+    """Collects short groups in memory of its own, and puts them in order in registers. What leaves
+    it goes behind what left `beside`, the collector of longer groups."""
+
+    takes_stretches = True
+
+    def __init__(self, writer: Writer, beside: Collector):
+        self.writer, self.builder = writer, writer.builder
+        self.numbers, self.found = beside.numbers, beside.found
+        self.taken = writer.variable()
+        with self.builder.goto_entry_block():
+            size = writer.shape.short + LANES
+            self.buffer = self.builder.alloca(ir.ArrayType(I32, size))
+        self.buffer.align = 64
+        self.buffer.type = POINTER
+
+    def open(self, group: ir.Value) -> None:
+        self.builder.store(const(0), self.taken)
+
+    def add(self, number: ir.Value) -> None:
+        place = self.writer.increase(self.taken, const(1))
+        self.writer.store(number, self.buffer, place, 32)
+
+    def stretch(self, column: ir.Value, low: ir.Value, high: ir.Value, base: ir.Value) -> None:
+        b, module = self.builder, self.writer.module
+        lanes, mask = ir.VectorType(I32, LANES), ir.VectorType(I1, LANES)
+        name = f"llvm.masked.load.v{LANES}i32.p0"
+        load = declare(module, name, lanes, [POINTER, I32, mask, lanes])
+        start, count = self.spread(base), ir.Constant(lanes, list(range(LANES)))
+
+        def step(at: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            left = b.sub(high, at)
+            there = b.icmp_signed("<", count, self.spread(left))
+            source = self.writer.at(column, at, I32)
+            values = b.call(load, [source, const(4, I32), there, ir.Constant(lanes, None)])
+            whole = b.icmp_signed(">", left, const(LANES))
+            place = self.writer.increase(self.taken, b.select(whole, const(LANES), left))
+            b.store(b.add(values, start), self.writer.at(self.buffer, place, I32), align=4)
+            return []
+
+        counted_loop(b, low, high, const(LANES), [], step, rolled=True)
+
+    def spread(self, number: ir.Value) -> ir.Value:
+        b, lanes = self.builder, ir.VectorType(I32, LANES)
+        one = ir.Constant(lanes, ir.Undefined)
+        one = b.insert_element(one, b.trunc(number, I32), const(0, I32))
+        return b.shuffle_vector(one, one, ir.Constant(lanes, [0] * LANES))
+
+    def close(self) -> None:
+        b = self.builder
+        out = self.writer.at(self.numbers, self.count(), I32)
+        arguments = [self.buffer, b.load(self.taken, typ=I64), out]
+        self.writer.increase(self.found, b.call(declared(self.writer.module), arguments))
 
 
 COLLECTORS: dict[str, type[Collector]] = {

@@ -18,14 +18,15 @@ sets takes time, but memory only for its result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from hectorite.backends.access import Maps, column
-from hectorite.backends.derived.native import check_size, run_join
+from hectorite.backends.derived.native import Joined, check_size, run_join
 from hectorite.backends.derived.plan import COMPARE, JoinPlan, plan_join
 from hectorite.backends.order import Sorting, sort
 from hectorite.ir.diagnostics import fail
@@ -45,14 +46,19 @@ NATIVE = 1 << 15
 
 @dataclass(frozen=True)
 class Derived:
-    """A derived set: int32[size] for each field, and int32[|binder's set|] of positions if the
-    derivation has a single binder and no condition, else None. `segments`, if known: where the
-    elements with each value of the first field begin."""
+    """A derived set: int32[size] for each field, or what makes that, and int32[|binder's set|] of
+    positions if the derivation has a single binder and no condition, else None. `segments`, if
+    known: where the elements with each value of the first field begin."""
 
     size: int
-    fields: tuple[Array, ...]
+    columns: tuple[Array | Callable[[], Array], ...]
     position: Array | None
     segments: Array | None = None
+
+    @property
+    def fields(self) -> tuple[Array, ...]:
+        """int32[size] for each field."""
+        return tuple(column() if callable(column) else column for column in self.columns)
 
 
 def derive(maps: Maps, name: str, derivation: Derivation, targets: Sequence[str]) -> Derived:
@@ -91,7 +97,12 @@ def _joined(name: str, plan: JoinPlan, extents: Sequence[int]) -> Derived:
         segments = made.ends
     elif plan.lead:
         segments = made.ends[np.searchsorted(plan.lead[0], np.arange(extents[0] + 1))]
-    return Derived(made.size, made.fields, None, segments)
+    leading = [partial(_leading, made, k) for k in range(len(plan.lead))]
+    return Derived(made.size, (*leading, *made.trailing), None, segments)
+
+
+def _leading(made: Joined, number: int) -> Array:
+    return made.lead[number]
 
 
 def _factor(maps: Maps, name: str, derivation: Derivation, targets: Sequence[str]) -> Derived:

@@ -1,7 +1,8 @@
 """Derived sets by machine code: a `JoinPlan` run on its data by both cores.
 
 Enters: a plan. Leaves: the fields of the set, in lexicographic order, and where the elements of
-each group begin. Code depends on the shape of the plan only, so it is compiled once and cached.
+each group begin. Fields that groups tell are written when someone looks. Code depends on the shape
+of the plan only, so it is compiled once and cached.
 
 Groups are cut into tasks with like bounds of tuples. Each task writes its tuples as numbers into a
 stretch as long as its bound, of which only what is used takes memory; then these are copied out, as
@@ -12,9 +13,9 @@ order, so results are the same for any number of threads.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property, partial
 from math import prod
 from typing import Any
 
@@ -23,16 +24,17 @@ import numpy as np
 from hectorite.backends.cache import cache_key, default_cache
 from hectorite.backends.cpu import jit
 from hectorite.backends.cpu.threads import symbols, thread_count
+from hectorite.backends.derived import short_groups
 from hectorite.backends.derived.ir import derive_ir, entries_of
 from hectorite.backends.derived.plan import JoinPlan
-from hectorite.backends.derived.writer import ROOM, Shape, SumShape, words_of
+from hectorite.backends.derived.writer import ROOM, TASKS, Shape, SumShape, words_of
 from hectorite.backends.host.memory import POOL, address_of
 from hectorite.ir.diagnostics import fail
 
 Array = np.ndarray[Any, Any]
 
-TASKS = 64
-"""Tasks of one round, at most; as many as there are bits to say which scratch is free."""
+SHORT = short_groups.MOST
+"""Tuples of the longest group that is put in order in registers, where there are such."""
 
 ROUND = 1 << 26
 """Tuples that the tasks of one round may have, unless one group alone has more."""
@@ -46,8 +48,8 @@ MOST_BITS = 1 << 24
 BITS_SCANNED = 4096
 """Bits of a group's bitmap that one look passes over, if none is set."""
 
-FEW_GROUPS = 1024
-"""Groups whose bounds one task looks at."""
+FEW_LOOKS = 1 << 15
+"""Elements whose bounds one task looks at."""
 
 LOOKS = 8
 """Looks at a bitmap for each group that are nothing beside the rest."""
@@ -55,14 +57,26 @@ LOOKS = 8
 
 @dataclass(frozen=True)
 class Joined:
-    """int32[size] for each field, and int32[groups + 1]: where the elements of each group begin."""
+    """The elements: int32[size] for each field that groups do not tell, and where the elements of
+    each group begin, int32[groups + 1]. `leading` writes the fields that groups tell."""
 
-    fields: tuple[Array, ...]
+    trailing: tuple[Array, ...]
     ends: Array
+    leading: Callable[[], tuple[Array, ...]]
 
     @property
     def size(self) -> int:
         return int(self.ends[-1])
+
+    @cached_property
+    def lead(self) -> tuple[Array, ...]:
+        """int32[size] for each field that groups tell."""
+        return self.leading()
+
+    @property
+    def fields(self) -> tuple[Array, ...]:
+        """int32[size] for each field."""
+        return (*self.lead, *self.trailing)
 
 
 def run_join(plan: JoinPlan, name: str = "") -> Joined:
@@ -74,25 +88,47 @@ def run_join(plan: JoinPlan, name: str = "") -> Joined:
     _fill_stages(plan, words)
     ends = np.zeros(len(plan.groups), np.int32)
     words.put("groups", plan.groups)
+    words.put("length", len(plan.groups) - 1)
     words.put("ends", ends)
     words.put("span", plan.span)
-    ahead = _ahead(plan, shape, words, code.run("")["derive.bound"])
-    collector = _collector(plan, int(ahead[-1]))
-    cuts, rounds = _cuts(ahead)
-    together = max(last - first for first, last in rounds)
-    _fill_scratch(plan, collector, words, ahead, together)
+    bounds = _bounds(plan, shape, words, code.run("")["derive.bound"])
+    collector = _collector(plan, int(bounds.ahead[-1]))
+    together = max(last - first for first, last in bounds.rounds)
+    _fill_scratch(plan, collector, words, bounds.most, together)
     run = code.run(collector)
     if "hash" in shape.stages:
         run["derive.index"](words.values, 1)
     parts: list[tuple[Array, ...]] = []
     size = 0
-    for first, last in rounds:
-        parts.append(_round(plan, run, words, ahead, cuts[first : last + 1], size))
-        size += len(parts[-1][0])
+    for first, last in bounds.rounds:
+        made, count = _round(plan, run, words, bounds, first, last, size)
+        parts.append(made)
+        size += count
         check_size(name, size)
-    if len(parts) == 1:
-        return Joined(parts[0], ends)
-    return Joined(tuple(np.concatenate(field) for field in zip(*parts, strict=True)), ends)
+    trailing = parts[0]
+    if len(parts) > 1:
+        trailing = tuple(np.concatenate(field) for field in zip(*parts, strict=True))
+    leading = partial(_leading, plan.lead, run["derive.lead"], code.places, bounds.cuts, ends)
+    return Joined(trailing, ends, leading)
+
+
+def _leading(
+    lead: Sequence[Array],
+    write: Callable[[Any, int], None],
+    places: Mapping[tuple[str, int, int], int],
+    cuts: Array,
+    ends: Array,
+) -> tuple[Array, ...]:
+    """The fields that groups tell, for the elements that these have."""
+    words = _Words(places)
+    words.put("cuts", cuts)
+    words.put("ends", ends)
+    fields = tuple(POOL.empty(int(ends[-1]), np.int32) for _ in lead)
+    for k, (values, field) in enumerate(zip(lead, fields, strict=True)):
+        words.put("lead", values, k)
+        words.put("lead_field", field, k)
+    write(words.values, len(cuts) - 1)
+    return fields
 
 
 def check_size(name: str, size: int) -> None:
@@ -116,36 +152,43 @@ class _Words:
         self.values[self.places[name, number, binder]] = value
 
 
+@dataclass(frozen=True)
+class _Bounds:
+    """int64[groups + 1]: the most tuples that all groups before each can have, and what one can;
+    int64[tasks + 1]: where the groups of each task begin; and the tasks of each round."""
+
+    ahead: Array
+    most: int
+    cuts: Array
+    rounds: list[tuple[int, int]]
+
+
 def _round(
     plan: JoinPlan,
     run: Mapping[str, Callable[[Any, int], None]],
     words: _Words,
-    ahead: Array,
-    cuts: Array,
+    bounds: _Bounds,
+    first: int,
+    last: int,
     before: int,
-) -> tuple[Array, ...]:
-    """Fields of the elements that the tasks between some cuts make, behind those `before`."""
-    tasks = len(cuts) - 1
+) -> tuple[tuple[Array, ...], int]:
+    """Fields of the elements that some tasks make, behind those `before`, and how many they are."""
+    tasks, cuts, ahead = last - first, bounds.cuts[first : last + 1], bounds.ahead
     most = int(ahead[cuts[-1]] - ahead[cuts[0]])
-    numbers = POOL.empty(most + ROOM * tasks, f"i{_bits(plan) // 8}")
-    totals = np.zeros(tasks + 1, np.int64)
+    numbers = POOL.empty(most + ROOM * tasks, np.int32 if _bits(plan) == 32 else np.int64)
+    totals = np.empty(tasks + 1, np.int64)
     words.put("cuts", cuts)
     words.put("numbers", numbers)
     words.put("totals", totals)
     words.put("before", before)
     run["derive.join"](words.values, tasks)
-    totals[1:] = totals[:-1].cumsum()
-    totals[0] = 0
     size = int(totals[-1])
-    fields = tuple(POOL.empty(size, np.int32) for _ in range(len(plan.lead) + len(plan.trailing)))
-    for k in range(len(plan.lead)):
-        words.put("lead", plan.lead[k], k)
-        words.put("lead_field", fields[k], k)
-    for k in range(len(plan.trailing)):
-        words.put("extent", plan.trailing[k], k)
-        words.put("field", fields[len(plan.lead) + k], k)
+    fields = tuple([POOL.empty(size, np.int32) for _ in plan.trailing])
+    for k, extent in enumerate(plan.trailing):
+        words.put("extent", extent, k)
+        words.put("field", fields[k], k)
     run["derive.spread"](words.values, tasks)
-    return fields
+    return fields, size
 
 
 def _shape(plan: JoinPlan) -> Shape:
@@ -158,25 +201,34 @@ def _shape(plan: JoinPlan) -> Shape:
         for total in plan.sums
     )
     kinds = tuple(stage.kind for stage in plan.stages)
-    return Shape(kinds, sums, "", _bits(plan), len(plan.lead), len(plan.trailing))
+    bits = _bits(plan)
+    short = SHORT if bits == 32 and not plan.unique and short_groups.is_served() else 0
+    return Shape(kinds, sums, "", bits, len(plan.lead), len(plan.trailing), short)
 
 
 def _bits(plan: JoinPlan) -> int:
     return 32 if plan.span < 1 << 31 else 64
 
 
-def _ahead(plan: JoinPlan, shape: Shape, words: _Words, bound: Callable[[Any, int], None]) -> Array:
-    """int64[groups + 1]: the most tuples that all groups before each can have."""
+def _bounds(
+    plan: JoinPlan, shape: Shape, words: _Words, bound: Callable[[Any, int], None]
+) -> _Bounds:
     groups = len(plan.groups) - 1
     stages = [s for n, s in enumerate(plan.stages) if n and shape.counted(n) is None]
-    ahead = np.zeros(groups + 1, np.int64)
+    ahead = np.empty(groups + 1, np.int64)
+    chosen = np.empty(TASKS + 3, np.int64)
     words.put("ahead", ahead)
+    words.put("chosen", chosen)
     words.put("factor", min(1 << 31, prod(stage.most for stage in stages)))
     words.put("most", (1 << 62) if plan.unique else plan.span)
-    tasks = min(TASKS, -(-groups // FEW_GROUPS))
+    tasks = min(TASKS, -(-(groups + plan.stages[0].count) // FEW_LOOKS), groups)
     words.put("cuts", np.arange(tasks + 1) * groups // max(1, tasks))
     bound(words.values, tasks)
-    return ahead.cumsum(out=ahead)
+    tasks, most = chosen[:2].tolist()
+    cuts, rounds = chosen[2 : tasks + 3], [(0, tasks)]
+    if ahead[-1] + groups > ROUND:
+        cuts, rounds = _cuts(ahead)
+    return _Bounds(ahead, most, cuts, rounds)
 
 
 def _collector(plan: JoinPlan, total: int) -> str:
@@ -192,18 +244,14 @@ def _collector(plan: JoinPlan, total: int) -> str:
 
 
 def _cuts(ahead: Array) -> tuple[Array, list[tuple[int, int]]]:
-    """int64[tasks + 1]: where the groups of each task begin; and the tasks of each round."""
+    """Where the groups of each task begin, and the tasks of each round, if there are several."""
     groups = len(ahead) - 1
-    if not groups:
-        return np.zeros(1, np.int64), [(0, 0)]
     done = ahead + np.arange(groups + 1)
     total = int(done[-1])
-    parts = (-(-total // ROUND) or 1) * TASKS
+    parts = -(-total // ROUND) * TASKS
     cuts = done.searchsorted(np.arange(parts + 1) * (total / parts))
     cuts[0], cuts[-1] = 0, groups
     cuts = cuts[np.append(True, cuts[1:] != cuts[:-1])]
-    if parts == TASKS:
-        return cuts, [(0, len(cuts) - 1)]
     rounds, first = list[tuple[int, int]](), 0
     for task in range(1, len(cuts) - 1):
         if done[cuts[task + 1]] - done[cuts[first]] > ROUND or task - first == TASKS:
@@ -212,8 +260,9 @@ def _cuts(ahead: Array) -> tuple[Array, list[tuple[int, int]]]:
     return cuts, [*rounds, (first, len(cuts) - 1)]
 
 
-def _fill_scratch(plan: JoinPlan, collector: str, words: _Words, ahead: Array, tasks: int) -> None:
-    """Memory for the collectors, all zero: for as many tasks as there are at the same time."""
+def _fill_scratch(plan: JoinPlan, collector: str, words: _Words, most: int, tasks: int) -> None:
+    """Memory for the collectors of groups of at most so many tuples, all zero: for as many tasks as
+    there are at the same time."""
     size, span = 0, plan.span
     if collector == "bytes":
         size = ((span >> 6) + 1) * 64
@@ -222,7 +271,7 @@ def _fill_scratch(plan: JoinPlan, collector: str, words: _Words, ahead: Array, t
         size = (span >> 6) + 1
         size = 8 * (size + (size >> 6) + 1)
     elif collector == "hash":
-        size = 8 << (2 * int(np.diff(ahead).max(initial=0)) | 15).bit_length()
+        size = 8 << (2 * most | 15).bit_length()
     stride = -(-size // 128) * 128
     together = max(1, min(tasks, thread_count()))
     words.put("scratch", POOL.zeros(together * stride, np.uint8))
@@ -279,5 +328,6 @@ def _compiled(shape: Shape) -> Mapping[str, Callable[[Any, int], None]]:
         store.store(key, {"what": "derived set"}, {"object": object_code})
     else:
         object_code = entry.blobs["object"]
-    code = jit.load(object_code, entries, symbols())
+    known = symbols() | (short_groups.symbols() if shape.short and shape.collector else {})
+    code = jit.load(object_code, entries, known)
     return {name: code.function(name, None, ctypes.c_void_p, ctypes.c_int64) for name in entries}

@@ -60,12 +60,9 @@ class Adjacency(ABC):
     """What a binding has besides maps: its sets in order of a path, built once."""
 
     @abstractmethod
-    def segments(self, name: str, keys: Sequence[IndexExpr]) -> Array:
-        """int32[extent + 1]: where the elements with each value of a path begin."""
-
-    @abstractmethod
-    def order(self, name: str, keys: Sequence[IndexExpr]) -> Array | None:
-        """The elements in that order; None if they are so already."""
+    def adjacent(self, name: str, path: IndexExpr) -> tuple[Array, Array | None]:
+        """int32[extent + 1]: where the elements with each value of a path begin, in that order; and
+        the elements so, None if they are in order already."""
 
 
 @dataclass(frozen=True)
@@ -367,8 +364,8 @@ class _Planner:
         target = self.maps.target(over, key.path.fields)
         if not _dense(self.maps.size(target), self.count(name)):
             return None
-        begin, rows = self.maps.segments(over, (key,)), self.maps.path(target, ())
-        return [rows], begin, Stage("all", self.count(name), self.maps.order(over, (key,)))
+        begin, elements = self.maps.adjacent(over, key)
+        return [self.maps.path(target, ())], begin, Stage("all", self.count(name), elements)
 
     def stage(
         self, order: Sequence[str], place: int, ties: Sequence[Condition], sums: list[Sum]
@@ -415,10 +412,9 @@ class _Planner:
             return None
         if not _dense(self.maps.size(ends[0]), max(self.count(name), self.count(other))):
             return None
-        keys, over = (sides[name],), self.sets[name]
-        begin, values = self.maps.segments(over, keys), self.values(other, sides[other])
-        sums.append(Sum("tie", {order.index(other): values}, 0, place))
-        return Stage("direct", self.count(name), self.maps.order(over, keys), begin)
+        begin, elements = self.maps.adjacent(self.sets[name], sides[name])
+        sums.append(Sum("tie", {order.index(other): self.values(other, sides[other])}, 0, place))
+        return Stage("direct", self.count(name), elements, begin)
 
     def found(self, code: Array, width: int, kept: Array | None) -> Stage:
         """The elements by their codes, which are below `width`."""

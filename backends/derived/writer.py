@@ -18,10 +18,14 @@ from hectorite.backends.cpu.memory import POINTER
 MIX = 0x9E3779B97F4A7C15
 """Odd, with bits everywhere: times this, close numbers are far apart in the high bits."""
 
+TASKS = 64
+"""Tasks of one round, at most; as many as there are bits to say which scratch is free."""
+
 ROOM = 64
 """Numbers that a task may write behind its last one, and more than these it never does."""
 
 NUMBERS = ("stride", "span", "most", "factor", "count", "mask", "constant", "extent", "before")
+NUMBERS += ("length",)
 """Words that are no addresses."""
 
 
@@ -41,8 +45,8 @@ class SumShape:
 @dataclass(frozen=True)
 class Shape:
     """What code depends on. Without a `collector` it only looks how many tuples groups can have.
-    `bits` are those of a number that leaves a collector, `lead` and
-    `trailing` the numbers of fields."""
+    `bits` are those of a number that leaves a collector, `lead` and `trailing` the numbers of
+    fields. Groups of at most `short` tuples go past the collector (`short_groups.py`)."""
 
     stages: tuple[str, ...]
     sums: tuple[SumShape, ...]
@@ -50,6 +54,7 @@ class Shape:
     bits: int
     lead: int
     trailing: int
+    short: int = 0
 
     def tie(self, stage: int) -> int | None:
         """The sum that finds the elements of a stage."""
@@ -66,9 +71,9 @@ class Shape:
 
 def words_of(shape: Shape) -> Iterator[tuple[str, int, int]]:
     """What each word is: a name, and for stages, sums and fields their numbers."""
-    for name in ("cuts", "groups", "ahead", "numbers", "ends", "totals", "before"):
+    for name in ("cuts", "groups", "length", "ahead", "chosen", "numbers", "ends", "totals"):
         yield name, 0, 0
-    for name in ("scratch", "stride", "free", "span", "most", "factor"):
+    for name in ("before", "scratch", "stride", "free", "span", "most", "factor"):
         yield name, 0, 0
     for number, kind in enumerate(shape.stages):
         yield "count", number, 0
@@ -163,6 +168,17 @@ class Writer:
             place = self.builder.alloca(I64)
         place.type = POINTER
         return place
+
+    def increase(self, variable: ir.Value, by: ir.Value) -> ir.Value:
+        """Add to a variable; what it was before."""
+        value = self.builder.load(variable, typ=I64)
+        self.builder.store(self.builder.add(value, by), variable)
+        return value
+
+    def bound(self, group: ir.Value) -> ir.Value:
+        """The most tuples that a group can have."""
+        ahead, after = self.word("ahead"), self.builder.add(group, const(1))
+        return self.builder.sub(self.load(ahead, after), self.load(ahead, group))
 
     def start(self, low: ir.Value) -> ir.Value:
         """Where the numbers of the task begin, whose first group is `low`: behind the most that
