@@ -30,6 +30,7 @@ PASSES = {
     ),
     "assign-layouts": ("hectorite.lowering.gpu.assign_layouts", "AssignLayouts"),
     "canonicalize-graph": ("hectorite.lowering.graph.canonicalize_graph", "CanonicalizeGraph"),
+    "choose-work": ("hectorite.lowering.gpu.choose_work", "ChooseWork"),
     "compose-gathers": ("hectorite.lowering.graph.compose_gathers", "ComposeGathers"),
     "drop-dead-statements": (
         "hectorite.lowering.graph.drop_dead_statements",

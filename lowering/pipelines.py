@@ -6,8 +6,7 @@ A program enters as graph IR, from the language (`frontend/to_graph`) or as text
 the graph level to itself; those of formats put position sets in the place of sets that have a
 storage format, and without any the level `sparse` is `graph-opt`; `graph_to_tile` turns groups of
 statements into kernels and the host program that launches them; `backends/cpu/module.py` turns
-kernels into LLVM IR, and `backends/cpu/jit.py` that into machine code. Every level can be printed,
-parsed, checked and run.
+kernels into LLVM IR, and `backends/cpu/jit.py` that into machine code. Every level prints and runs.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from xdsl.passes import ModulePass
 from hectorite.lowering.formats.apply_formats import ApplyFormats
 from hectorite.lowering.formats.apply_tensor_formats import ApplyTensorFormats
 from hectorite.lowering.formats.parts import is_stored
+from hectorite.lowering.gpu.choose_work import ChooseWork
 from hectorite.lowering.graph.canonicalize_graph import CanonicalizeGraph
 from hectorite.lowering.graph.compose_gathers import ComposeGathers
 from hectorite.lowering.graph.drop_dead_statements import DropDeadStatements
@@ -77,11 +77,11 @@ def optimise(
 
 
 def rewrite(module: ModuleOp, options: Options, watch: Observe) -> None:
-    """All passes of the graph level, in place; where a program is of the level `sparse` itself,
-    only those that no later pass can do without."""
-    # After the first no pass needs to know of softmax. What is scattered has to be one sum still.
-    passes = (*structural(options), *ScatterProducts.of(options), *finish())
-    passes = (WidenAccumulators(), DropDeadStatements()) if is_stored(module) else passes
+    """All passes of the graph level, in place; of the level `sparse` what later ones need."""
+    # No pass after the first knows of softmax. What is scattered has to be one sum still.
+    late = (*ScatterProducts.of(options), *finish(), *ChooseWork.of(options))
+    stored = (WidenAccumulators(), DropDeadStatements())
+    passes = stored if is_stored(module) else (*structural(options), *late)
     _run((ExpandSoftmax(), *passes), module, watch)
 
 

@@ -4,7 +4,7 @@ Enters: a `Binding`, and which tuples of paths to count. Leaves: texts that
 `lowering/graph/cardinalities.py` reads. Numbers are rounded to powers of the square root of two, so
 that data of about the same size shares compiled code.
 
-    edge=741455, edge(src,type)=185364
+    edge=741455, edge(src,type)=185364, edge^dst=8192
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from math import log2
 import numpy as np
 
 from hectorite.backends.bound.binding import Binding
+from hectorite.ir.index import IndexExpr
 
 Fields = tuple[str, ...]
 Counted = Sequence[tuple[str, Sequence[Fields]]]
@@ -24,9 +25,13 @@ LARGEST_TABLE = 1 << 20
 else they are sorted."""
 
 
+LONG, PARTS = 512, 256
+"""The busiest image of a path counts if it has so many elements, and more than this part of all."""
+
+
 def cardinalities(binding: Binding, counted: Counted) -> tuple[str, ...]:
-    """Sizes of the sets that are counted and of those that their paths lead to, and the distinct
-    tuples."""
+    """Sizes of the sets that are counted and of those that their paths lead to, the distinct
+    tuples, and the elements of images that have many."""
     owners = dict.fromkeys(owner for owner, _ in counted)
     sizes = dict[str, int]()
     for owner in owners:
@@ -40,6 +45,10 @@ def cardinalities(binding: Binding, counted: Counted) -> tuple[str, ...]:
     for owner, paths in counted:
         number = share_of(distinct(binding, owner, paths), sizes[owner])
         found.append(f"{owner}({','.join('.'.join(path) for path in paths)})={number}")
+        if len(paths) == 1 and sizes[owner] >= LONG:
+            busiest = int(np.diff(binding.segments(owner, [IndexExpr.of("e", *paths[0])])).max())
+            if busiest >= LONG and PARTS * busiest > sizes[owner]:
+                found.append(f"{owner}^{'.'.join(paths[0])}={rounded(busiest)}")
     return tuple(sorted(found))
 
 

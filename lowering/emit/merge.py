@@ -35,7 +35,7 @@ from hectorite.lowering.kernels.tile_code import Code
 
 MOST_PARTS, LEAST_PARTS = 4096, 128
 """Parts of all rows together: several for each warp that a GPU holds, as far as they fit."""
-PARTS_BYTES = 1 << 26
+PARTS_BYTES = 1 << 24
 """Memory for parts, at most."""
 
 
@@ -44,8 +44,12 @@ def parts_type(statement: StatementOp, root: Root) -> TensorType:
     type, position = statement.value.type, row_position(statement, root)
     rest = [dim for number, dim in enumerate(statement.type.dims) if number != position]
     size = element_of(type).storage.itemsize * prod(dim for dim in rest if isinstance(dim, int))
-    most = max(LEAST_PARTS, min(MOST_PARTS, PARTS_BYTES // max(1, size)))
-    return TensorType.of(type, (most, *rest))
+    return TensorType.of(type, (most_parts(size), *rest))
+
+
+def most_parts(size: int) -> int:
+    """Parts of all rows together, of so many bytes each."""
+    return max(LEAST_PARTS, min(MOST_PARTS, PARTS_BYTES // max(1, size)))
 
 
 def parts_layout(plan: Kernel, what: str) -> Layout:
