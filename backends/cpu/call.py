@@ -12,11 +12,10 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cpu.module import frame_size
 from hectorite.backends.host.memory import ALIGNMENT, POOL, address_of
 from hectorite.backends.host.plan import Parameter, Plan
@@ -24,6 +23,9 @@ from hectorite.backends.host.plan_values import Allocation, Array, PlanValues, V
 from hectorite.backends.host.recycled import Recycled
 from hectorite.ir.element import ELEMENTS, ElementType
 from hectorite.ir.rounding import stored
+
+if TYPE_CHECKING:
+    from hectorite.backends.bound.binding import Binding
 
 OWN_TEMPORARIES = 1 << 20
 """Bytes of temporaries that a frame keeps between calls; more come from the pool, which shares its

@@ -14,13 +14,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
-from hectorite.backends.bound.binding import Binding
 from hectorite.backends.cache import Cache, cache_key
 from hectorite.backends.cpu import jit
 from hectorite.backends.cpu.call import Call
@@ -28,6 +27,9 @@ from hectorite.backends.cpu.module import ENTRY, compile_tile
 from hectorite.backends.cpu.threads import symbols
 from hectorite.backends.host.plan import COMMENT, HEADER, Plan, plan_from_text
 from hectorite.ir.schema import Schema
+
+if TYPE_CHECKING:
+    from hectorite.backends.bound.binding import Binding
 
 Array = np.ndarray[Any, Any]
 Sizes = tuple[tuple[str, int], ...]

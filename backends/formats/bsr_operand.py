@@ -9,16 +9,18 @@ where they are. These are a set of their own, which the call's binding gets (`bi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from hectorite.backends.arrays import Array, KeptArray, array_of_numbers
-from hectorite.backends.bound.binding import Binding
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.schema import Schema, SetDecl
 from hectorite.ir.tensor_format import BLOCK, BLOCKS, COLUMNS, ROWS, Bsr
+
+if TYPE_CHECKING:
+    from hectorite.backends.bound.binding import Binding
 
 
 class BsrOperand:
@@ -60,6 +62,8 @@ class BsrOperand:
 
     def bind(self, binding: Binding, name: str) -> Binding:
         """The binding with the set of blocks of the parameter `name`, written FUNCTION.NAME."""
+        from hectorite.backends.bound.binding import Binding
+
         bound = self._bound.setdefault(binding, {})
         if name not in bound:
             decls = declarations(name)

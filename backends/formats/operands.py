@@ -7,17 +7,19 @@ converted before. Leaves: an `Operand`, checked: its parts are what kernels read
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from hectorite.backends.arrays import Array, Dims, as_array, check_shape, describe
-from hectorite.backends.bound.binding import Binding
 from hectorite.backends.formats.bsr_operand import BsrOperand, encode_bsr
 from hectorite.backends.formats.nm import NmOperand, encode
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.element import ElementType
 from hectorite.ir.tensor_format import Bsr, Nm
+
+if TYPE_CHECKING:
+    from hectorite.backends.bound.binding import Binding
 
 
 @runtime_checkable

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from hectorite.backends.bound.binding import Binding
 from hectorite.backends.host.plan import Parameter, Plan
 from hectorite.backends.host.plan_values import Allocation, PlanValues, Value, pack
 from hectorite.ir.element import ELEMENTS
 from hectorite.ir.rounding import stored
 from hectorite.ir.schema import Schema
+
+if TYPE_CHECKING:
+    from hectorite.backends.bound.binding import Binding
 
 Array = np.ndarray[Any, Any]
 Sizes = tuple[tuple[str, int], ...]

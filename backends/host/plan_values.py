@@ -11,16 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hectorite.backends.bound.binding import Binding
 from hectorite.backends.host.plan import Parameter, Plan
 from hectorite.ir.element import ELEMENTS, INDEX
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.scalar import apply
 from hectorite.ir.space import index_from_text
+
+if TYPE_CHECKING:
+    from hectorite.backends.bound.binding import Binding
 
 Array = np.ndarray[Any, Any]
 
