@@ -29,7 +29,7 @@ from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.roofline import Time, time_of
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
-from hectorite.ir.spread import Spread, shares_kernel, spread
+from hectorite.ir.spread import Spread, hands_on, shares_kernel, spread, strips_of
 from hectorite.ir.statement_form import Form, Shape, form
 from hectorite.ir.statement_work import Surroundings, Work, work_of
 
@@ -38,6 +38,13 @@ LOCAL_BYTES = 1 << 16
 
 WIDE_BYTES = 512
 """A product with more bytes than this in each row of its result is done strip by strip."""
+
+NEAR_BYTES = 1 << 18
+"""Weights of a product that may stay in the cache next to a core, beside those of another one,
+while a few rows go through a kernel: strips of wider products need not cross memory then."""
+
+TILE_BYTES, TILE_ROWS = 1 << 17, 24
+"""These rows have at most so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ _Known = tuple[
     bool,
     tuple[str, ...] | None,
     tuple[int, ...],
+    int,
 ]
 
 
@@ -112,12 +120,13 @@ class CostModel:
         how = self._spread(made)
         visit = self._visit(flow, number, made, operands, near) if how.over_elements else None
         readers = self._readers(flow, number, made, operands) if flow.schema.sets else ()
+        strips = self._strips(flow, number, made, operands, near) if how.visit else 1
         given = tuple([self._identity(flow.nodes[operand]) for operand in operands])
-        key = (made, given, at_hand, stored, starts, visit, readers)
+        key = (made, given, at_hand, stored, starts, visit, readers, strips)
         known = self._known.get(key)
         if known is None:
             shapes = tuple(flow.nodes[operand].shape for operand in operands)
-            around = Surroundings(shapes, at_hand, stored, starts, visit, readers)
+            around = Surroundings(shapes, at_hand, stored, starts, visit, readers, strips)
             gpu = self.device.is_gpu
             work = work_of(made, how, around, flow.schema, self.extents, gpu)
             known = Explained(work, time_of(work, self.device))
@@ -184,7 +193,38 @@ class CostModel:
                 near[slot] = self._shares(form, made, slot) and not self._comes_too_early(
                     flow, operand, form, operands
                 )
+                if self._hands_on(form, made, slot):
+                    alone = len(_users(flow, operand)) == 1 and operand not in flow.results
+                    near[slot] = near[slot] or alone
         return tuple(near)
+
+    def _strips(
+        self,
+        flow: Dataflow,
+        number: int,
+        made: Form,
+        operands: tuple[int, ...],
+        near: tuple[bool, ...],
+    ) -> int:
+        """Strips of the lanes that two steps over one set are done in; 1 for other statements."""
+        for slot, operand in enumerate(operands):
+            source = flow.nodes[operand]
+            if near[slot] and self._hands_on(self._form(flow, source), made, slot):
+                return strips_of(made)
+        users = _users(flow, number)
+        if len(users) == 1 and number not in flow.results:
+            reader = flow.nodes[users[0]]
+            if reader.form is not None:
+                read, theirs = _through_views(flow, reader)
+                if number in theirs and self._hands_on(made, read, theirs.index(number)):
+                    return strips_of(read)
+        return 1
+
+    def _hands_on(self, made: Form, reader: Form, slot: int) -> bool:
+        source, used = self._spread(made), self._spread(reader)
+        if self.device.is_gpu or source.visit is None or used.visit is None:
+            return False
+        return hands_on(made, source, reader, used, slot)
 
     def _comes_too_early(
         self, flow: Dataflow, source: int, made: Form, operands: tuple[int, ...]
@@ -208,13 +248,14 @@ class CostModel:
         """Whether some reader finds a node's tensor in memory only."""
         if self._is_large(made):
             return True
-        for user in _users(flow, number):
+        users = _users(flow, number)
+        for user in users:
             reader = flow.nodes[user]
             if reader.form is None or (_is_view(reader) and user not in flow.results):
                 continue
             read, operands = _through_views(flow, reader)
             for slot, operand in enumerate(operands):
-                if operand != number:
+                if operand != number or (len(users) == 1 and self._hands_on(made, read, slot)):
                     continue
                 if not self._shares(made, read, slot):
                     return True
@@ -242,7 +283,12 @@ class CostModel:
         if block is None or how.scattered or self.device.is_gpu:
             return False
         size = ELEMENTS[made.shape.element].storage.itemsize
-        return self.extents.of(made.extents[block.lanes]) * size > WIDE_BYTES
+        row = self.extents.of(made.extents[block.lanes]) * size
+        for name in (block.inner, *block.outer):
+            size *= self.extents.of(made.extents[name])
+        weights = self.extents.of(made.extents[block.lanes]) * size
+        near = weights <= NEAR_BYTES and row * TILE_ROWS <= TILE_BYTES
+        return row > WIDE_BYTES and not near
 
     def _shares(self, made: Form, reader: Form, slot: int) -> bool:
         key = (made, reader, slot)

@@ -20,11 +20,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
+from hectorite.ir.element import ELEMENTS
 from hectorite.ir.formula import Access, Cast, Formula, Read, factors, variables
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schema import Schema
 from hectorite.ir.space import Dim
 from hectorite.ir.statement_form import Form
+
+STRIP_BYTES, LINE_BYTES = 256, 64
+"""Bytes of a strip of lanes, and of a cache line."""
 
 SMALLEST = 4
 """Products with fewer terms than this along their inner dimensions are ordinary loops."""
@@ -309,6 +313,36 @@ def shares_kernel(source: Form, made: Spread, reader: Form, used: Spread, slot: 
     return bool(accesses) and all(
         access is not None and _at_hand(source, made, used, access) for access in accesses
     )
+
+
+def hands_on(source: Form, made: Spread, reader: Form, used: Spread, slot: int) -> bool:
+    """Whether a CPU hands each row of `source` on to its elements as soon as it is summed, so that
+    no tensor of these rows exists. Nobody else may need them."""
+    if made.visit is None or used.visit is None or made.scattered or used.scattered:
+        return False
+    if made.visit[0] != used.visit[0] or made.rows == used.rows or source.init:
+        return False
+    accesses = [read.access for read in reader.reads if read.slot == slot]
+    place = _place(source, Path(made.element or "", made.visit[1]))
+    row = Path(used.element or "", made.visit[1])
+    if place is None or place == len(source.left) - 1 or not strips_of(reader):
+        return False
+    return source.shape.dims[-1] == reader.shape.dims[-1] and all(
+        access is not None and access[place].path == row and access[-1] == reader.left[-1]
+        for access in accesses
+    )
+
+
+def strips_of(form: Form) -> int:
+    """Strips of the lanes that tasks have for themselves in two steps over one set: of up to 256
+    bytes, and no part of a cache line; 0 if there would be one only."""
+    extent, size = form.shape.dims[-1], ELEMENTS[form.shape.element].storage.itemsize
+    if not isinstance(extent, int) or form.left[-1].variable is None:
+        return 0
+    width = STRIP_BYTES // size
+    while width > LINE_BYTES // size and extent < 2 * width:
+        width //= 2
+    return -(-extent // width) if extent > width else 0
 
 
 def _at_hand(source: Form, made: Spread, used: Spread, access: Access) -> bool:

@@ -43,6 +43,9 @@ COMPUTED, FED = 1.0, 2.0
 """Rows of a visit that it takes to compute, or to sum, the left operand of a row that is multiplied
 and added elsewhere at once."""
 
+LINE = 64.0
+"""Bytes of a cache line."""
+
 RAGGED, PACKED_ROWS = 4, 32
 """A CPU packs weights with more columns than this, if they are no power of two, for products of at
 least so many rows."""
@@ -136,7 +139,8 @@ class Surroundings:
     """What a statement finds: shapes of its operands, whether each is at hand in its own kernel
     (`near`), whether its result leaves the kernel, and whether it starts a kernel. `key` is the
     path by which the elements of a set are visited, if others decide that; `readers` how many
-    statements gather the same rows of each operand."""
+    statements gather the same rows of each operand; `strips` into how many the lanes are cut, where
+    two steps over one set are done together."""
 
     shapes: tuple[Shape, ...]
     near: tuple[bool, ...]
@@ -144,6 +148,7 @@ class Surroundings:
     starts: bool
     key: tuple[str, ...] | None = None
     readers: tuple[int, ...] = ()
+    strips: int = 1
 
 
 def work_of(
@@ -162,6 +167,8 @@ def work_of(
     counting.add_operations(work)
     counting.add_reads(work)
     counting.add_visit(work)
+    if around.strips > 1:
+        counting.cut_into_strips(work)
     return work
 
 
@@ -428,6 +435,24 @@ class _Counting:
             share = work.elements / 1024.0
             busiest = self.extents.degree(*visit)
             work.atomics = busiest if busiest > share else 0.0
+
+    def cut_into_strips(self, work: Work) -> None:
+        """Two steps over one set: each strip is a visit of all elements, and what the first step
+        makes is added to rows in no order by the second."""
+        strips = self.around.strips
+        work.elements *= strips
+        work.rows *= strips
+        gathers = [
+            replace(gather, count=gather.count * strips, row=gather.row / strips)
+            if gather.row > LINE
+            else replace(gather, count=gather.count * strips)
+            for gather in work.gathers
+        ]
+        if any(self.around.near):
+            table = self.bytes(self.form.shape)
+            row = table / prod(map(self.extents.of, self.how.rows)) / strips
+            gathers.append(Gather(work.elements, 2.0 * row, table / strips))
+        work.gathers = tuple(gathers)
 
     def _inner_steps(self) -> float:
         """Steps of sums over variables that are not on the left, for each element of the visit and
