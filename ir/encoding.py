@@ -10,6 +10,7 @@ each other, and a size for numbers of positions.
     masked       where each begins, and a bit for each coordinate   those that occur
     singleton    a coordinate for each                              one
     padded       a coordinate for each, -1 for padding              a fixed number
+    sliced       where each window begins, and as padded            a number fixed for a window
     mapped       for each coordinate which position it has          those that differ
 
     payload      stores
@@ -27,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEVELS = ("dense", "compressed", "condensed", "masked", "singleton", "padded", "mapped")
+LEVELS = ("dense", "compressed", "condensed", "masked", "singleton", "padded", "sliced", "mapped")
 PAYLOADS = ("index", "byte", "bitmap", "dense", "unit")
 
 INDEX = 4
@@ -55,16 +56,25 @@ class Encoding:
             return "an encoding has at least one level"
         if "mapped" in self.levels[1:]:
             return "only the outermost level can be mapped"
-        if self.levels[0] in ("padded", "compressed", "condensed"):
+        if self.levels[0] in ("padded", "sliced", "compressed", "condensed"):
             return f"the outermost level cannot be {self.levels[0]}: nothing is above it"
         masked = [k for k, level in enumerate(self.levels) if level == "masked"]
         if masked and (masked != [1] or self.levels[0] != "dense"):
             return "a masked level is the one below a dense level"
+        if "sliced" in self.levels:
+            return self._slices_fault()
         if self.window is None:
             inside = self.payload in ("byte", "bitmap", "dense") or "condensed" in self.levels
             name = self.payload if self.payload != "index" else "condensed"
             return f"`{name}` needs a window" if inside else None
         return self._window_fault(self.window)
+
+    def _slices_fault(self) -> str | None:
+        if self.levels[:2] != ("dense", "sliced") or {*self.levels[2:]} - {"singleton"}:
+            return "a sliced level is the one below a dense level, above none but singletons"
+        if self.window is None or self.window[0] < 1 or self.window[1] != 1:
+            return "a sliced level needs a window of so many rows and 1 column"
+        return None if self.payload == "index" else "positions of a sliced level are elements"
 
     def _window_fault(self, window: tuple[int, int]) -> str | None:
         if min(window) < 1:
@@ -93,6 +103,8 @@ class Encoding:
         for level, above, here in zip(self.levels, (1, *counts), counts, strict=False):
             if level in ("compressed", "condensed", "masked"):
                 total += INDEX * (above + 1)
+            if level == "sliced":
+                total += INDEX * (-(-above // self.window[0]) + 1) if self.window else 0
             if level == "masked":
                 total += above * -(-rows // 8)
             elif level != "dense":

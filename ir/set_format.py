@@ -10,7 +10,8 @@ the declarations of its position sets: sets with maps that binding builds from t
 | coo                    | none: elements as given                                               |
 | csr(f).by(g), csc(g)   | element {..., elem}: sorted; the set gains `place`                    |
 | jagged(f)              | element {..., elem}: as given, which has to be sorted; `place`        |
-| ell(f)                 | slot {..., elem, full}: as many for each f as the fullest has; `place`|
+| ell(f, s)              | slot {..., elem, full}: as many for each f as the fullest has, or the |
+|                        | fullest of each s of them, if s is not 0; `place`                     |
 | hyb(f, g, c, k)        | slot_p_w {..., elem, full}: part p of the columns, rows of width w    |
 | sgt(f, g, h, w)        | window, column {window, g}; the set gains `column` and `lane`         |
 | bsr(f, g, h, w)        | band, strip, block {band, strip}; `block`, `down` and `across`        |
@@ -49,12 +50,14 @@ MOST_IDS = 256
 
 @dataclass(frozen=True)
 class Number:
-    """A number that a format takes: its name, what it is without being given, and its range."""
+    """A number that a format takes: its name, what it is without being given, and its range. One
+    that is `silent` is not printed where it is that."""
 
     name: str
     default: int
     least: int
     most: int
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,11 @@ KINDS: dict[str, Kind] = {
     "csr": Kind(("row",), (), "csr(dst) or csr(dst).by(type)"),
     "csc": Kind(("col",), (), "csc(src) or csc(src).by(dst)", first=1),
     "jagged": Kind(("row",), (), "jagged(row)"),
-    "ell": Kind(("row",), (), "ell(row)"),
+    "ell": Kind(
+        ("row",),
+        (Number("slice", 0, 0, 1 << 20, silent=True),),
+        "ell(row) or ell(row, 8): rows that have as many slots as the fullest of them",
+    ),
     "hyb": Kind(
         ("row", "col"),
         (Number("parts", 1, 1, 64), Number("buckets", 4, 0, 12)),
@@ -133,7 +140,9 @@ class SetFormat:
         return replace(self, then=()) if self.kind == "permute" else self
 
     def __str__(self) -> str:
-        arguments = ", ".join(map(str, (*self.fields, *self.numbers)))
+        known = zip(KINDS[self.kind].numbers, self.numbers, strict=True)
+        numbers = [n for number, n in known if not (number.silent and n == number.default)]
+        arguments = ", ".join(map(str, (*self.fields, *numbers)))
         head = f"{self.kind}({arguments})" if arguments else self.kind
         head = head if self.by is None else f"{head}.by({self.by})"
         if self.kind == "split":

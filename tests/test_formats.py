@@ -50,6 +50,7 @@ FORMATS = (
     "csc(col)",
     "jagged(row)",
     "ell(row)",
+    "permute(row).by(degree).ell(row, 4)",
     "hyb(row, col, 1, 1)",
     "sgt(row, col, 16, 8)",
     "sgt(row, col, 8, 8)",

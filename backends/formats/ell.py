@@ -1,4 +1,5 @@
-"""ell: as many slots for each row as the fullest row has elements.
+"""ell: as many slots for each row as the fullest row has elements, or the fullest of its slice: of
+so many rows that stand next to each other.
 
 Padding has the row it stands in; its other maps are those of the first element of the row, or of
 element 0 where the row has none.
@@ -8,17 +9,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from hectorite.backends.formats.parts import Bound, Part, check_positions, int32, starts
+from hectorite.backends.formats.parts import Array, Bound, Part, check_positions, int32, starts
 from hectorite.backends.order import sort
 
 
 def build_ell(bound: Bound) -> dict[str, Part]:
-    """Slots row by row, all of one number."""
-    (row,) = bound.format.fields
+    """Slots row by row, those of one slice all of one number."""
+    (row,), (slice,) = bound.format.fields, bound.format.numbers
     rows, count = bound.map(row), bound.extent(row)
     degree = np.bincount(rows, minlength=count)
-    width = int(degree.max(initial=0))
-    size = check_positions(bound, count * width)
+    width = widths(degree, slice)
+    slot_begin = starts(width)
+    size = check_positions(bound, int(slot_begin[-1]))
     sorting = sort([rows], [count])
     elements = sorting.arrange(np.arange(bound.size, dtype=np.int32))
     begin = starts(degree)
@@ -26,11 +28,20 @@ def build_ell(bound: Bound) -> dict[str, Part]:
     first[degree > 0] = elements[begin[:-1][degree > 0]]
     slot_row = np.repeat(np.arange(count, dtype=np.int32), width)
     elem = np.repeat(first, width)
-    sorted_rows = sorting.arrange(rows).astype(np.int64)
-    slots = np.arange(bound.size) + sorted_rows * width - begin[sorted_rows]
+    slots = np.arange(bound.size) + (slot_begin - begin)[sorting.arrange(rows)]
     elem[slots] = elements
     full = np.zeros(size, np.int32)
     full[slots] = 1
     place = np.empty(bound.size, np.int32)
     place[elements] = slots
     return {"slot": Part(size, (*bound.positions(elem, {row: slot_row}), full), (int32(place),))}
+
+
+def widths(degree: Array, slice: int) -> Array:
+    """int64[rows]: the slots of each row, from its number of elements and those of its slice, which
+    is so many rows, or all of them if that is 0."""
+    if not len(degree):
+        return degree
+    height = slice or len(degree)
+    fullest = np.maximum.reduceat(degree, np.arange(0, len(degree), height))
+    return np.repeat(fullest, height)[: len(degree)]

@@ -81,9 +81,12 @@ def encodings(bound: Bound, parts: Parts) -> list[Stored]:
         ]
     if kind == "ell":
         slots = parts["slot"].size
-        levels = ("dense", *("padded",) * (rank - 1))
-        rows = bound.extent(bound.format.fields[0])
-        return [Stored(Encoding(levels), (rows, *(slots,) * (rank - 1)), size)]
+        (slice,), rows = bound.format.numbers, bound.extent(bound.format.fields[0])
+        encoding = Encoding(("dense", *("padded",) * (rank - 1)))
+        if slice and rank > 1:
+            levels = ("dense", "sliced", *("singleton",) * (rank - 2))
+            encoding = Encoding(levels, (slice, 1))
+        return [Stored(encoding, (rows, *(slots,) * (rank - 1)), size)]
     if kind == "coded_csr":
         # Slots have a place in the list of who reads and of who writes, and no coordinates.
         coded = Encoding(("dense", "compressed"))

@@ -2,7 +2,8 @@
 
 Enters: coordinates of elements, one array for each level from the outermost, and an encoding.
 Leaves: the arrays that it stores, by name, and from these the coordinates again, in lexicographic
-order. `begin` and `at` are where positions begin and what coordinates they have, numbered by level,
+order. `begin` and `at` are where positions begin (at a sliced level those of each slice) and what
+coordinates they have, numbered by level,
 `mask` a bit for each coordinate of a masked level, the lowest of a byte first;
 `map` is which position each coordinate of a mapped level has; `blocks` is where the elements of
 each block begin, and `payload` its bytes, bits or values.
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from hectorite.backends.formats.ell import widths
 from hectorite.backends.formats.parts import Array, int32, starts, within
 from hectorite.backends.formats.sgt import condense
 from hectorite.backends.order import segments, sort
@@ -29,13 +31,13 @@ def store(encoding: Encoding, columns: Sequence[Array], extents: Sequence[int]) 
     _check(encoding)
     sorting = sort(list(columns), list(extents))
     sorted_columns = [sorting.arrange(column) for column in columns]
+    begin = segments(sorted_columns[0], extents[0])
+    if encoding.levels[1:2] in (("padded",), ("sliced",)):
+        return _store_padded(begin, sorted_columns, encoding.window)
     if encoding.window is not None:
         return _store_blocks(encoding, encoding.window, sorted_columns, extents)
     if encoding.levels[0] == "singleton":
         return {f"at{k}": int32(column) for k, column in enumerate(sorted_columns)}
-    begin = segments(sorted_columns[0], extents[0])
-    if encoding.levels[1:2] == ("padded",):
-        return _store_padded(begin, sorted_columns)
     kept = {f"at{k}": int32(column) for k, column in enumerate(sorted_columns) if k}
     if encoding.levels[1:2] == ("masked",):
         kept["mask1"] = _mask(sorted_columns, extents)
@@ -55,7 +57,9 @@ def _mask(columns: Sequence[Array], extents: Sequence[int]) -> Array:
 def load(encoding: Encoding, arrays: Mapping[str, Array], extents: Sequence[int]) -> list[Array]:
     """The coordinates that arrays of an encoding mean, in lexicographic order."""
     _check(encoding)
-    if encoding.window is not None:
+    if encoding.levels[1:2] in (("padded",), ("sliced",)):
+        columns = _load_padded(encoding, arrays, extents)
+    elif encoding.window is not None:
         columns = _load_blocks(encoding, encoding.window, arrays, extents)
     elif encoding.levels[0] == "singleton":
         columns = [arrays[f"at{k}"] for k in range(len(extents))]
@@ -66,12 +70,7 @@ def load(encoding: Encoding, arrays: Mapping[str, Array], extents: Sequence[int]
             arrays = {**arrays, "at1": int32(np.nonzero(held)[1])}
         at = [arrays[f"at{k}"] for k in range(1, len(extents))]
         rows = np.arange(extents[0], dtype=np.int32)
-        if encoding.levels[1:2] == ("padded",):
-            width = len(at[0]) // max(1, extents[0])
-            columns = [np.repeat(rows, width), *at]
-            columns = [column[at[0] >= 0] for column in columns]
-        else:
-            columns = [np.repeat(rows, np.diff(arrays["begin1"])), *at]
+        columns = [np.repeat(rows, np.diff(arrays["begin1"])), *at]
     sorting = sort(columns, list(extents))
     return [int32(sorting.arrange(column)) for column in columns]
 
@@ -84,16 +83,32 @@ def _check(encoding: Encoding) -> None:
         raise ValueError("a mapped level is stored by dedup, from the contents of rows")
 
 
-def _store_padded(begin: Array, columns: Sequence[Array]) -> Arrays:
+def _store_padded(begin: Array, columns: Sequence[Array], window: tuple[int, int] | None) -> Arrays:
+    """Rows of one width, or in windows of one width each."""
     degree = np.diff(begin)
-    width = int(degree.max(initial=0))
-    slots = columns[0].astype(np.int64) * width + within(degree)
+    slot_begin = starts(widths(degree, window[0] if window else 0))
+    slots = slot_begin[columns[0]] + within(degree)
     arrays: Arrays = {}
+    if window is not None:
+        arrays["begin1"] = int32(np.append(slot_begin[: -1 : window[0]], slot_begin[-1]))
     for k, column in enumerate(columns):
         if k:
-            arrays[f"at{k}"] = np.full(len(degree) * width, -1, np.int32)
+            arrays[f"at{k}"] = np.full(slot_begin[-1], -1, np.int32)
             arrays[f"at{k}"][slots] = column
     return arrays
+
+
+def _load_padded(
+    encoding: Encoding, arrays: Mapping[str, Array], extents: Sequence[int]
+) -> list[Array]:
+    at, rows = [arrays[f"at{k}"] for k in range(1, len(extents))], extents[0]
+    width = np.full(rows, len(at[0]) // max(1, rows))
+    if encoding.window is not None:
+        height = encoding.window[0]
+        share = np.minimum(height, rows - np.arange(0, rows, height))
+        width = np.repeat(np.diff(arrays["begin1"]) // share, share)
+    columns = [np.repeat(np.arange(rows, dtype=np.int32), width), *at]
+    return [column[at[0] >= 0] for column in columns]
 
 
 def _store_blocks(

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hectorite.backends.bound.binding import Binding
+from hectorite.backends.formats.ell import widths
 from hectorite.frontend.explanation import Candidate
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.schema import Schema
+from hectorite.ir.set_format import canonical
 from hectorite.lowering.options import Options
 
 if TYPE_CHECKING:
@@ -176,11 +178,12 @@ def _priced(setting: Setting, over: str, format: str) -> Candidate:
     from hectorite.lowering.pipelines import apply_formats
 
     elements = setting.binding.size(over)
-    if format.startswith("ell("):
-        rows = setting.binding.map(over, format[4:-1])
-        most = int(np.bincount(rows).max()) if len(rows) else 0
-        row = dict(_fields(setting, over))[format[4:-1]]
-        positions = setting.binding.size(row) * most
+    known = canonical(setting.binding.schema, over, format)
+    if known.kind == "ell":
+        (row,), (slice,) = known.fields, known.numbers
+        count = setting.binding.size(dict(_fields(setting, over))[row])
+        degree = np.bincount(setting.binding.map(over, row), minlength=count)
+        positions = int(widths(degree, slice).sum())
         if positions > MOST_PADDING * max(1, elements):
             return Candidate(over, format, None, f"{positions} positions for {elements} elements")
     options = Options(formats=(f"{over}={format}",))

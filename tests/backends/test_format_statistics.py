@@ -109,6 +109,12 @@ def test_buckets(graph: Binding, format: str, slots: int, padding: float):
     assert found["slots"] == slots
     assert found["padding"] == pytest.approx(padding, abs=5e-4)
     assert facts(graph, "nz", "ell")["padding"] > 0.97
+    rows, count = graph.map("nz", "row"), graph.size("row")
+    degree = np.pad(np.bincount(rows, minlength=count), (0, -count % 8)).reshape(-1, 8)
+    tail = count - (len(degree) - 1) * 8
+    slots = int((degree.max(1) * np.array([8] * (len(degree) - 1) + [tail])).sum())
+    assert facts(graph, "nz", "ell(row, 8)")["slots"] == slots
+    assert facts(graph, "nz", "ell(row, 8)")["bytes"] == 4 * (slots + len(degree) + 1)
 
 
 def test_pairs_of_a_convolution():

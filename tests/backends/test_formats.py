@@ -25,6 +25,7 @@ FORMATS = (
     "csc(col)",
     "ell(row)",
     "ell(k)",
+    "ell(row, 2)",
     "hyb(row, col, 1, 2)",
     "hyb(row, col, 3, 0)",
     "hyb(col, row, 2, 3)",
@@ -178,6 +179,7 @@ ENCODINGS = (
     Encoding(("singleton", "singleton")),
     Encoding(("dense", "compressed")),
     Encoding(("dense", "padded")),
+    Encoding(("dense", "sliced"), (3, 1)),
     Encoding(("dense", "condensed"), (16, 8), "byte"),
     Encoding(("dense", "condensed"), (8, 8), "bitmap"),
     Encoding(("dense", "condensed"), (3, 5), "dense"),
@@ -198,7 +200,9 @@ def test_encodings_hold_coordinates(encoding: Encoding, bound: Binding):
     assert [values.tolist() for values in back] == [c[order].tolist() for c in columns]
     size = len(order)
     last = len(arrays["at1"])
-    bands = extents[0] if encoding.window is None else -(-extents[0] // encoding.window[0])
+    sliced = "sliced" in encoding.levels
+    height = 1 if encoding.window is None or sliced else encoding.window[0]
+    bands = -(-extents[0] // height)
     counts = (size if encoding.levels[0] == "singleton" else bands, last)
     assert encoding.bytes(counts, size) == sum(array.nbytes for array in arrays.values())
 
@@ -208,6 +212,7 @@ def test_three_coordinates():
     for encoding in (
         Encoding(("dense", "compressed", "singleton")),
         Encoding(("dense", "padded", "padded")),
+        Encoding(("dense", "sliced", "singleton"), (1, 1)),
         Encoding(("singleton",) * 3),
     ):
         back = load(encoding, store(encoding, columns, [2, 3, 4]), [2, 3, 4])
@@ -254,6 +259,10 @@ def test_a_kernel_map_is_a_mask_for_each_out_row(bound: Binding):
         Encoding(("dense", "compressed"), None, "bitmap"),
         Encoding(("dense", "compressed"), (0, 4), "bitmap"),
         Encoding(("dense", "padded"), (4, 4), "bitmap"),
+        Encoding(("dense", "sliced")),
+        Encoding(("dense", "sliced"), (4, 2)),
+        Encoding(("dense", "sliced"), (4, 1), "byte"),
+        Encoding(("dense", "sliced", "padded"), (4, 1)),
         Encoding(("dense", "compressed"), (4, 4)),
         Encoding(("dense", "compressed"), (32, 16), "byte"),
         Encoding(("dense", "compressed"), (4, 4), "nibble"),

@@ -14,7 +14,7 @@ def spellings(fields):
     """Formats of a set with these fields."""
     found = []
     for one in fields:
-        found += [f"csr({one})", f"csc({one})", f"ell({one})", f"dedup({one})"]
+        found += [f"csr({one})", f"csc({one})", f"ell({one})", f"ell({one}, 3)", f"dedup({one})"]
         for other in fields:
             if other != one:
                 found += [
