@@ -4,7 +4,8 @@ Enters: nothing but the kind of machine. Leaves: a module that defines
 
 - `hec_parallel(ptr fn, ptr args, i64 tasks)`: runs `fn(args, task)` for each task in [0, tasks);
 - `hec_threads_reset(i32 workers)`: forgets all threads; for the start and for a forked child;
-- `hec_threads_want(i32 workers)`: how many threads shall help the caller from now on.
+- `hec_threads_want(i32 workers)`: how many threads shall help the caller from now on;
+- `hec_threads_rouse()`: wakes workers for a call that comes soon.
 
 How a call works: `@word` is a serial number (high half) and who is inside the call (low half: an
 open bit, a waiting bit, and a count). The caller publishes the work and opens the call with itself
@@ -65,6 +66,7 @@ POOL = Template("""
 @started = internal global i32 0
 @wanted = internal global i32 0
 @last = internal global i64 0 ; when a call last found workers asleep
+@roused = internal global i64 0 ; when workers were last told of a call that comes soon
 @held = internal global i32 0 ; calls that are to wake workers and not let them start at once
 @mutex = internal global [16 x i64] zeroinitializer, align 128
 @condition = internal global [16 x i64] zeroinitializer, align 128
@@ -89,6 +91,26 @@ define void @hec_threads_reset(i32 %workers) nounwind {
 
 define void @hec_threads_want(i32 %workers) nounwind {
   store atomic i32 %workers, ptr @wanted seq_cst, align 4
+  ret void
+}
+
+; Those that sleep get up and look for a while. One that starts its sleep now may miss it.
+define void @hec_threads_rouse() nounwind {
+  %sleeping = load atomic i32, ptr @sleepers seq_cst, align 4
+  %workers = load atomic i32, ptr @wanted monotonic, align 4
+  %asleep = icmp ne i32 %sleeping, 0
+  %helped = icmp sgt i32 %workers, 0
+  %useful = and i1 %asleep, %helped
+  br i1 %useful, label %tell, label %out
+tell:
+  %here = call i32 @processor()
+  store atomic i32 %here, ptr @caller monotonic, align 4 ; workers keep away from it
+  %now = call i64 @nanoseconds()
+  store atomic i64 %now, ptr @roused monotonic, align 8
+  %all = sext i32 %sleeping to i64
+  call void @wake(ptr getelementptr (i8, ptr @word, i64 4), i64 %all)
+  br label %out
+out:
   ret void
 }
 
@@ -322,7 +344,11 @@ doze:
   %slept = sub i64 %woke, %fell.asleep
   call void @make_room()
   %briefly = icmp ult i64 %slept, $short_sleep
-  %limit.next = select i1 %briefly, i32 $patient, i32 $spin
+  %told = load atomic i64, ptr @roused monotonic, align 8
+  %since.told = sub i64 %woke, %told
+  %lately = icmp ult i64 %since.told, $short_sleep
+  %expectant = or i1 %briefly, %lately
+  %limit.next = select i1 %expectant, i32 $patient, i32 $spin
   br label %look
 }
 

@@ -6,7 +6,7 @@ Every thread, the caller as well, does a share of them one by one, and then take
 others, so that uneven tasks balance.
 
 - Workers start with the first call that needs them and stay. One that finds nothing to do spins
-  for some microseconds, then sleeps in the kernel.
+  for some microseconds, then sleeps in the kernel. `rouse` wakes them ahead of a call.
 - A second caller at the same time, or a task that calls `hec_parallel`, runs its tasks itself.
 - After a fork the child has a fresh pool. At exit the system ends the workers, wherever they are.
 
@@ -28,7 +28,7 @@ from hectorite.backends.cpu import jit
 from hectorite.backends.cpu.thread_pool_ir import FUTEX_CALL, MAX_THREADS, pool_ir
 from hectorite.ir.diagnostics import fail
 
-ENTRIES = ("hec_parallel", "hec_threads_reset", "hec_threads_want")
+ENTRIES = ("hec_parallel", "hec_threads_reset", "hec_threads_want", "hec_threads_rouse")
 
 SERIAL = """
 define void @hec_parallel(ptr %fn, ptr %args, i64 %tasks) {
@@ -45,6 +45,7 @@ out:
 }
 define void @hec_threads_reset(i32 %workers) { ret void }
 define void @hec_threads_want(i32 %workers) { ret void }
+define void @hec_threads_rouse() { ret void }
 """
 """The pool of a system without POSIX threads: one thread."""
 
@@ -60,6 +61,8 @@ class ThreadPool:
         self._code.keep()
         self._want = self._code.function("hec_threads_want", None, ctypes.c_int32)
         self._reset = self._code.function("hec_threads_reset", None, ctypes.c_int32)
+        self.rouse = self._code.function("hec_threads_rouse", None)
+        """Wakes workers that sleep: a call that needs them comes soon."""
         self._threads = threads
         self._reset(threads - 1)
         if hasattr(os, "register_at_fork"):

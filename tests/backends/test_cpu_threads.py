@@ -88,6 +88,17 @@ def test_calls_that_find_everybody_asleep(pool: cpu_threads.ThreadPool):
         assert (counts == 5).all()
 
 
+def test_workers_are_roused_before_calls(pool: cpu_threads.ThreadPool):
+    run, counts = calls(pool), np.zeros(40, np.int64)
+    for number in range(30):
+        pool.rouse()
+        if number % 3 == 0:
+            time.sleep(0.001)  # they are up, or asleep again
+        pool.rouse()
+        run(counts, 40)
+    assert (counts == 30).all()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the system about threads")
 def test_workers_may_run_anywhere_and_sleep(pool: cpu_threads.ThreadPool):
     before = set(os.listdir("/proc/self/task"))
