@@ -5,6 +5,7 @@ Signed integers are xDSL's signless `iN`, unsigned ones `uiN`, `bool` is `i1`; t
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal
 
 import ml_dtypes
@@ -59,6 +60,14 @@ class ElementType:
         if self.kind == "uint":
             return 0, (1 << self.bits) - 1
         return -(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1
+
+    def identity(self, kind: str) -> float | int:
+        """Where a reduction of this kind starts: 0, 1, the least or the greatest value."""
+        if kind in ("max", "min"):
+            if self.is_float:
+                return -inf if kind == "max" else inf
+            return self.bounds[0 if kind == "max" else 1]
+        return 1 if kind == "mul" else 0
 
     @property
     def compute(self) -> "ElementType":

@@ -16,16 +16,6 @@ from hectorite.backends.cpu.vector_math import emit
 from hectorite.ir.element import ElementType
 
 
-def identity(kind: str, element: ElementType) -> float | int:
-    """The number that a reduction of nothing gives."""
-    if kind in ("add", "mul"):
-        return int(kind == "mul")
-    if element.is_float:
-        return float("-inf") if kind == "max" else float("inf")
-    least, greatest = element.bounds
-    return least if kind == "max" else greatest
-
-
 def reduce_row(
     builder: ir.IRBuilder,
     kind: str,
@@ -39,7 +29,7 @@ def reduce_row(
     for part, vector in zip(parts, row, strict=True):
         if valid is not None:
             count = builder.sub(valid, ir.Constant(I64, part.first))
-            neutral = constant(vector.type, identity(kind, element))
+            neutral = constant(vector.type, element.identity(kind))
             vector = builder.select(lanes_below(builder, count, part.lanes), vector, neutral)
         one = _reduced(builder, kind, vector, element)
         total = one if total is None else emit(builder, kind, [total, one], element)

@@ -27,15 +27,6 @@ Fold = tuple[np.ufunc, Any]
 UFUNCS = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
-def identity(kind: str, element: ElementType) -> float | int:
-    """Where a statement of this kind starts: 0, 1, the least or the greatest value."""
-    if kind in ("max", "min"):
-        if element.is_float:
-            return -np.inf if kind == "max" else np.inf
-        return element.bounds[0 if kind == "max" else 1]
-    return 1 if kind == "mul" else 0
-
-
 def dot(one: Array, other: Array, axes: Axes, shape: Axes) -> Array:
     """The sum of a product along some axes of a grid, which stay with one element."""
     letters = list(range(len(shape)))
@@ -80,7 +71,7 @@ class Arithmetic:
 
     def folds(self, kind: str, element: ElementType) -> Sequence[Fold]:
         """How each lane accumulates in a statement of this kind."""
-        return ((UFUNCS.get(kind, np.add), identity(kind, element)),)
+        return ((UFUNCS.get(kind, np.add), element.identity(kind)),)
 
     def spread(self, kind: str, value: Lanes) -> Lanes:
         """The lanes that a value accumulates in."""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
-from hectorite.backends.reference.arithmetic import Arithmetic, Axes, Fold, Lanes, dot, identity
+from hectorite.backends.reference.arithmetic import Arithmetic, Axes, Fold, Lanes, dot
 from hectorite.backends.reference.error_rules import COMPARISONS, EXACT, RULES
 from hectorite.backends.reference.interpreter import Evaluator, bind, find_function, value_element
 from hectorite.ir.element import ElementType
@@ -145,7 +145,7 @@ class ErrorAnalysis(Arithmetic):
         if not element.is_float:
             return (first, (np.maximum, 0.0), (np.maximum, 0.0), (np.add, 0.0))
         fold = np.maximum if kind in ("max", "min") else first[0]
-        start = 0.0 if kind in ("max", "min") else float(identity(kind, element))
+        start = 0.0 if kind in ("max", "min") else float(element.identity(kind))
         return (first, (fold, start), (fold, start), (np.add, 0.0))
 
     def spread(self, kind: str, value: Lanes) -> Lanes:

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from hectorite.backends.reference.arithmetic import Arithmetic, Axes, Fold, Lanes, identity
+from hectorite.backends.reference.arithmetic import Arithmetic, Axes, Fold, Lanes
 from hectorite.ir.element import ElementType
 from hectorite.ir.rounding import nearest
 from hectorite.ir.scalar import Array
@@ -140,7 +140,7 @@ class FieldArithmetic(Arithmetic):
     def folds(self, kind: str, element: ElementType) -> Sequence[Fold]:
         if not element.is_float:
             return super().folds(kind, element)
-        start = identity(kind, element)
+        start = element.identity(kind)
         if start not in (0, 1):
             start = self._infinite[-1 if start < 0 else 1]
         return ((cast(np.ufunc, _Fold(lambda a, b: self._apply(_OF_KIND[kind], [a, b]))), start),)

@@ -20,10 +20,11 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LoadOp, StoreOp, index
+from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schema import Condition, Schema
 from hectorite.ir.space import Dim, TensorType
-from hectorite.lowering.emit.nest import emit_nest, identity, over, strips
+from hectorite.lowering.emit.nest import emit_nest, over, strips
 from hectorite.lowering.emit.values import Frame, Scope
 from hectorite.lowering.graph.derived_sets import Fields
 from hectorite.lowering.graph.statement_body import Body
@@ -213,7 +214,7 @@ class JoinEmitter:
 
         def point(at: Scope) -> None:
             if self.start is None:
-                value = at.code.constant(identity(self.statement.kind.data, type), type)
+                value = at.code.constant(element_of(type).identity(self.statement.kind.data), type)
             else:
                 value = at.load(self.start, access)
             at.store(value, self.target, access)

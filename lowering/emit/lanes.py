@@ -21,9 +21,10 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
+from hectorite.ir.element import element_of
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit.merge import put
-from hectorite.lowering.emit.nest import emit_combined, emit_point, emit_reduction, identity, over
+from hectorite.lowering.emit.nest import emit_combined, emit_point, emit_reduction, over
 from hectorite.lowering.emit.values import Frame, Lanes, Scope
 from hectorite.lowering.emit.visit import VisitEmitter
 from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Storage
@@ -58,7 +59,7 @@ class LaneEmitter:
                 dims = dict(statement.variables.data)
                 extents = [dims[name] for name in left]
                 memory = self.builder.local(TensorType.of(type, (*extents, width)))
-                start = code.constant(identity(statement.kind.data, type), type)
+                start = code.constant(element_of(type).identity(statement.kind.data), type)
                 value = code.spread(start, width)
                 sums[statement] = Storage("local", memory)
                 scope = Scope.of(frame, statement, self.kernel.roots[statement])
@@ -116,7 +117,7 @@ class LaneEmitter:
         value = scope.evaluate(statement.value)
         if statement.kind.data != "assign":
             # An element is reached once, so what it starts from has no effect but its type.
-            first = identity(statement.kind.data, statement.value.type)
+            first = element_of(statement.value.type).identity(statement.kind.data)
             value = scope.code.scalar(
                 statement.kind.data, scope.code.constant(first, statement.value.type), value
             )
@@ -130,12 +131,12 @@ class LaneEmitter:
         assert scope.lanes is not None and scope.lanes.valid is not None
         width = scope.lanes.count
         if inner:
-            first = code.spread(code.constant(identity(kind, type), type), width)
+            first = code.spread(code.constant(element_of(type).identity(kind), type), width)
             value = emit_reduction(scope, statement, inner, first)
         else:
             value = scope.evaluate(statement.value)
         inside = code.scalar("lt", code.add(LanesOp(width)), scope.lanes.valid)
-        neutral = code.spread(code.constant(identity(kind, type), type), width)
+        neutral = code.spread(code.constant(element_of(type).identity(kind), type), width)
         value = code.scalar("select", inside, code.spread(value, width), neutral)
         zero = code.constant(0)
         total = self._get(scope, memory, VectorType(type, [width]), zero)

@@ -26,7 +26,7 @@ from hectorite.dialects.tile import LoadOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import TensorType
-from hectorite.lowering.emit.nest import identity, over_slice
+from hectorite.lowering.emit.nest import over_slice
 from hectorite.lowering.emit.values import Frame, Scope
 from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Layout, Storage, element_path
 from hectorite.lowering.kernels.kernel_plan import Kernel, Root
@@ -116,7 +116,7 @@ def emit_merge(plan: Kernel, builder: KernelBuilder, placement: Placement) -> No
 
     def point(scope: Scope, access: Sequence[IndexExpr]) -> None:
         if start is None:
-            total = scope.code.constant(identity(kind, type), type)
+            total = scope.code.constant(element_of(type).identity(kind), type)
         else:
             total = scope.code.cast(scope.load(start, access), type)
         if scope.lanes is not None:

@@ -13,10 +13,9 @@ in lanes, one that moves along the last dimension of a read is, with a vector fo
 """
 
 from collections.abc import Callable, Sequence
-from math import inf
 
 from xdsl.dialects.builtin import VectorType
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import ReduceOp
@@ -31,18 +30,6 @@ from hectorite.lowering.kernels.product_shape import powers_of_two, vector_lanes
 from hectorite.lowering.kernels.tile_code import Code
 
 Body = Callable[[Scope], None]
-
-
-def identity(kind: str, type: Attribute) -> float | int:
-    """What a reduction of this kind starts from."""
-    element = element_of(type)
-    if kind in ("add", "assign"):
-        return 0
-    if kind == "mul":
-        return 1
-    if element.is_float:
-        return -inf if kind == "max" else inf
-    return element.bounds[0] if kind == "max" else element.bounds[1]
 
 
 def over(scope: Scope, variables: Sequence[str], body: Body) -> None:
@@ -179,7 +166,9 @@ def emit_combined(
     as one step each, since other tasks or lanes may reach the same elements."""
     kind, type = statement.kind.data, statement.value.type
     assert scope.lanes is not None
-    first = scope.code.constant(identity(kind, type), VectorType(type, [scope.lanes.count]))
+    first = scope.code.constant(
+        element_of(type).identity(kind), VectorType(type, [scope.lanes.count])
+    )
     value = emit_reduction(scope, statement, inner, first)
     access, pad = statement.access.data, statement.type.pad_value
     scope.store(value, target, access, pad, combine=kind)
@@ -188,7 +177,7 @@ def emit_combined(
 def _first(scope: Scope, statement: StatementOp, start: Storage | None) -> SSAValue:
     type = statement.value.type
     if start is None:
-        return scope.code.constant(identity(statement.kind.data, type), type)
+        return scope.code.constant(element_of(type).identity(statement.kind.data), type)
     pad = statement.type.pad_value
     return scope.code.cast(scope.load(start, statement.access.data, pad), type)
 
@@ -233,7 +222,7 @@ def _reduce_across(
         parts.append((count, whole, whole + count))
         whole += count
     for count, lower, upper in parts:
-        start = code.constant(identity(kind, type), VectorType(type, [count]))
+        start = code.constant(element_of(type).identity(kind), VectorType(type, [count]))
 
         def strip(
             inner_code: Code, at: SSAValue, carried: Sequence[SSAValue], count: int = count

@@ -12,11 +12,12 @@ loops; around those of a visit, the sums over it.
 from collections.abc import Sequence
 
 from hectorite.dialects.graph import StatementOp
+from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit.lanes import LaneEmitter
 from hectorite.lowering.emit.merge import put
-from hectorite.lowering.emit.nest import emit_nest, identity, over_slice
+from hectorite.lowering.emit.nest import emit_nest, over_slice
 from hectorite.lowering.emit.prefetch import PrefetchEmitter
 from hectorite.lowering.emit.segment import SegmentEmitter
 from hectorite.lowering.emit.values import Frame, Scope
@@ -143,7 +144,7 @@ class RowEmitter:
         def point(scope: Scope, access: Sequence[IndexExpr]) -> None:
             if start is None:
                 kind = statement.kind.data
-                value = scope.code.constant(identity(kind, type), type)
+                value = scope.code.constant(element_of(type).identity(kind), type)
             else:
                 value = scope.load(start, access)
             scope.store(value, target, access)

@@ -33,10 +33,10 @@ from hectorite.dialects.tile import LanesOp, LoadOp, ProductOp, StoreOp
 from hectorite.dialects.tile_async import CopyOp, SharedOp
 from hectorite.dialects.tile_layout import BarrierOp
 from hectorite.dialects.tile_memory import shape_of
+from hectorite.ir.element import element_of
 from hectorite.ir.schedule import Schedule
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit.merge import parts_storage
-from hectorite.lowering.emit.nest import identity
 from hectorite.lowering.emit.values import Frame, Scope
 from hectorite.lowering.emit.visit import VisitEmitter
 from hectorite.lowering.gpu.stage_products import STAGES
@@ -173,7 +173,7 @@ class _Block:
         """What the sums start from; parts of a row are added to what is there."""
         type = self.statement.value.type
         if self.first is None or self.scope.frame.window is not None:
-            return self.code.constant(identity("add", type), self.type)
+            return self.code.constant(element_of(type).identity("add"), self.type)
         return self._loaded(self.code, self.first, self._places(self.first))
 
     def _loaded(self, code: Code, storage: Storage, places: Places) -> SSAValue:

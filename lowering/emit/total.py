@@ -17,7 +17,8 @@ from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LanesOp, LoadOp, ReduceOp, StoreOp
-from hectorite.lowering.emit.nest import emit_reduction, identity
+from hectorite.ir.element import element_of
+from hectorite.lowering.emit.nest import emit_reduction
 from hectorite.lowering.emit.values import Frame, Lanes, Scope
 from hectorite.lowering.kernels.kernel_builder import KernelBuilder
 from hectorite.lowering.kernels.kernel_plan import Kernel, Root
@@ -46,7 +47,7 @@ def emit_parts(plan: Kernel, builder: KernelBuilder, placement: Placement, parts
     chunk = code.scalar("mul", strips, code.constant(width))
     lower = code.scalar("mul", builder.task, chunk)
     upper = code.scalar("min", code.scalar("add", lower, chunk), size)
-    neutral = code.constant(identity(kind, type), VectorType(type, [width]))
+    neutral = code.constant(element_of(type).identity(kind), VectorType(type, [width]))
     frame = Frame(code, builder, placement.values)
     _read_storages(statement, placement, builder)
 
@@ -70,11 +71,11 @@ def emit_total(plan: Kernel, builder: KernelBuilder, placement: Placement, parts
     kind, type = statement.kind.data, statement.value.type
     scope = Scope.of(Frame(code, builder, placement.values), statement, Root((), ()))
     start = placement.start(statement, builder)
-    total = code.constant(identity(kind, type), type)
+    total = code.constant(element_of(type).identity(kind), type)
     if start is not None:
         total = code.cast(scope.load(start, ()), type)
     width = plan.machine.row_lanes
-    lanes = code.constant(identity(kind, type), VectorType(type, [width]))
+    lanes = code.constant(element_of(type).identity(kind), VectorType(type, [width]))
     source = builder.parameter(parts)
     for at in range(0, plan.machine.parts, width):
         part = LoadOp(source, [code.constant(at)], VectorType(type, [width]), axis=0)

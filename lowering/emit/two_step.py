@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import StatementOp
+from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
-from hectorite.lowering.emit.nest import emit_combined, emit_point, identity, over, strips
+from hectorite.lowering.emit.nest import emit_combined, emit_point, over, strips
 from hectorite.lowering.emit.values import Frame, Lanes, Scope
 from hectorite.lowering.emit.visit import VisitEmitter
 from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Storage
@@ -102,7 +103,7 @@ class TwoStepEmitter:
         kind, type = statement.kind.data, statement.value.type
 
         def point(scope: Scope) -> None:
-            value = scope.code.constant(identity(kind, type), type)
+            value = scope.code.constant(element_of(type).identity(kind), type)
             scope.store(value, row, statement.access.data)
 
         self._points(frame, statement, start, point)

@@ -31,7 +31,6 @@ from hectorite.dialects.graph import FuncOp, IndexOp, ReadOp, StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import AccessAttr, TensorType
-from hectorite.lowering.emit.nest import identity
 from hectorite.lowering.formats.format_use import (
     FormatUse,
     Outcome,
@@ -300,5 +299,5 @@ def _masked(body: Body, value: SSAValue, copy: Copy, variable: str, kind: str) -
     full = body.add(IndexOp(IndexExpr.of(variable, copy.full)))
     is_full = body.apply("eq", full, body.constant(1, IntegerType(32)))
     return body.apply(
-        "select", is_full, value, body.constant(identity(kind, value.type), value.type)
+        "select", is_full, value, body.constant(element_of(value.type).identity(kind), value.type)
     )

@@ -17,9 +17,9 @@ belong to no row, or to several, so they are filled before.
 from xdsl.ir import SSAValue
 
 from hectorite.dialects.graph import FuncOp, StatementOp
+from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.schema import Schema
-from hectorite.lowering.emit.nest import identity
 from hectorite.lowering.gpu.schedule_orders import wants_split
 from hectorite.lowering.graph.statement_body import Body, hint
 from hectorite.lowering.kernels.choose_roots import choose_roots
@@ -53,7 +53,7 @@ def _start(statement: StatementOp, returned: set[SSAValue]) -> None:
     access = [IndexExpr.of(variable) for variable, _ in variables]
     body = Body()
     if init is None:
-        first = identity(statement.kind.data, statement.value.type)
+        first = element_of(statement.value.type).identity(statement.kind.data)
         value = body.constant(first, statement.value.type)
     else:
         value = body.read(init, access)

@@ -29,16 +29,6 @@ EVERYONE = -1
 """The mask of all threads of a warp."""
 
 
-def identity(kind: str, element: ElementType) -> float | int:
-    """The number that a reduction of nothing gives."""
-    if kind in ("add", "mul"):
-        return int(kind == "mul")
-    if element.is_float:
-        return float("-inf") if kind == "max" else float("inf")
-    least, greatest = element.bounds
-    return least if kind == "max" else greatest
-
-
 def reduce(kernel: PtxKernel, op: ReduceOp) -> list[SSAValue]:
     """All elements of a tile combined, in every thread: those of a thread in pairs, then those of
     threads far apart before those close by, then the warps in order."""
@@ -85,7 +75,7 @@ def _counted(kernel: PtxKernel, op: ReduceOp, element: ElementType) -> Iterator[
         if op.valid is not None:
             counts = both(kernel, counts, code.op("setp.lt.s32", at, kernel.value(op.valid)))
         if counts is not None:
-            neutral = constant(code, identity(op.kind.data, element), element)
+            neutral = constant(code, element.identity(op.kind.data), element)
             register = select(kernel, counts, register, neutral)
         yield register
 
