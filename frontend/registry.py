@@ -18,6 +18,7 @@ DIALECTS = {
     "graph": ("hectorite.dialects.graph", "Graph"),
     "sparse": ("hectorite.dialects.sparse", "Sparse"),
     "tile": ("hectorite.dialects.tile", "Tile"),
+    "ptx": ("hectorite.dialects.ptx", "Ptx"),
 }
 """Each dialect: the module that defines it, and its name there."""
 

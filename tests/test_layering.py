@@ -3,6 +3,8 @@
 import ast
 import sys
 import tomllib
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,22 @@ ALL_FILES = [
 MOST_LINES = 600
 COMPILER_LINES = 120
 
+BOTH_WAYS = {
+    ("graph", "structural"): "the passes that search offer these rewrites, made of its parts",
+    ("graph", "match"): "`scatter-products` asks whether a product has a kernel that scatters",
+    ("graph", "kernels"): "what is counted depends on the joins that kernels walk through",
+    ("graph", "pipelines"): "`optimise-graph` is the pipeline of the graph level as one pass",
+    ("match", "formats"): "products with what is kept of a tensor are found in what `nm` writes",
+    ("match", "kernels"): "kernels of known shapes are found in plans, and are plans",
+    ("match", "gpu"): "a schedule's orders decide about two reductions in one kernel",
+    ("kernels", "gpu"): "a schedule's orders decide how rows are shared out",
+    ("kernels", "emit"): "`graph_to_tile` plans kernels, then has them written",
+    ("gpu", "emit"): "`choose-work` asks which sums can be merged",
+    ("gpu", "ptx"): "places of elements are computed as PTX values",
+    ("search", "rules"): "pairs of siblings are for rules that are laws",
+}
+"""Imports between packages of `lowering` against the order of the others, each with its reason."""
+
 
 def imported(file: Path) -> list[str]:
     """Every module that a file imports, at its top or inside."""
@@ -29,6 +47,33 @@ def imported(file: Path) -> list[str]:
             assert node.level == 0, f"{file.name}:{node.lineno}: a relative import"
             modules += [f"{node.module}.{alias.name}" for alias in node.names]
     return modules
+
+
+def imported_at_once(file: Path) -> Iterator[str]:
+    """Every module that importing a file imports: neither what functions do when they are called,
+    nor what only type checkers see."""
+    waiting: list[ast.stmt] = list(ast.parse(file.read_text("utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) != "TYPE_CHECKING":
+            waiting += (*node.body, *node.orelse)
+        elif isinstance(node, ast.Try | ast.With | ast.ClassDef):
+            waiting += node.body
+
+
+def packages_of(layer: str) -> dict[str, set[str]]:
+    """For each package of a layer, and each file beside them, those that it imports."""
+    found: dict[str, set[str]] = {}
+    for file in (ROOT / layer).rglob("*.py"):
+        own = file.relative_to(ROOT / layer).with_suffix("").parts[0]
+        names = (module.split(".") for module in imported_at_once(file))
+        others = {name[2] for name in names if name[:2] == ["hectorite", layer] and len(name) > 2}
+        found.setdefault(own, set()).update(others - {own})
+    return found
 
 
 def name_of(file: Path) -> str:
@@ -45,6 +90,19 @@ def test_imports_go_one_way(file):
             layer = rest.split(".")[0]
             assert layer in LAYERS, f"{module} is no layer"
             assert LAYERS.index(layer) <= rank, f"{name_of(file)} imports {module}, a later layer"
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_packages_of_a_layer_import_one_way(layer):
+    found = packages_of(layer)
+    excepted = BOTH_WAYS if layer == "lowering" else {}
+    for package, other in excepted:
+        assert other in found[package], f"{package} no longer imports {other}: no exception"
+        found[package].discard(other)
+    try:
+        TopologicalSorter(found).prepare()
+    except CycleError as error:
+        pytest.fail(f"packages of {layer} import each other: {' <- '.join(error.args[1])}")
 
 
 def test_every_file_says_what_it_is_for():

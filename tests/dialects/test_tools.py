@@ -11,6 +11,7 @@ import pytest
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.universe import Universe
 
+from hectorite.dialects.context import make_context
 from hectorite.frontend.registry import UNIVERSE
 
 
@@ -22,6 +23,12 @@ def test_entry_point_gives_our_dialects_and_passes():
         assert make().name == name
     for name, make in UNIVERSE.all_passes.items():
         assert make().name == name
+
+
+def test_every_dialect_is_registered():
+    """A dialect that our own parser knows and `xdsl-opt` does not would stop at its first name."""
+    known = {dialect.name for dialect in make_context().loaded_dialects}
+    assert known - {"builtin", "scf"} == set(UNIVERSE.all_dialects)
 
 
 def test_plain_xdsl_opt(tmp_path: Path):
