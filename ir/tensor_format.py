@@ -23,8 +23,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-MOST_GROUP = 32
-"""The longest group: its codes have five bits, and its elements lie in banks of their own."""
+MOST_GROUP = 256
+"""The longest group: its codes have eight bits. Up to 32 elements lie in banks of their own."""
 
 VALUES, CODES, BLOCKS = ".values", ".codes", ".blocks"
 """What the names of parts end in, which no name of a program does."""

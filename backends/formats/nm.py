@@ -96,7 +96,7 @@ def encode(dense: Array, format: Nm, name: str) -> NmOperand:
         rows = np.pad(rows, ((0, 0), (0, groups * group - extent)))
     flat = np.ascontiguousarray(rows).reshape(-1)
     kept = flat != 0
-    counts = kept.reshape(-1, group).sum(-1, dtype=np.uint8)
+    counts = kept.reshape(-1, group).sum(-1, dtype=np.int16)
     if counts.max(initial=0) > keep:
         raise _broken(dense, format, name, int(np.argmax(counts > keep)))
     _fill_up(kept, counts, format, extent)
@@ -120,7 +120,7 @@ def _fill_up(kept: Array, counts: Array, format: Nm, extent: int) -> None:
     free &= (short % groups)[:, None] * format.group + np.arange(format.group) < extent
     free &= np.cumsum(free, 1) <= (format.keep - counts[short])[:, None]
     each[short] |= free
-    counts[short] += free.sum(1, dtype=np.uint8)
+    counts[short] += free.sum(1, dtype=np.int16)
 
 
 def _slots(places: Array, counts: Array, keep: int, group: int) -> Array:

@@ -28,6 +28,7 @@ from hectorite.dialects.tile_async import CopyOp, SharedOp
 from hectorite.dialects.tile_layout import BarrierOp
 from hectorite.ir.element import element_of
 from hectorite.ir.space import Dim, TensorType
+from hectorite.ir.tensor_format import Nm
 from hectorite.lowering.kernels.kept_codes import EntryCodes, split_point
 from hectorite.lowering.kernels.kernel_builder import KernelBuilder
 from hectorite.lowering.kernels.tile_code import Code
@@ -36,8 +37,8 @@ from hectorite.lowering.match.kept import KeptProduct
 MOST_ROWS, COPIES = 16, 64
 """The most rows of a task, which use what is copied, and entries of theirs that are written out."""
 
-BLOCK_BYTES = 16 << 10
-"""Bytes of a block in shared memory, if that is as much as one unit of entries needs."""
+BLOCK_BYTES, MOST_BYTES = 16 << 10, 64 << 10
+"""Bytes of a block in shared memory, and at most, where one unit of entries needs more."""
 
 LANES, LEAST_LANES = 128, 32
 """The most and the least lanes of a strip."""
@@ -48,7 +49,16 @@ def fits_gather(product: KeptProduct, statement: StatementOp) -> bool:
     if product.lanes is None or product.dense.access.data[-1].variable != product.lanes:
         return False
     lanes = dict(statement.variables.data)[product.lanes]
-    return isinstance(lanes, int) and lanes >= LEAST_LANES and product.groups > 0
+    _, steps = _unit_of(product.format)
+    block = steps * LEAST_LANES * product.dense.type.element_type.storage.itemsize
+    fits = isinstance(lanes, int) and lanes >= LEAST_LANES and block <= MOST_BYTES
+    return fits and product.groups > 0
+
+
+def _unit_of(format: Nm) -> tuple[int, int]:
+    """Entries that begin a group as well as a byte, and steps k that they are of."""
+    entries = lcm(8 // gcd(8, format.bits), format.keep)
+    return entries, entries // format.keep * format.group
 
 
 @dataclass
@@ -67,14 +77,11 @@ class GatherEmitter:
     known: dict[str, SSAValue] = field(default_factory=dict[str, SSAValue])
 
     def __post_init__(self) -> None:
-        format = self.product.format
         self.dims: dict[str, Dim] = dict(self.statement.variables.data)
         extent, depth = self.dims[str(self.product.lanes)], self._depth
         assert isinstance(extent, int)
         self.extent = extent
-        self.unit = lcm(8 // gcd(8, format.bits), format.keep)
-        """Entries that begin a group as well as a byte."""
-        self.unit_steps = self.unit // format.keep * format.group
+        self.unit, self.unit_steps = _unit_of(self.product.format)
         item = self.product.dense.type.element_type.storage.itemsize
         lanes = min(LANES, 1 << (extent - 1).bit_length())
         while lanes > LEAST_LANES and self.unit_steps * lanes * item > BLOCK_BYTES:

@@ -87,6 +87,8 @@ def pruned(generator, shape, keep, group, dtype):
     [
         *(("right", each) for each in FORMATS),
         *((name, (3, 5)) for name in ("left", "vector", "batch")),
+        *(("right", (8, group)) for group in (33, 64, 100, 128, 200, 256)),
+        *((name, (5, 77)) for name in ("left", "vector", "batch")),
     ],
     ids=str,
 )
@@ -102,6 +104,16 @@ def test_products_are_exact(name, format):
     expected = X @ W.T if name == "left" else W @ X
     for given in (W, hectorite.nm(W, *format)):
         np.testing.assert_array_equal(call(W=given, X=X), expected)
+
+
+@pytest.mark.parametrize("format", [(1, 40), (1, 128), (3, 65), (2, 256)])
+@pytest.mark.parametrize("target", ["tile", "ptx"])
+def test_groups_of_many_are_exact_on_a_gpu(target, format):
+    generator = np.random.default_rng(8)
+    W = pruned(generator, (9, 300), *format, np.float32)
+    X = generator.integers(-9, 10, (300, 40)).astype(np.float32)
+    call = hectorite.compile(program("right", "f32", *format), target=target).f
+    np.testing.assert_array_equal(call(W=W, X=X), W @ X)
 
 
 @pytest.mark.parametrize("name", ["right", "left", "vector"])
