@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import expm1, sqrt
+from math import expm1, prod, sqrt
 from typing import Any
 
 import numpy as np
 
-from hectorite.ir.schema import Derivation, Encoded, Schema, SetDecl
+from hectorite.ir.index import Path
+from hectorite.ir.schema import Condition, Derivation, Encoded, Schema, SetDecl
 from hectorite.ir.set_format import canonical
 from hectorite.ir.space import Dim
 
@@ -113,7 +114,7 @@ class Extents:
         if decl is None:
             return USUAL_SIZE
         if decl.derivation is not None:
-            return self._derived(decl.derivation)
+            return self._derived(decl, decl.derivation)
         if decl.encoded is not None:
             return self._encoded(decl, decl.encoded)
         if not decl.fields:
@@ -129,7 +130,7 @@ class Extents:
         rows = max(self.of(target) for _, target in self.schema.sets[encoded.of].fields)
         return rows / numbers[0] if numbers else rows
 
-    def _derived(self, derivation: Derivation) -> float:
+    def _derived(self, decl: SetDecl, derivation: Derivation) -> float:
         paths = [key.path for key in derivation.keys]
         variables = {path.variable for path in paths if path is not None}
         if None not in paths and len(derivation.binders) == 1 and not derivation.conditions:
@@ -138,7 +139,50 @@ class Extents:
         if len(variables) == 1 and None not in paths:
             owner = dict(derivation.binders)[next(iter(variables))]
             return self.distinct(owner, [path.fields for path in paths if path is not None])
-        return max(self.of(owner) for _, owner in derivation.binders)
+        bins = prod(self.of(target) for _, target in decl.fields)
+        return _filled(self._joined(derivation), bins)
+
+    def visited(self, join: str) -> tuple[float, bool]:
+        """Assignments of binders that a walk through a join visits, and whether it looks up one
+        binder more: one that two equalities tell."""
+        derivation = self.schema.sets[join].derivation
+        assert derivation is not None
+        names = [name for name, _ in derivation.binders]
+        found = next((n for n in reversed(names) if len(_ties(derivation, n)) > 1), None)
+        if found is None or len(names) < 3:
+            return self.of(join), False
+        return self._joined(derivation, found), True
+
+    def _joined(self, derivation: Derivation, without: str | None = None) -> float:
+        """Assignments of binders: all that there are, less those that equal paths rule out, if
+        values are spread evenly or where maps are known; at least as many as the largest set has
+        elements."""
+        sets = {name: over for name, over in derivation.binders if name != without}
+        found, equalities = prod(map(self.of, sets.values())), 0
+        for condition in derivation.conditions:
+            paths = condition.left.path, condition.right.path
+            known = [path for path in paths if path is not None and path.variable in sets]
+            others = {*condition.left.variables, *condition.right.variables} - set(sets)
+            if condition.operator != "==" or not known or others:
+                continue
+            equalities += 1
+            met = self._met(sets, known) if len(sets) == 2 and equalities == 1 else None
+            if met is not None:
+                found = met
+            else:
+                found /= max(self.distinct(sets[path.variable], [path.fields]) for path in known)
+        return max(found, *map(self.of, sets.values()))
+
+    def _met(self, sets: Mapping[str, str], paths: Sequence[Path]) -> float | None:
+        """Pairs of elements of two sets whose images are equal; None if a map is not known."""
+        if len({path.variable for path in paths}) < 2 or not all(path.fields for path in paths):
+            return None
+        images = [self._images(sets[path.variable], path.fields) for path in paths]
+        if any(each is None for each in images):
+            return None
+        counts = [np.bincount(each) for each in images]
+        least = min(map(len, counts))
+        return float(np.dot(counts[0][:least].astype(float), counts[1][:least].astype(float)))
 
     def _distinct(self, owner: str, paths: frozenset[Fields]) -> float:
         if () in paths:
@@ -154,7 +198,7 @@ class Extents:
         elements, images = self.of(owner), 1.0
         for path in paths:
             images *= self.of(self.schema.follow(owner, path))
-        found = images * -expm1(-elements / images)
+        found = _filled(elements, images)
         if owner in self.sizes or self._tells_apart(owner, paths):
             return found
         return min(found, elements / USUAL_REPEATS)
@@ -222,6 +266,20 @@ class Extents:
             at = [field for field, _ in decl.fields].index(name)
             return np.asarray(arrays[at])[first]
         return None
+
+
+def _ties(derivation: Derivation, binder: str) -> list[Condition]:
+    """The equalities between a binder and other ones."""
+    return [
+        c
+        for c in derivation.conditions
+        if c.operator == "==" and binder in {*c.left.variables, *c.right.variables}
+    ]
+
+
+def _filled(balls: float, bins: float) -> float:
+    """Bins that balls fill on average."""
+    return bins * -expm1(-balls / bins)
 
 
 def _distinct_rows(arrays: Sequence[Any]) -> tuple[Any, Any]:

@@ -43,6 +43,9 @@ COMPUTED, FED = 1.0, 2.0
 """Rows of a visit that it takes to compute, or to sum, the left operand of a row that is multiplied
 and added elsewhere at once."""
 
+LOOKED_UP = 0.5
+"""Rows of a visit that it takes to look an element up and to find it or not."""
+
 LINE = 64.0
 """Bytes of a cache line."""
 
@@ -430,11 +433,29 @@ class _Counting:
         work.elements = elements * (1.0 + REMAINDER * self._remainders())
         work.rows = work.tasks
         work.steps = self._inner_steps()
+        if not self.gpu and self._walks(visit[0]):
+            pairs, looks_up = self.extents.visited(visit[0])
+            work.elements = pairs
+            # Whether an element is found is a branch that nobody foresees.
+            work.rows = min(work.tasks, pairs) + LOOKED_UP * pairs * looks_up
         if self.gpu:
             # A row that has much more than its share is split, and its parts are added together.
             share = work.elements / 1024.0
             busiest = self.extents.degree(*visit)
             work.atomics = busiest if busiest > share else 0.0
+
+    def _walks(self, join: str) -> bool:
+        """Whether a CPU walks through the sets of a join, which need not be built then."""
+        decl = self.schema.sets[join]
+        if decl.derivation is None or len(decl.derivation.binders) < 2:
+            return False
+        pairs = zip(decl.fields, decl.derivation.keys, strict=True)
+        plain = {name: key.path.variable for (name, _), key in pairs if key.path is not None}
+        read = [index for each in self.form.reads for index in each.access or ()]
+        paths = [path for index in (*self.form.left, *read) for path in index.paths]
+        used = {path.fields[:1] for path in paths if path.variable == self.how.element}
+        binders = {name for name, _ in decl.derivation.binders}
+        return used <= {(name,) for name in plain} and binders <= set(plain.values())
 
     def cut_into_strips(self, work: Work) -> None:
         """Two steps over one set: each strip is a visit of all elements, and what the first step
