@@ -135,8 +135,10 @@ def test_the_packages_are_the_folders():
     listed = project["tool"]["setuptools"]["packages"]
     folders = sorted({file.parent.relative_to(ROOT) for file in FILES})
     assert sorted(listed) == ["hectorite", *(".".join(("hectorite", *f.parts)) for f in folders)]
+    described = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     for folder in folders:
         assert (ROOT / folder / "__init__.py").exists()
+        assert f"| [{folder.as_posix()}/](../{folder.as_posix()}) |" in described
     for layer in LAYERS:
         assert (ROOT / layer / "py.typed").exists()
 
