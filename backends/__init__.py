@@ -1,1 +1,1 @@
-"""What makes the IR run: reference interpreters, bound data, the LLVM CPU backend."""
+"""What makes IR run: reference interpreters, bound data, machine code of CPUs and GPUs, PTX."""

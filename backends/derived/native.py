@@ -1,4 +1,4 @@
-"""Derived sets by machine code: a `JoinPlan` run on its data by both cores.
+"""Derived sets by machine code: a `JoinPlan` run on its data by all cores.
 
 Enters: a plan. Leaves: the fields of the set, in lexicographic order, and where the elements of
 each group begin. Fields that groups tell are written when someone looks. Code depends on the shape
