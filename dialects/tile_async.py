@@ -3,7 +3,7 @@ one task, and copies into it that go on while the task computes.
 
     shared ::= "tile.shared" ":" tensor                            fixed extents, unspecified
     copy   ::= "tile.copy" ("async" "bulk"?)? %t "[" %i* "]" ("rows" n)? "axis" n
-               "spread"? ("valid" %m "," %n)? "to" %s "[" %j* "]" ("tells" %b "[" %i "]")?
+               "spread"? "padded"? ("valid" %m "," %n)? "to" %s "[" %j* "]" ("tells" %b "[" %i "]")?
                "shape" "[" m "," n "]" ":" tensor "," tensor
     commit ::= "tile.commit"                                       ends a group of copies
     wait   ::= "tile.wait" n                                       all but the last n groups are done
@@ -104,6 +104,8 @@ class CopyOp(IRDLOperation):
     tells a barrier object of its bytes (`tile_bulk.py`); its rows are multiples of 16 bytes that
     lie side by side, and all valid.
 
+    Of a `padded` copy, rows whose index is negative become zero as well.
+
     With `spread`, rows of the source are 128 bytes long and lie as memory for descriptors has them:
     16 bytes that belong at place c of row r of the block are at place c xor r % 8.
     """
@@ -121,6 +123,7 @@ class CopyOp(IRDLOperation):
     axis = prop_def(IntegerAttr)
     is_async = opt_prop_def(UnitAttr)
     spread = opt_prop_def(UnitAttr)
+    padded = opt_prop_def(UnitAttr)
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
     traits = traits_def(MemoryReadEffect(), MemoryWriteEffect())
 
@@ -138,6 +141,7 @@ class CopyOp(IRDLOperation):
         is_async: bool = False,
         tells: tuple[SSAValue, SSAValue] | None = None,
         spread: bool = False,
+        padded: bool = False,
     ):
         super().__init__(
             operands=[source, indices, valid or (), target, places, tells or ()],
@@ -147,6 +151,7 @@ class CopyOp(IRDLOperation):
                 "axis": IntegerAttr(axis, 64),
                 "is_async": UnitAttr() if is_async or tells else None,
                 "spread": UnitAttr() if spread else None,
+                "padded": UnitAttr() if padded else None,
             },
         )
 
@@ -167,6 +172,10 @@ class CopyOp(IRDLOperation):
     @property
     def is_spread(self) -> bool:
         return self.spread is not None
+
+    @property
+    def is_padded(self) -> bool:
+        return self.padded is not None
 
     @property
     def byte_count(self) -> int:
@@ -197,6 +206,8 @@ class CopyOp(IRDLOperation):
             self._verify_bulk()
         if self.is_spread and (self.valid or self.byte_count != self.block[0] * SPREAD_BYTES):
             raise VerifyException(f"expected rows of {SPREAD_BYTES} bytes, all valid")
+        if self.is_padded and (self.is_bulk or self.is_spread or self.rows_along is not None):
+            raise VerifyException("expected rows at indices of their own for a padded copy")
 
     def _verify_bulk(self) -> None:
         objects, number = self.told if len(self.told) == 2 else (None, None)
@@ -236,6 +247,7 @@ class CopyOp(IRDLOperation):
         parser.parse_keyword("axis")
         axis = parser.parse_integer()
         spread = parser.parse_optional_keyword("spread") is not None
+        padded = parser.parse_optional_keyword("padded") is not None
         valid = None
         if parser.parse_optional_keyword("valid") is not None:
             first = parse_defined(parser, "a number of rows")
@@ -257,7 +269,8 @@ class CopyOp(IRDLOperation):
         parser.parse_punctuation(",")
         parser.parse_type()
         return cls(source, indices, axis, target, places, (shape[0], shape[1]), row_axis=along,
-                   valid=valid, is_async=is_async, tells=tells, spread=spread)  # fmt: skip
+                   valid=valid, is_async=is_async, tells=tells, spread=spread,
+                   padded=padded)  # fmt: skip
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" async" if self.is_async is not None else "")
@@ -267,6 +280,7 @@ class CopyOp(IRDLOperation):
             printer.print_string(f" rows {self.rows_along}")
         printer.print_string(f" axis {self.column_axis}")
         printer.print_string(" spread" if self.is_spread else "")
+        printer.print_string(" padded" if self.is_padded else "")
         if self.valid:
             printer.print_string(" valid ")
             printer.print_list(self.valid, printer.print_ssa_value)

@@ -42,6 +42,14 @@ and by blocks of about `limit` values of the first key, which have like numbers 
     block_along  values of `path` at each element, in that order                 [S]
     block_runs   where each run alike in block and other keys begins             [runs + 1]
     block_groups where the runs of each block begin                              [blocks + 1]
+
+and in tables with a place for each of `limit` values of the first key, an entry for each of the
+other keys that these have; -1 is nobody (`backends/slots.py`):
+
+    slot_rows    the values of each block                                   [blocks * limit]
+    slot_groups  where the entries of each block begin                           [blocks + 1]
+    slot_along   values of `path` at the elements of each entry            [entries * limit]
+    slot_key     value of `path` at an element of each entry                       [entries]
 """
 
 from collections.abc import Sequence
@@ -79,8 +87,9 @@ LAYOUTS = (
     *("map", "order", "along", "sorted", "segments", "runs", "run_key", "run_groups"),
     *("cuts", "shares", "parts", "part_rows", "pairs"),
     *("block_rows", "block_order", "block_along", "block_runs", "block_groups"),
+    *("slot_rows", "slot_groups", "slot_along", "slot_key"),
 )
-PATHS = ("map", "along", "run_key", "block_along")
+PATHS = ("map", "along", "run_key", "block_along", "slot_along", "slot_key")
 """Layouts that are values of a path."""
 
 

@@ -47,6 +47,7 @@ PASSES = {
     "promote-locals": ("hectorite.lowering.gpu.promote_locals", "PromoteLocals"),
     "pipeline-copies": ("hectorite.lowering.gpu.pipeline_copies", "PipelineCopies"),
     "reuse-values": ("hectorite.lowering.gpu.reuse_values", "ReuseValues"),
+    "own-rows": ("hectorite.lowering.gpu.own_rows", "OwnRows"),
     "pack-operands": ("hectorite.lowering.gpu.pack_operands", "PackOperands"),
     "simplify-access": ("hectorite.lowering.graph.simplify_access", "SimplifyAccess"),
     "specialize-sizes": ("hectorite.lowering.graph.specialize_sizes", "SpecializeSizes"),

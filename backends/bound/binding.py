@@ -25,6 +25,7 @@ from hectorite.backends.derived.adjacency import segments
 from hectorite.backends.derived.elements import derive
 from hectorite.backends.derived.plan import Adjacency
 from hectorite.backends.formats import Part, build_parts, check_data
+from hectorite.backends.slots import Slots, slots
 from hectorite.ir.diagnostics import fail
 from hectorite.ir.identity import by_identity
 from hectorite.ir.index import IndexExpr
@@ -227,6 +228,30 @@ class Binding(Adjacency):
             ("row parts", name, first, most), lambda: row_parts(self.segments(name, [first]), most)
         )
 
+    def slots(self, name: str, keys: Keys, height: int) -> Slots:
+        """The elements of a set in tables of `height` values of the first key."""
+        keys = _normal(keys)
+        return self._keep(
+            ("slots", name, keys, height),
+            lambda: slots(self._columns(name, keys), self._extents(name, keys), height),
+        )
+
+    def _of_slots(
+        self, what: str, name: str, keys: Keys, path: IndexExpr | None, height: int
+    ) -> Array:
+        found = self.slots(name, keys, height)
+        if what in ("slot_rows", "slot_groups"):
+            return found.rows if what == "slot_rows" else found.block
+        if what not in ("slot_along", "slot_key") or path is None:
+            raise ValueError(f"there is no layout `{what}` of {name}")
+        keys, (path,) = _normal(keys), _normal([path])
+
+        def arrange() -> Array:
+            values = self.along(name, (), path)
+            return found.along(values) if what == "slot_along" else values[found.first]
+
+        return self._keep((what, name, keys, height, path), arrange)
+
     def blocks(self, name: str, keys: Keys, height: int) -> order.Blocks:
         """The elements of a set by blocks of about `height` values of the first key, then by the
         other keys."""
@@ -287,6 +312,8 @@ class Binding(Adjacency):
         if what in ("runs", "run_groups"):
             runs = self.runs(name, keys, limit or MOST)
             return runs.start if what == "runs" else runs.block
+        if what.startswith("slot_"):
+            return self._of_slots(what, name, keys, path, limit or MOST)
         if what.startswith("block_"):
             return self._of_blocks(what, name, keys, path, limit or MOST)
         if path is None or what not in ("map", "along", "run_key"):

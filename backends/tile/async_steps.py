@@ -235,6 +235,9 @@ def _copy(steps: Steps, state: SharedState, op: CopyOp) -> Step:
         taken = Places.of(slots[source], where, op.block, slots[valid[1]] if valid else None)
         if valid:
             taken.active &= row < slots[valid[0]]
+        if op.is_padded:
+            for place, many in zip(indices, is_rows, strict=True):
+                taken.active &= slots[place][:, None] >= 0 if many else True
         values = np.where(taken.active, slots[source].read(taken, None, task), 0)
         to = [slots[i] for i in places]
         to[-2], to[-1] = to[-2] + row, to[-1] + column

@@ -21,6 +21,7 @@ from dataclasses import replace
 
 from xdsl.ir import SSAValue
 
+from hectorite.lowering.emit.owned_rows import OwnedRows
 from hectorite.lowering.emit.product import Block, ProductEmitter
 from hectorite.lowering.emit.row import RowEmitter
 from hectorite.lowering.emit.scattered_product import AtomicProduct, ScatteredEmitter
@@ -120,6 +121,9 @@ class KernelEmitter:
         if phase.segment is not None:
             self._segments(code, share, rows, phase)
             return
+        if phase.scatters:
+            self._owned(code, share, phase)
+            return
         if rows_in_lanes(self.kernel):
             self.row.lanes.rows(replace(self.frame, code=code), rows)
             return
@@ -141,6 +145,15 @@ class KernelEmitter:
             scope = scope.with_loop(name, value)
         start = code.scalar("mul", share.strip, code.constant(product.shape.lanes))
         emitter.emit_strip(emitter.strip_at(scope, start), block)
+
+    def _owned(self, code: Code, share: Share, phase: Phase) -> None:
+        """A task that does a block of the rows that a scattered product sums into."""
+        assert phase.product is not None and share.block is not None and share.strip is not None
+        self.builder.threads = phase.product.shape.threads
+        start = code.scalar("mul", share.strip, code.constant(phase.product.shape.lanes))
+        root, frame = self.kernel.roots[phase.statements[0]], replace(self.frame, code=code)
+        placed = self.builder, self.placement
+        OwnedRows(phase, root, *placed, frame, share.block, start, share.loops).emit()
 
     def _segments(self, code: Code, share: Share, rows: RowOrder, phase: Phase) -> None:
         """A task that does one block of a segment product, for one row or several."""

@@ -57,7 +57,7 @@ def pieces(op: CopyOp, threads: int) -> Pieces | None:
     """The pieces of a copy in bulk; None if it cannot be one."""
     item = cast(TensorType, op.source.type).element_type.storage.itemsize
     rows, columns = op.block
-    if op.valid or neighbours(op) * item != BULK_UNIT or op.byte_count > MOST_BYTES:
+    if op.valid or op.is_padded or neighbours(op) * item != BULK_UNIT or op.byte_count > MOST_BYTES:
         return None
     owner = op.target.owner
     assert isinstance(owner, SharedOp)

@@ -36,6 +36,7 @@ from hectorite.ir.schedule import ATTRIBUTE, Schedule
 from hectorite.ir.schema import Schema
 from hectorite.ir.target import DEFAULT_TARGET, target
 from hectorite.lowering.emit.merge import most_parts
+from hectorite.lowering.gpu.own_rows import OwnRows
 from hectorite.lowering.graph.cardinalities import Cardinalities, parse_cardinalities
 from hectorite.lowering.graph.derived_sets import Fields
 from hectorite.lowering.graph.statement_body import statements
@@ -69,16 +70,6 @@ class ChooseWork(ModulePass):
     reassociate: bool = True
     """Allow floats to be added in parts."""
 
-    @staticmethod
-    def of(options: Options) -> tuple["ChooseWork", ...]:
-        """The pass that does what a user chose: none where programs are computed as written, or not
-        on a GPU."""
-        device = options.device
-        if device is None or not device.is_gpu or not options.search:
-            return ()
-        known, formats = options.cardinalities, options.formats
-        return (ChooseWork(device.name, known, formats, options.reassociate),)
-
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         known, schema = parse_cardinalities(self.cardinalities), schema_of(op)
         stored = {text.partition("=")[0] for text in self.formats}
@@ -96,6 +87,16 @@ class ChooseWork(ModulePass):
                     name = statement.result.name_hint or "_"
                     schedule = replace(schedule or Schedule(name), work="merge", chosen=True)
                     statement.attributes[ATTRIBUTE] = schedule.attribute
+
+
+def orders_for_gpu(options: Options) -> tuple[ModulePass, ...]:
+    """The passes that give sums the orders that pay on a GPU; none where programs are computed as
+    they are written."""
+    device, known, in_any_order = options.device, options.cardinalities, options.reassociate
+    if device is None or not device.is_gpu or not options.search:
+        return ()
+    own = OwnRows(device.name, known, in_any_order)
+    return (own, ChooseWork(device.name, known, options.formats, in_any_order))
 
 
 def _is_exact(statement: StatementOp) -> bool:

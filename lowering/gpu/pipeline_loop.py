@@ -364,6 +364,7 @@ class Pipeline:
             is_async=True,
             tells=None if told is None else (told, place),
             spread=copy.is_spread,
+            padded=copy.is_padded,
         )
 
     def _loads_of(self, copy: CopyOp) -> list[LoadOp]:

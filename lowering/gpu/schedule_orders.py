@@ -131,7 +131,8 @@ def _check_product(places: Found) -> None:
     tiled = set[str]()
     for own, product in products:
         rows = _rows(own, places)
-        row = next(name for i in own.access.data for name in i.variables if name in rows)
+        left = [name for i in own.access.data for name in i.variables]
+        row = next(name for name in left if name in rows)
         tiled |= {str(row), product.lanes, product.inner}
         _check_shape(own, product, schedule, str(row))
     segments = [segment for s, kernel in places if (segment := _segment(s, kernel)) is not None]
@@ -201,7 +202,8 @@ def _product(statement: StatementOp, kernel: Kernel) -> Product | None:
 
 
 def _rows(statement: StatementOp, places: Found) -> tuple[str, ...]:
-    return next(kernel for s, kernel in places if s is statement).roots[statement].row_variables
+    """The variables of rows, or of the elements of a visit."""
+    return next(kernel for s, kernel in places if s is statement).roots[statement].bound
 
 
 def _adds_rows(statement: StatementOp, kernel: Kernel) -> bool:

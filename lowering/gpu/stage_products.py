@@ -37,7 +37,7 @@ from hectorite.dialects.tile import KernelOp, LanesOp, ProductOp
 from hectorite.dialects.tile_async import CopyOp, SharedOp
 from hectorite.dialects.tile_layout import BarrierOp
 from hectorite.dialects.tile_memory import shape_of
-from hectorite.ir.element import element_of
+from hectorite.ir.element import ElementType, element_of
 from hectorite.ir.scalar import ConstantOp
 from hectorite.ir.space import TensorType
 from hectorite.ir.target import DEFAULT_TARGET, Target, target
@@ -114,11 +114,15 @@ def block_depth(op: ProductOp, target: Target) -> int:
     if isinstance(chosen, IntegerAttr):
         return chosen.value.data
     elements = [cast(TensorType, t.type).element_type for t in (op.a, op.b)]
+    return depth_of(elements, constant_value(op.extent), target)
+
+
+def depth_of(elements: Sequence[ElementType], extent: int | None, target: Target) -> int:
+    """The same for operands of these types, and so many elements of k in all."""
     size = max(element.storage.itemsize for element in elements)
     # Groups of warps are waited for after each block, so theirs are twice as deep.
     deep = all(TENSOR_TYPES.get(e.name, e.name) in target.wgmma for e in elements)
     depth = max(LEAST_DEPTH, (2 * ROW_BYTES if deep else ROW_BYTES) // size)
-    extent = constant_value(op.extent)
     while extent is not None and depth >= 2 * extent and depth > LEAST_DEPTH:
         depth //= 2
     return depth

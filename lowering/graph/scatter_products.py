@@ -87,7 +87,7 @@ class ScatterProducts(ModulePass):
                     continue
                 if self.form == "cheapest" and not _pays(op, func, statement, known, self.costs):
                     continue
-                _join(func, statement, schema_of(op))
+                _join(statement, schema_of(op))
 
     @property
     def costs(self) -> Device:
@@ -115,7 +115,7 @@ def _pays(
     (copy,) = (op for i, op in enumerate(other.body.block.ops) if i == place)
     assert isinstance(copy, StatementOp)
     schema = schema_of(module)
-    if not _join(other, copy, schema):
+    if not _join(copy, schema):
         return False
     flows = [lift(each, schema, reassociate=False) for each in (func, other)]
     model = CostModel(device, known.extents(flows[0].schema))
@@ -123,31 +123,43 @@ def _pays(
     return after < before
 
 
-def _join(func: FuncOp, statement: StatementOp, schema: Schema) -> bool:
+def _join(statement: StatementOp, schema: Schema) -> bool:
     """Multiply where it is summed, if a sum of products can be done like that."""
+    found = joined(statement, schema)
+    if found is not None:
+        put_in_place(statement, *found)
+    return found is not None
+
+
+def put_in_place(statement: StatementOp, whole: StatementOp, source: StatementOp) -> None:
+    """Let the whole sum stand for its statement and the source of what that summed."""
+    replace_statement(statement, whole)
+    source.detach()
+    source.erase()
+
+
+def joined(statement: StatementOp, schema: Schema) -> tuple[StatementOp, StatementOp] | None:
+    """A sum of what only it reads of a product as one new statement, with the product's own."""
     targets = [i.path for i in statement.access.data if i.path is not None and i.path.fields]
     if statement.kind.data != "add" or len(targets) != 1:
-        return False
+        return None
     target = targets[0]
     over = dict(statement.variables.data)[target.variable]
     if not isinstance(over, str) or not serves_sums(schema.sets[over].format):
-        return False
+        return None
     read = _product_read(statement)
     if read is None:
-        return False
+        return None
     source = read.tensor.owner
     assert isinstance(source, StatementOp)
     row, machine = _row(read, target), Machine.cpu()
     if row is None or not _is_product(source, row, machine):
-        return False
+        return None
     whole = _joined(statement, source, read, schema)
     if scattered_product(whole, schema, machine) is None:
         whole.erase()
-        return False
-    replace_statement(statement, whole)
-    source.detach()
-    source.erase()
-    return True
+        return None
+    return whole, source
 
 
 def _product_read(statement: StatementOp) -> ReadOp | None:

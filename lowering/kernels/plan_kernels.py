@@ -136,6 +136,8 @@ def _join_scattered(
     root, inside = choice.roots[statement], set(kernel.statements)
     if root.rows != kernel.rows or kernel.groups or kernel.scattered is not None:
         return False
+    if kernel.machine.is_gpu and kernel.phases:
+        return False
     if feeder is not None and _sources(feeder) & inside:
         return False
     near = _sources(statement) & inside

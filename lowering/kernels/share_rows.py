@@ -12,7 +12,8 @@
     targets   task t does rows [rows[t], rows[t + 1])            a CPU, with a scattered product
     rows      task t does row t                                  a GPU, without a product
     lanes     task t does rows [128 t, 128 t + 128)              a GPU, where rows are short
-    blocks    task t does block t / strips, strip t % strips     a GPU, with a product
+    blocks    task t does block t / strips, strip t % strips     a GPU, with a product, also one
+              whose rows are scattered, each block to rows of its own
               or a block of the outer products of a row          a GPU, with a segment product
 
 Enters: a planned kernel, its builder and the host program. Leaves: `Tasks`, with what it takes
@@ -30,6 +31,7 @@ from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
 from hectorite.lowering.emit.merge import parts_layout
+from hectorite.lowering.emit.owned_rows import slot_layout
 from hectorite.lowering.emit.scattered_product import target_blocks
 from hectorite.lowering.gpu.schedule_orders import is_merged, is_split, work_of
 from hectorite.lowering.kernels.host_program import HostProgram
@@ -80,6 +82,8 @@ def share_rows(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks
     """The tasks of a kernel."""
     if not plan.rows:
         return Tasks(host.code.constant(1), lambda code, number: Share(None))
+    if plan.scattered is not None and plan.machine.is_gpu:
+        return _owned(plan.scattered, builder, host)
     if plan.phases[0].product is not None and plan.machine.is_gpu:
         return _blocks(plan, builder, host)
     if plan.phases[0].segment is not None and plan.machine.is_gpu:
@@ -328,14 +332,33 @@ def _lanes(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
     return Tasks(host.parts(host.count(plan.rows), width), share)
 
 
+def _owned(phase: Phase, builder: KernelBuilder, host: HostProgram) -> Tasks:
+    """A block of the rows that a scattered product sums into, at one strip and point."""
+    counts = _inside_blocks(phase)
+
+    def share(code: Code, number: SSAValue) -> Share:
+        values, number = _taken_apart(code, number, counts)
+        strip = values.pop(next(iter(counts)))
+        return Share(RowOrder(number, code.plus(number, 1)), strip, values, block=number)
+
+    blocks = _parts(host, slot_layout(phase, "slot_groups"))
+    return Tasks(_times(host, blocks, prod(counts.values())), share)
+
+
+def _inside_blocks(phase: Phase) -> dict[str, int]:
+    """How many tasks a block of a product's rows has along its lanes and its other variables."""
+    product, dims = phase.product, dict(phase.statements[0].variables.data)
+    assert product is not None
+    counts = {product.lanes: -(-_fixed(dims[product.lanes]) // product.shape.lanes)}
+    return counts | {name: _fixed(dims[name]) for name in reversed(product.loops)}
+
+
 def _blocks(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
     """A block of rows, at one strip of lanes and one point of the product's loops."""
     phase = plan.phases[0]
-    product, dims = phase.product, dict(phase.statements[0].variables.data)
+    product = phase.product
     assert product is not None
-    height, counts = product.shape.rows, dict[str, int]()
-    counts[product.lanes] = -(-_fixed(dims[product.lanes]) // product.shape.lanes)
-    counts |= {name: _fixed(dims[name]) for name in reversed(product.loops)}
+    height, counts = product.shape.rows, _inside_blocks(phase)
     keys, runs = _grouping(plan, height)
 
     def share(code: Code, number: SSAValue) -> Share:

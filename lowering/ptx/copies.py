@@ -309,12 +309,12 @@ class _Lines:
 
     def valid(self, register: int) -> SSAValue | None:
         """Whether the first element of a run is valid; None if it always is."""
-        return both(self.kernel, self._below(register, 0), self._below(register, 1))
+        return both(self.kernel, self._rows(register), self._below(register, 1))
 
     def size(self, register: int) -> SSAValue | None:
         """How many bytes of a run are valid; None if all always are."""
         whole = self.run * self.item
-        rows, columns = self._below(register, 0), self._count(1)
+        rows, columns = self._rows(register), self._count(1)
         if columns is None:
             return rows and self.code.op("selp.b32", whole, 0, rows)
         if self.run == 1 or divisor(self.op.valid[1]) % self.run == 0:
@@ -330,6 +330,21 @@ class _Lines:
             self.made[key] = self.code.op("max.s32", bytes, 0)
         bytes = self.made[key]
         return bytes if rows is None else self.code.op("selp.b32", bytes, 0, rows)
+
+    def _rows(self, register: int) -> SSAValue | None:
+        """Whether the row of a run is valid; None if it always is."""
+        below = self._below(register, 0)
+        if not self.op.is_padded:
+            return below
+        lane = self.layout.slice_register(register)
+        for number, index in enumerate(self.op.indices):
+            if shape_of(index.type):
+                picked = self.kernel.registers[index][lane]
+                key = f"there{number}", lane
+                if key not in self.made:
+                    self.made[key] = self.code.op("setp.ge.s32", picked, 0)
+                below = both(self.kernel, below, self.made[key])
+        return below
 
     def _below(self, register: int, dim: int) -> SSAValue | None:
         """Whether a run begins below the number of valid rows or columns."""

@@ -106,6 +106,10 @@ tile.program @g(%x: !hec.tensor<f32[node, 8]>) -> (!hec.tensor<f32[node, 8]>) {
   %bc = tile.layout block_along of edge by [e.dst, e.type] path [e.dst] limit 8 : !hec.tensor<i32[edge]>
   %bd = tile.layout block_runs of edge by [e.dst, e.type] limit 8 : !hec.tensor<i32[size]>
   %be = tile.layout block_groups of edge by [e.dst, e.type] limit 8 : !hec.tensor<i32[size]>
+  %sa = tile.layout slot_rows of edge by [e.dst, e.type] limit 8 : !hec.tensor<i32[size]>
+  %sb = tile.layout slot_groups of edge by [e.dst, e.type] limit 8 : !hec.tensor<i32[size]>
+  %sc = tile.layout slot_along of edge by [e.dst, e.type] path [e.dst] limit 8 : !hec.tensor<i32[size]>
+  %sd = tile.layout slot_key of edge by [e.dst, e.type] path [e.type] limit 8 : !hec.tensor<i32[size]>
   %l = tile.length %e : !hec.tensor<i32[size]>
   tile.launch @k(%x, %y) tasks %l : (!hec.tensor<f32[node, 8]>, !hec.tensor<f32[node, 8]>)
   tile.return %y : !hec.tensor<f32[node, 8]>
