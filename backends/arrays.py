@@ -43,7 +43,7 @@ def to_numpy(value: Any) -> Array:
         raise TypeError("is a masked array, and every element counts: fill it first, .filled(0)")
     if isinstance(value, np.ndarray):
         # Others, such as matrices, index in ways of their own.
-        return cast(Array, value if isinstance(value, KeptArray) else np.asarray(value))
+        return value if isinstance(value, KeptArray) else cast(Array, np.asarray(cast(Any, value)))
     kind = type(value).__name__
     if value is None or isinstance(value, str | bytes | dict | set):
         raise TypeError(f"is {_a(kind)}, not an array")

@@ -94,8 +94,9 @@ class Extents:
     def _sorted_by(self, owner: str, path: Fields) -> bool:
         """Whether a set is derived as the distinct values of this path first."""
         decl = self.schema.sets.get(owner)
-        derived = decl is not None and decl.derivation is not None and bool(decl.fields)
-        return derived and path == (decl.fields[0][0],)
+        if decl is None or decl.derivation is None or not decl.fields:
+            return False
+        return path == (decl.fields[0][0],)
 
     def declare(self, schema: Schema) -> None:
         """Take a schema with more sets, or other ones; what was estimated is forgotten if a set

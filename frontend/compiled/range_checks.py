@@ -58,14 +58,14 @@ def _of_statement(op: object, schema: Schema) -> Iterable[Check]:
 
     assert isinstance(op, StatementOp)
     own = op.variables.data
-    accesses = [("written", op.result, op.type, op.access.data, own)]
+    accesses = [("written", op.result.name_hint, op.type, op.access.data, own)]
     for read in op.reads:
         variables = (*own, *_picked(read))
-        accesses.append(("read", read.tensor, read.type, read.access.data, variables))
-    for verb, tensor, type, access, variables in accesses:
+        accesses.append(("read", read.tensor.name_hint, read.type, read.access.data, variables))
+    for verb, hint, type, access, variables in accesses:
         if type.pad_value is not None:
             continue
-        name = tensor.name_hint or "a tensor"
+        name = hint or "a tensor"
         for axis, (index, dim) in enumerate(zip(access, type.dims, strict=True)):
             if not _stays_inside(index, dict(variables), dim, schema):
                 used = tuple((n, over) for n, over in variables if n in index.variables)

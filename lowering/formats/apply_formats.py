@@ -143,7 +143,9 @@ def _lines(module: ModuleOp, over: str) -> dict[tuple[Attribute, str], str]:
     """The text of each statement over a set whose place in the program is known."""
     found: dict[tuple[Attribute, str], str] = {}
     for func in module.ops:
-        for op in _statements(func, over) if isinstance(func, FuncOp) else ():
+        if not isinstance(func, FuncOp):
+            continue
+        for op in _statements(func, over):
             if isinstance(op.location, FileLineColLoc):
                 line = Notation(func).line(op) or ""
                 found.setdefault((op.location, op.kind.data), line)
