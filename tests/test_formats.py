@@ -397,6 +397,25 @@ def test_formats_are_explained_and_chosen_by_cost(tmp_path, capsys):
     assert "<h2>Formats</h2>" in page.read_text("utf-8")
 
 
+def test_a_format_without_a_use_is_told(tmp_path, capsys):
+    text = SPMM.replace("C[z.row, j] += A[z] * B[z.col, j]", "S[z] = A[z] * B[z.col, 0]")
+    text = text.replace("-> f32[row, 64]", "-> f32[nz]").replace("return C", "return S")
+    file, data = tmp_path / "each.hec", tmp_path / "data.npz"
+    file.write_text(text.replace("col: col }", "col: col } as sgt(16, 8)"))
+    np.savez(data, row=2, col=2, **{"nz.row": [0, 1], "nz.col": [1, 1]})
+    assert hectorite.emit(file.read_text(), "sparse") == hectorite.emit(
+        file.read_text(), "graph-opt"
+    )
+    assert main(["explain", str(file), "--data", str(data)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(
+        r"sgt\(row, col, 16, 8\) +chosen +no effect: no statement reduces over it", shown
+    )
+    file.write_text(text)
+    assert main(["explain", str(file), "--data", str(data)]) == 0
+    assert "formats of nz" not in capsys.readouterr().out
+
+
 def test_auto_takes_the_format_that_explain_chooses():
     assert agrees(SPMM, "cpu", "auto", full_blocks())
     assert agrees(SPMM.replace("col }", "col } as auto"), "cpu", "auto", drawn())

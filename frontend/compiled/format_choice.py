@@ -36,6 +36,9 @@ WORTHWHILE = 1.1
 MOST_PADDING = 8
 """More positions than this for each element are not built to see what they would cost."""
 
+NO_EFFECT = "no effect: no statement reduces over it"
+"""What there is to say of a format in a function that makes each element by itself."""
+
 PREFIX = "as "
 """Marks a chosen format among what is known of data, which otherwise are numbers of elements."""
 
@@ -97,9 +100,7 @@ def chooser(text: ProgramText, options: Options, target: str) -> Choose | None:
 def candidates(setting: Setting, over: str, wanted: str | None = None) -> list[Candidate]:
     """The formats that a set may have, the best one marked, or the one that is `wanted`; none if
     the function does not reduce over the set, or is over its positions already."""
-    from hectorite.lowering.formats.apply_formats import stored_format
-
-    if stored_format(setting.binding.schema, over) is not None:
+    if _is_over_positions(setting, over):
         return []
     spellings = list(_spellings(setting, over))
     if not spellings:
@@ -120,14 +121,24 @@ def candidates(setting: Setting, over: str, wanted: str | None = None) -> list[C
 
 
 def all_candidates(setting: Setting, formats: Sequence[str]) -> Iterator[Candidate]:
-    """The formats of each set that data gives with several maps, in order; `formats` are those that
-    sets are given, in the place of those that they are declared with."""
+    """The formats of each set that data gives with several maps, or that has a format, in order;
+    `formats` are those that sets are given, in the place of those that they are declared with."""
     from hectorite.lowering.formats.apply_formats import chosen_formats
 
     wanted = chosen_formats(setting.module, formats)
-    for decl in setting.binding.schema.sets.values():
-        if decl.given and len(decl.fields) > 1:
-            yield from candidates(setting, decl.name, wanted.get(decl.name))
+    for name, decl in setting.binding.schema.sets.items():
+        if name in wanted or (decl.given and len(decl.fields) > 1):
+            found = candidates(setting, name, wanted.get(name))
+            yield from found
+            if not found and name in wanted and not _is_over_positions(setting, name):
+                yield Candidate(name, wanted[name], None, NO_EFFECT, True)
+
+
+def _is_over_positions(setting: Setting, over: str) -> bool:
+    """Whether the program is one of the level `sparse`, over positions of the set."""
+    from hectorite.lowering.formats.apply_formats import stored_format
+
+    return stored_format(setting.binding.schema, over) is not None
 
 
 def _spellings(setting: Setting, over: str) -> Iterator[str]:
@@ -197,13 +208,15 @@ def _priced(setting: Setting, over: str, format: str) -> Candidate:
     if format != "coo" and not made:
         return Candidate(over, format, None, "serves no statement")
     bound = Binding(schema, setting.binding.given)
-    seconds = _seconds(setting, module, schema, bound)
+    seconds = _seconds(setting, module, over, schema, bound)
     if format == "coo":
         return Candidate(over, format, seconds, f"{elements} elements as given")
     return Candidate(over, format, seconds, _note(over, format, schema, bound, elements))
 
 
-def _seconds(setting: Setting, module: ModuleOp, schema: Schema, bound: Binding) -> float:
+def _seconds(
+    setting: Setting, module: ModuleOp, over: str, schema: Schema, bound: Binding
+) -> float:
     """What the cost model predicts for one call."""
     from hectorite.dialects.graph import FuncOp
     from hectorite.ir.cost import CostModel
@@ -211,7 +224,8 @@ def _seconds(setting: Setting, module: ModuleOp, schema: Schema, bound: Binding)
     from hectorite.lowering.graph.lift_dataflow import lift
 
     (func,) = (op for op in module.ops if isinstance(op, FuncOp))
-    sets = [decl for decl in schema.sets.values() if decl.derivation is None]
+    # Others that are derived may take long to make, and the function may do without them.
+    sets = [decl for decl in schema.sets.values() if decl.derivation is None or decl.name == over]
     sizes = {decl.name: bound.size(decl.name) for decl in sets} | setting.sizes
     maps = {(d.name, f): bound.map(d.name, f) for d in sets for f in schema.fields_of(d.name)}
     model = CostModel(setting.device, Extents(schema, sizes, maps=maps))
