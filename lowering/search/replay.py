@@ -98,7 +98,7 @@ def carry_over(workspace: Workspace, moves: Iterable[Move], places: Places) -> b
     if pays:
         flow.keep(mark)
         workspace.moves += done
-        workspace.forget(touched)
+        workspace.forget(touched, [number for undo in undone for number in undo])
         return True
     places.became = became
     flow.take_back(mark)

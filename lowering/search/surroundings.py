@@ -13,7 +13,7 @@ decides in which order matches are tried, and each is priced exactly before it i
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,13 +30,16 @@ MADE_FROM = 4
 
 class Offer(NamedTuple):
     """A match that was tried: where a rule offers it, which nodes it touches, how many matches of
-    the rule with the same nodes come before it, and what it changes."""
+    the rule with the same nodes come before it, and what it changes. If it was tried here, `priced`
+    has the nodes whose costs that changes, and `moves` how many moves there were."""
 
     place: int
     rule: Rule
     nodes: tuple[int, ...]
     rank: int
     delta: int
+    priced: tuple[int, ...] | None = None
+    moves: int = 0
 
     @property
     def order(self) -> tuple[int, str, tuple[int, ...], int, int]:
@@ -51,6 +54,7 @@ class Effect(NamedTuple):
     nodes: tuple[int, ...]
     rank: int
     delta: int
+    priced: tuple[int, ...] | None
 
 
 Group = tuple[int, ...]
@@ -65,11 +69,12 @@ class Surroundings:
     nodes: Sequence[int]
     effects: dict[Group, tuple[Effect, ...]]
 
-    def offer(self, effect: Effect) -> Offer:
-        """An effect at this place."""
-        nodes = self.nodes
+    def offer(self, effect: Effect, moves: int) -> Offer:
+        """An effect at this place, after so many moves."""
+        nodes, priced = self.nodes, effect.priced
         at = tuple([nodes[number] for number in effect.nodes])
-        return Offer(nodes[0], effect.rule, at, effect.rank, effect.delta)
+        whose = None if priced is None else tuple([nodes[number] for number in priced])
+        return Offer(nodes[0], effect.rule, at, effect.rank, effect.delta, whose, moves)
 
     def learn(self, group: Group, offers: Sequence[Offer]) -> None:
         """Keep all that a group of rules offers here, unless it concerns nodes further away."""
@@ -78,9 +83,14 @@ class Surroundings:
             return
         at = {number: index for index, number in enumerate(self.nodes)}
         if all(number in at for offer in offers for number in offer.nodes):
-            self.effects[group] = tuple(
-                Effect(o.rule, tuple(at[n] for n in o.nodes), o.rank, o.delta) for o in offers
-            )
+            self.effects[group] = tuple([_effect(offer, at) for offer in offers])
+
+
+def _effect(offer: Offer, at: Mapping[int, int]) -> Effect:
+    priced, nodes = offer.priced, tuple([at[number] for number in offer.nodes])
+    near = priced is not None and all(number in at for number in priced)
+    whose = tuple([at[number] for number in priced]) if near and priced is not None else None
+    return Effect(offer.rule, nodes, offer.rank, offer.delta, whose)
 
 
 @dataclass

@@ -7,9 +7,10 @@ All stages of the search work through this. What they keep is recorded as moves,
 does again on another graph of the same structure.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from hectorite.ir.dataflow import Dataflow, Edit
 from hectorite.lowering.search.ledger import Ledger, Undo
@@ -22,6 +23,8 @@ steps share are kept beside what is made of them until the last step has been re
 
 KNOWN = 4
 """How many matches whose effect is known count as one that is tried."""
+
+NOTHING: Mapping[Any, Any] = {}
 
 LEAST = 10**7
 """A saving smaller than the cost of the graph over this is none."""
@@ -88,6 +91,11 @@ class Workspace:
         """Families that wait."""
         self.slack = SLACK
         self._offers = dict[int, dict[str, tuple[Offer, ...]]]()
+        """What families offer at places, and"""
+        self._past = dict[int, dict[str, tuple[Offer, ...]]]()
+        """what they did before something near changed."""
+        self._changed = dict[int, int]()
+        """For nodes that moves have changed, how many moves there were then."""
         self._families = dict[str, tuple[Group, list[Rule]]]()
         for family in dict.fromkeys(rule.family for rule in rules):
             members = [rule for rule in rules if rule.family == family]
@@ -103,7 +111,8 @@ class Workspace:
         flow, ledger = self.flow.copy(), self.ledger.copy()
         made = Workspace(flow, self.rules, self.model, self.budget, ledger, self.known)
         made.moves, made.delayed, made.slack = list(self.moves), self.delayed, self.slack
-        made._offers = dict(self._offers)
+        made._offers, made._past = dict(self._offers), dict(self._past)
+        made._changed = dict(self._changed)
         return made
 
     def matches(self, number: int) -> Iterator[Match]:
@@ -126,7 +135,10 @@ class Workspace:
             wanted = [family for family in self._families if family not in self.delayed]
             missing = [family for family in wanted if family not in at]
             if missing:
-                at = self._offers[place] = at | self._tried(place, missing)
+                past = self._past.pop(place, {})
+                at = self._offers[place] = at | self._tried(place, missing, past)
+                if len(missing) < len(past):
+                    self._past[place] = {f: past[f] for f in past if f not in at}
             for family in wanted:
                 found += at[family]
         return sorted(found, key=lambda offer: offer.order)
@@ -141,28 +153,47 @@ class Workspace:
         found = [offer for offers in every for offer in offers]
         return [o for o in found if place in nodes or not nodes.isdisjoint(o.nodes)]
 
-    def _tried(self, place: int, families: Iterable[str]) -> dict[str, tuple[Offer, ...]]:
-        """What families offer at a place; taken from where it looks alike if that is known."""
+    def _tried(
+        self, place: int, families: Iterable[str], past: Mapping[str, tuple[Offer, ...]] = NOTHING
+    ) -> dict[str, tuple[Offer, ...]]:
+        """What families offer at a place; taken from where it looks alike if that is known, or from
+        what they offered in the past."""
         flow, budget, found = self.flow, self.budget, dict[str, tuple[Offer, ...]]()
         near = None if self.known is None else self.known.around(flow, place)
         for family in families:
             group, rules = self._families[family]
             effects = None if near is None else near.effects.get(group)
             if near is None or effects is None or len(effects) > KNOWN * budget.left:
-                found[family] = offers = self._measured(place, rules)
+                still = self._unchanged(past.get(family, ()))
+                found[family] = offers = self._measured(place, rules, still=still)
                 if near is not None and not budget.spent:
                     near.learn(group, offers)
             elif effects:
                 budget.left -= -(-len(effects) // KNOWN)
-                found[family] = tuple([near.offer(effect) for effect in effects])
+                found[family] = tuple([near.offer(each, len(self.moves)) for each in effects])
             else:
                 found[family] = ()
         return found
 
+    def _unchanged(self, past: Iterable[Offer]) -> dict[object, Offer]:
+        """Those offers of which no move has changed the price."""
+        changed = self._changed
+        return {
+            (offer.rule.name, offer.nodes, offer.rank): offer
+            for offer in past
+            if offer.priced is not None
+            and all(changed.get(number, 0) <= offer.moves for number in offer.priced)
+        }
+
     def _measured(
-        self, place: int, rules: Iterable[Rule], touching: Collection[int] = ()
+        self,
+        place: int,
+        rules: Iterable[Rule],
+        touching: Set[int] = frozenset(),
+        still: Mapping[object, Offer] = NOTHING,
     ) -> tuple[Offer, ...]:
-        """What rules offer at a place, priced; if nodes are given, only matches that touch them."""
+        """What rules offer at a place, priced unless that is still known; if nodes are given, only
+        matches that touch them."""
         found = list[Offer]()
         everything = not touching or place in touching
         for rule in rules:
@@ -171,9 +202,19 @@ class Workspace:
                 if self.budget.spent:
                     break
                 rank = ranks[match.nodes] = ranks.get(match.nodes, -1) + 1
-                if everything or any(node in touching for node in match.nodes):
-                    found.append(Offer(place, rule, match.nodes, rank, self.measure(match)))
+                if not everything and touching.isdisjoint(match.nodes):
+                    continue
+                known = still.get((rule.name, match.nodes, rank))
+                if known is not None:
+                    self.budget.left -= 1
+                found.append(known or self._priced(place, rule, match, rank))
         return tuple(found)
+
+    def _priced(self, place: int, rule: Rule, match: Match, rank: int) -> Offer:
+        trial = self.attempt(match)
+        self.undo(trial)
+        priced = (*match.nodes, *[n for n, old in trial.undo.items() if old is not None])
+        return Offer(place, rule, match.nodes, rank, trial.delta, priced, len(self.moves))
 
     def again(self, offer: Offer) -> Match | None:
         """The match of an offer, found in the graph as it is now; None if it is gone."""
@@ -204,20 +245,18 @@ class Workspace:
         """Make a trial a move; gives the places where matches are other ones now."""
         self.flow.keep(trial.mark)
         self.moves.append(trial.move)
-        return self.forget(trial.touched)
+        return self.forget(trial.touched, trial.undo)
 
-    def forget(self, touched: Iterable[int]) -> dict[int, None]:
-        """Drop what is known about matches near some nodes; gives those places."""
+    def forget(self, touched: Iterable[int], priced: Iterable[int]) -> dict[int, None]:
+        """Moves have touched some nodes and changed the costs of some; gives the places near them,
+        where matches are other ones now."""
+        self._changed |= dict.fromkeys((*touched, *priced), len(self.moves))
         near = self.around(touched)
         for place in (*near, *touched):
-            self._offers.pop(place, None)
+            offers = self._offers.pop(place, None)
+            if offers:
+                self._past[place] = self._past.get(place, {}) | offers
         return near
-
-    def measure(self, match: Match) -> int:
-        """What a match would change; the graph stays as it is."""
-        trial = self.attempt(match)
-        self.undo(trial)
-        return trial.delta
 
     def saves(self, delta: int) -> bool:
         """Whether a change of the cost is worth having."""
