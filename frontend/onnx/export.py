@@ -24,6 +24,7 @@ from hectorite.dialects.graph_sets import schema_of
 from hectorite.frontend.compiled.facts import check_sizes, pick_function
 from hectorite.frontend.compiled.load_facts import facts_of
 from hectorite.frontend.compiled.request import only
+from hectorite.frontend.onnx.data import Given
 from hectorite.frontend.onnx.export_scalar import scalar
 from hectorite.frontend.onnx.export_statement import Statement, pieces
 from hectorite.frontend.onnx.export_values import Emitter, Impossible, Value, code_of
@@ -81,8 +82,7 @@ def export(text: ProgramText, function: str, sizes: Mapping[str, int]) -> ModelP
     specialize(module, {**fixed, **sizes})
     if any(_axis(op) is None for op in module.walk() if isinstance(op, SoftmaxOp)):
         ExpandSoftmax().apply(Context(), module)
-    arrays = dict[str, Any]() if text.given is None else text.given.arrays
-    return _Exporter(module, text.name, arrays).model()
+    return _Exporter(module, text.name, text.given or Given({}, (), {})).model()
 
 
 def _axis(op: SoftmaxOp) -> int | None:
@@ -93,11 +93,12 @@ def _axis(op: SoftmaxOp) -> int | None:
 
 
 class _Exporter:
-    def __init__(self, module: ModuleOp, name: str, arrays: Mapping[str, Any]):
+    def __init__(self, module: ModuleOp, name: str, given: Given):
         self.name = name
         self.schema: Schema = schema_of(module)
         (self.func,) = (op for op in module.ops if isinstance(op, FuncOp))
-        self.arrays = {n: a for n, a in arrays.items() if n in self.func.names}
+        self.given = given
+        self.arrays = {n: a for n, a in given.arrays.items() if n in self.func.names}
         self.emitter = Emitter()
         self.values = dict[SSAValue, str]()
         self.faults = list[Diagnostic]()
@@ -139,20 +140,33 @@ class _Exporter:
         self._maps()
 
     def _maps(self) -> None:
-        """The maps that statements follow, as inputs int64."""
+        """The maps that statements follow, as inputs int64, and those of an imported model as what
+        they were there: constants, or an input."""
         if not any(_follows_maps(op) for op in self.func.body.block.ops):
             return
+        imported = {each.name: each.source for each in self.given.index_sets}
         for decl in self.schema.sets.values():
             if not decl.given:
                 continue
             for field, target in decl.fields:
-                name = f"{decl.name}.{field}"
-                self.emitter.taken.add(name)
+                if decl.name in imported:
+                    name = self._indices(imported[decl.name])
+                else:
+                    name = f"{decl.name}.{field}"
+                    self.emitter.taken.add(name)
+                    info = package().helper.make_tensor_value_info(name, 7, [decl.name])
+                    self.infos.append(info)
                 self.emitter.maps[decl.name, field] = name
                 self.emitter.targets[decl.name, field] = target
                 self.emitter.extents.setdefault(decl.name, (name, 0))
-                info = package().helper.make_tensor_value_info(name, 7, [decl.name])
-                self.infos.append(info)
+
+    def _indices(self, source: Any) -> str:
+        """The elements of an array, or of the input of a name, as one row of int64."""
+        if not isinstance(source, str):
+            return self.emitter.constant(np.ravel(source))
+        argument = self.func.body.block.args[self.func.names.index(self.given.inputs[source])]
+        whole = self.emitter.op("Cast", self.values[argument], to=7)
+        return self.emitter.op("Reshape", whole, self.emitter.constant([-1]))
 
     def _operation(self, op: Operation) -> None:
         (result,) = op.results

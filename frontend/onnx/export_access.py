@@ -123,7 +123,7 @@ def _split(
     shape = [0] * place + list(found.shape)
     tail = list(type.dims[axis + 1 :])
     free = [dim for dim in tail if isinstance(dim, str)]
-    if len(free) > 1:
+    if len(free) > 1 or 0 in (*found.shape, *tail):
         return emitter.op("Gather", tensor, emitter.constant(found), axis=place)
     shape += [dim if isinstance(dim, int) else -1 for dim in tail]
     return emitter.op("Reshape", tensor, emitter.constant(shape))
@@ -150,7 +150,7 @@ def _flat(
     total = math.prod(dims)
     in_order = position.size == total <= MOST and np.array_equal(position.ravel(), np.arange(total))
     if in_order and inside.all():
-        return Value(emitter.op("Reshape", tensor, emitter.constant(shape)), tuple(labels))
+        return Value(emitter.reshaped(tensor, shape), tuple(labels))
     flat = emitter.op("Reshape", tensor, emitter.constant([-1]))
     name = emitter.op("Gather", flat, emitter.constant(position))
     if not inside.all():

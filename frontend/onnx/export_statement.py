@@ -173,7 +173,7 @@ class Statement:
             along = index_value(self.emitter, left[0], named, self.extents).name
             places = self.emitter.op("Unsqueeze", along, self.emitter.constant([1]))
             return self._scatter(start, places, updates, reduction)
-        dims, shape = self.op.type.dims, self.emitter.shape(self.op.type.dims)
+        dims = self.op.type.dims
         flat = self.emitter.op("Reshape", start, self.emitter.constant([-1]))
         updates = self.emitter.op("Reshape", updates, self.emitter.constant([-1]))
         kept = self._inside(left, dims, named)
@@ -185,7 +185,7 @@ class Statement:
             places = self.emitter.op("Gather", places, chosen)
             updates = self.emitter.op("Gather", updates, chosen)
         done = self._scatter(flat, places, updates, reduction)
-        return self.emitter.op("Reshape", done, shape)
+        return self.emitter.reshaped(done, dims)
 
     def _inside(
         self, left: Sequence[IndexExpr], dims: Sequence[Dim], named: Sequence[str]

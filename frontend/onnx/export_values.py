@@ -111,6 +111,12 @@ class Emitter:
         parts = [self.op("Unsqueeze", self.length(dim), self.constant([0])) for dim in dims]
         return parts[0] if len(parts) == 1 else self.op("Concat", *parts, axis=0)
 
+    def reshaped(self, name: str, dims: Sequence[Dim]) -> str:
+        """The tensor with exactly these lengths, of which some may be 0."""
+        some = any(dim == 0 or isinstance(dim, str) for dim in dims)
+        exact = {"allowzero": 1} if some else {}  # else 0 is the length that the tensor has
+        return self.op("Reshape", name, self.shape(dims), **exact)
+
     # labels
 
     def aligned(self, value: Value, labels: Sequence[str], all: bool = False) -> str:

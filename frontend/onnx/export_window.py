@@ -72,8 +72,7 @@ def convolution(
         assert batch is not None
         labels = (batch, *channels.outer, *(window.place for window in windows))
         if len(channels.outer) > 1:
-            shape = [extents[label] for label in labels]
-            name = emitter.op("Reshape", name, emitter.shape(shape))
+            name = emitter.reshaped(name, [extents[label] for label in labels])
         return Value(name, labels)
     return None
 

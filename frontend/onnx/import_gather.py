@@ -129,7 +129,8 @@ def index_set(graph: Graph, indices: Tensor, rows: Dim) -> IndexSet:
     source = indices.origin if indices.known is None else indices.known
     assert source is not None
     for found in graph.index_sets:
-        same = found.source is source or (isinstance(source, str) and found.source == source)
+        texts = isinstance(source, str) and isinstance(found.source, str)
+        same = found.source is source or (texts and found.source == source)
         if same and found.rows == rows:
             return found
     name = indices.origin or indices.name or graph.hint

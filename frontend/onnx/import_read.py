@@ -226,6 +226,13 @@ def check_shapes(model: ModelProto, name: str) -> None:
         raise fail(f"the shapes of {name} do not fit: {_first_line(error)}") from error
 
 
+def _inferable(node: NodeProto) -> NodeProto:
+    """The node, or one that gives the same shape where ONNX has no rule for the operator."""
+    if node.op_type != "GroupNormalization" or node.domain not in ("", "ai.onnx"):
+        return node
+    return package().helper.make_node("Identity", node.input[:1], node.output[:1])
+
+
 def _without_weights(model: ModelProto) -> ModelProto:
     """The model with large initialisers as inputs, of which shape inference needs only shapes."""
     onnx = package()
@@ -235,7 +242,7 @@ def _without_weights(model: ModelProto) -> ModelProto:
     light.ir_version = model.ir_version
     graph = light.graph
     graph.name = model.graph.name
-    graph.node.extend(model.graph.node)
+    graph.node.extend(_inferable(node) for node in model.graph.node)
     graph.output.extend(model.graph.output)
     graph.input.extend(model.graph.input)
     known = {value.name for value in model.graph.input}

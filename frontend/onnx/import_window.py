@@ -236,7 +236,8 @@ def _average_pool(graph: Graph, node: Node) -> Sequence[Tensor]:
         value = graph.read(body, total, at(names))
         count = number(body, even, value)
         for window, each in zip(uneven, counts, strict=True):
-            count = body.apply("mul", count, graph.read(body, each, at([window.place])))
+            there = body.cast(graph.read(body, each, at([window.place])), value.type)
+            count = body.apply("mul", count, there)
         return body.apply("div", value, count)
 
     variables = list(zip(names, total.dims, strict=True))

@@ -279,7 +279,11 @@ class _Importer:
 
         names = [name for name in proto.input if name]
         helper = onnx.helper
-        inputs = [helper.make_tensor_value_info(n, 0, None) for n in dict.fromkeys(names)]
+        # Operators that are functions by the types of their inputs need these.
+        inputs = [
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+            for n, a in dict(zip(names, arrays, strict=True)).items()
+        ]
         outputs = [helper.make_tensor_value_info(n, 0, None) for n in proto.output if n]
         graph = helper.make_graph([proto], "one", inputs, outputs)
         version = helper.make_opsetid("", node.opset)
@@ -316,7 +320,11 @@ class _Importer:
             if tensor is None:
                 raise fail(f"{self.name} has no node that gives its output `{value.name}`")
             graph.hint = identifier(value.name)
-            results.append(self._result(tensor, results))
+            try:
+                results.append(self._result(tensor, results))
+            except Unsupported as reason:
+                self._problem(f"the output `{value.name}`", str(reason), value.name)
+        self.raise_problems()
         values = [graph.value(tensor) for tensor in results]
         for value, info in zip(values, self.model.graph.output, strict=True):
             value.name_hint = identifier(info.name)

@@ -212,3 +212,15 @@ def test_the_command_line_writes_models(tmp_path, capsys):
     assert main(["emit", str(program), "--level", "onnx", "--out", str(out)]) == 0
     assert out.read_bytes() == one
     assert main(["emit", str(program), "--level", "onnx", "--out", "/nowhere/p.onnx"]) == 1
+
+
+def test_lengths_of_zero_stay():
+    source = """def f(x: f32[1, 2, K, 0], b: f32[2, K, 0]) -> (f32[2, 1, K, 0], f32[K]) {
+      y[j, i, k, l] = x[i, j, k, l] + b[j, k, l]; s[k] += x[0, j, k, l] * b[j, k, l]; return y, s }
+    """
+    for sizes in ({"K": 3}, {}):
+        model = hectorite.to_onnx(source, sizes=sizes)
+        given = {"x": np.zeros((1, 2, 3, 0), "f4"), "b": np.zeros((2, 3, 0), "f4")}
+        y, s = ReferenceEvaluator(model).run(None, given)
+        assert y.shape == (2, 1, 3, 0)
+        np.testing.assert_array_equal(s, np.zeros(3))

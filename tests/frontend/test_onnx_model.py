@@ -209,3 +209,46 @@ def test_functions_of_a_model_are_put_in():
 def test_importing_is_deterministic(network):
     texts = {str(hectorite.from_onnx(network[0]).module) for _ in range(3)}
     assert len(texts) == 1
+
+
+def test_an_output_that_needs_numbers_is_named():
+    x = {"x": floats(2, 3)}
+    model = model_of([node("Shape", ["x"], ["s"])], x, shapes={"x": ["N", 3]})
+    with pytest.raises(HectoriteError, match=r'the output `s` .*give sizes=\{"N": ...\}'):
+        hectorite.from_onnx(model)
+
+
+def test_constant_indices_beside_an_input_of_indices():
+    nodes = [node("Gather", ["x", "i"], ["a"]), node("Gather", ["x", "j"], ["b"])]
+    given = {"x": floats(4, 3), "i": np.array([[0, 3], [1, -1]])}
+    for indices in (np.array([2, 0, 3]), np.array(-1)):
+        model = model_of(nodes, given, {"j": indices})
+        for ours, theirs in zip(
+            hectorite.from_onnx(model)(**given), by_onnx(model, given), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+        # The exported model takes what the imported one did.
+        again = hectorite.to_onnx(hectorite.from_onnx(model))
+        assert [value.name for value in again.graph.input] == ["x", "i"]
+        for ours, theirs in zip(by_onnx(again, given), by_onnx(model, given), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_group_normalisation_of_constants_and_beside_others():
+    groups = {"c": floats(2, 4, 3), "s": floats(4), "b": floats(4)}
+    nodes = [
+        node("GroupNormalization", ["c", "s", "b"], ["n"], num_groups=2),
+        node("GroupNormalization", ["x", "s", "b"], ["m"], num_groups=4),
+        node("Add", ["n", "m"], ["z"]),
+    ]
+    x = {"x": floats(2, 4, 3)}
+    model = model_of(nodes, x, groups, opset=21)
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("z", 1, (2, 4, 3)))
+    close(hectorite.from_onnx(model)(**x), by_onnx(model, x)[0])
+
+
+def test_averages_of_doubles_at_the_border():
+    x = {"x": np.random.default_rng(0).standard_normal((1, 2, 5, 4))}
+    pool = node("AveragePool", ["x"], ["y"], kernel_shape=[3, 2], pads=[1, 1, 1, 0])
+    model = model_of([pool], x)
+    close(hectorite.from_onnx(model)(**x), by_onnx(model, x)[0])
