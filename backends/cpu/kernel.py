@@ -8,8 +8,8 @@ Enters: a kernel, and which of its parameters overlap no other. Leaves: in an LL
 `slots` has 8 bytes for each parameter in order, the address of a tensor or the bits of a number,
 then one for each of the kernel's sizes (`kernel_sizes`), as i64. Tensors lie row major.
 
-A scalar becomes a number, and a tile a list of vectors (`tiles.pieces`), row after row. Loops
-become blocks with phis; there is no choice to make here.
+A scalar becomes a number, and a tile a list of vectors (`tiles.pieces`), row after row; a few short
+rows are one vector. Loops become blocks with phis; there is no choice to make here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hectorite.backends.cpu.lanes import I64, constant
 from hectorite.backends.cpu.memory import POINTER, Memory, Positions
 from hectorite.backends.cpu.product import Factor, product
 from hectorite.backends.cpu.reduce import reduce_row
-from hectorite.backends.cpu.tiles import Piece, numbered, pick, pieces, splat
+from hectorite.backends.cpu.tiles import Piece, joined, numbered, parted, pick, pieces, splat
 from hectorite.backends.cpu.vector_math import emit
 from hectorite.dialects.tile import (
     EndOp,
@@ -49,11 +49,16 @@ from hectorite.ir.rounding import nearest
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.space import TensorType
 from hectorite.lowering.kernels.kernel_sizes import kernel_sizes
+from hectorite.lowering.kernels.row_runs import first_of_run
 
 Tile = list[ir.Value]
 """A number; or the pieces of a row, or of several rows one after the other."""
 
 LOCAL_ALIGNMENT = 64
+
+MOST_TOGETHER = 16
+"""Lanes of all rows of a tile that are one vector, where rows would leave most of a register
+empty."""
 
 
 def emit_kernel(module: ir.Module, kernel: KernelOp, distinct: Sequence[bool]) -> ir.Function:
@@ -161,9 +166,7 @@ class _Body:
         """The inverse of `flat`: name the tiles that these values make up."""
         remaining = iter(values)
         for result in results:
-            *rows, lanes = shape_of(result.type) or (None,)
-            count = (rows[0] if rows else 1) * len(_parts(lanes))
-            self.tiles[result] = [next(remaining) for _ in range(count)]
+            self.tiles[result] = [next(remaining) for _ in _types(result.type)]
 
     def each(
         self, result: SSAValue, operands: Sequence[SSAValue], make: Callable[..., ir.Value]
@@ -290,18 +293,54 @@ class _Body:
     def plus(self, index: ir.Value, number: int) -> ir.Value:
         return self.builder.add(index, constant(index.type, number), flags=("nsw",))
 
+    def run(self, op: ElementAccess) -> Positions | None:
+        """Where the rows of a tile begin if they lie side by side, as one row does."""
+        *indices, last = op.indices
+        moving = [n for n, index in enumerate(indices) if isinstance(index.type, VectorType)]
+        type = cast(TensorType, op.tensor.type)
+        plain = op.valid is None and op.pad_value is None and op.lane_step == 1
+        whole = plain and op.lane_axis == len(indices) and moving == [len(indices) - 1]
+        zero = isinstance(last.owner, ConstantOp) and last.owner.number == 0
+        first = first_of_run(indices[-1]) if whole and zero else None
+        _, lanes = shape_of(_accessed(op).type)
+        if first is None or type.dims[-1] != lanes:
+            return None
+        places = [self.value(index) for index in (*indices[:-1], first, last)]
+        return Positions(tuple(places), op.lane_axis)
+
     def load(self, op: LoadOp) -> None:
-        memory, load = self.memories[op.tensor], llvm_memory.load
-        places = self.positions(op, op.result)
-        self.tiles[op.result] = [load(self.builder, memory, at, lanes) for at, lanes in places]
+        memory, builder = self.memories[op.tensor], self.builder
+        together = _rows_together(op.result.type)
+        if together and (at := self.run(op)) is not None:
+            lanes = together * shape_of(op.result.type)[1]
+            self.tiles[op.result] = [llvm_memory.load(builder, memory, at, lanes)]
+            return
+        known: dict[Positions, ir.Value] = {}
+        for at, lanes in (places := list(self.positions(op, op.result))):
+            if at not in known:
+                known[at] = llvm_memory.load(builder, memory, at, lanes)
+        self.tiles[op.result] = self.packed(op.result, [known[at] for at, _ in places])
+
+    def packed(self, tile: SSAValue, rows: list[ir.Value]) -> list[ir.Value]:
+        """The values of a tile from those of its rows."""
+        return [joined(self.builder, rows)] if _rows_together(tile.type) else rows
+
+    def unpacked(self, tile: SSAValue) -> list[ir.Value]:
+        """The inverse: the pieces of the rows of a tile."""
+        if count := _rows_together(tile.type):
+            return parted(self.builder, self.value(tile), count)
+        return self.tiles[tile]
 
     def store(self, op: StoreOp) -> None:
         kind = None if op.combine is None else op.combine.data
         if kind is not None and op.own is None:
             raise fail("a CPU's kernels do not combine values in memory: this one is for a GPU")
         memory, element = self.memories[op.tensor], _element(op.value)
+        if kind is None and _rows_together(op.value.type) and (at := self.run(op)) is not None:
+            llvm_memory.store(self.builder, memory, at, self.value(op.value))
+            return
         places = self.positions(op, op.value)
-        for value, (at, lanes) in zip(self.tiles[op.value], places, strict=True):
+        for value, (at, lanes) in zip(self.unpacked(op.value), places, strict=True):
             if kind is not None:
                 before = llvm_memory.load(self.builder, memory, at, lanes)
                 value = emit(self.builder, kind, [before, value], element)
@@ -317,9 +356,10 @@ class _Body:
         start = [self.value(index) for index in op.b_indices]
         a = Factor.at(self.builder, self.memories[op.a], rows, op.a_axis.value.data)
         b = Factor.at(self.builder, self.memories[op.b], [start], op.b_axis.value.data)
-        initial = None if op.init is None else self.tiles[op.init]
+        initial = None if op.init is None else self.unpacked(op.init)
         extent, element = self.value(op.extent), _element(op.result)
-        self.tiles[op.result] = product(self.builder, a, b, extent, initial, element, width)
+        rows = product(self.builder, a, b, extent, initial, element, width)
+        self.tiles[op.result] = self.packed(op.result, rows)
 
     # Control.
 
@@ -353,6 +393,19 @@ def _element(value: SSAValue) -> ElementType:
     return element_of(scalar_type(value.type))
 
 
+def _accessed(op: ElementAccess) -> SSAValue:
+    """The tile that an access reads or writes."""
+    return op.value if isinstance(op, StoreOp) else op.results[0]
+
+
+def _rows_together(type: Attribute) -> int:
+    """How many rows a tile of short ones has, if they are one vector; else 0."""
+    shape = shape_of(type)
+    if len(shape) != 2 or shape[0] == 1 or shape[0] * shape[1] > MOST_TOGETHER:
+        return 0
+    return shape[0] if all(extent.bit_count() == 1 for extent in shape) else 0
+
+
 def _parts(lanes: int | None) -> list[Piece]:
     """The pieces of a row; a number counts as one."""
     return [Piece(0, 1)] if lanes is None else pieces(lanes)
@@ -364,6 +417,8 @@ def _types(type: Attribute) -> list[ir.Type]:
     if not isinstance(type, VectorType):
         return [number]
     *rows, lanes = shape_of(type)
+    if together := _rows_together(type):
+        return [ir.VectorType(number, together * lanes)]
     row: list[ir.Type] = [ir.VectorType(number, part.lanes) for part in pieces(lanes)]
     return row * (rows[0] if rows else 1)
 

@@ -65,6 +65,25 @@ def arranged(builder: ir.IRBuilder, vector: ir.Value, order: Sequence[int]) -> i
     return builder.shuffle_vector(vector, vector, places)
 
 
+def joined(builder: ir.IRBuilder, rows: Sequence[ir.Value]) -> ir.Value:
+    """Short vectors, or numbers, one after the other; how many there are is a power of two."""
+    if all(row is rows[0] for row in rows):
+        return arranged(builder, rows[0], list(range(rows[0].type.count)) * len(rows))
+    while len(rows) > 1:
+        width = 2 * rows[0].type.count
+        places = ir.Constant(ir.VectorType(I32, width), list(range(width)))
+        pairs = zip(rows[::2], rows[1::2], strict=True)
+        rows = [builder.shuffle_vector(*pair, places) for pair in pairs]
+    return rows[0]
+
+
+def parted(builder: ir.IRBuilder, vector: ir.Value, count: int) -> list[ir.Value]:
+    """A vector as so many short ones."""
+    width = vector.type.count // count
+    starts = range(0, vector.type.count, width)
+    return [arranged(builder, vector, list(range(at, at + width))) for at in starts]
+
+
 def numbered(type: ir.IntType, lanes: int, first: int = 0) -> ir.Constant:
     """The vector first, first + 1, first + 2, ..."""
     return ir.Constant(ir.VectorType(type, lanes), list(range(first, first + lanes)))

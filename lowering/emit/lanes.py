@@ -64,7 +64,7 @@ class LaneEmitter:
                 sums[statement] = Storage("local", memory)
                 scope = Scope.of(frame, statement, self.kernel.roots[statement])
                 over(scope, left, lambda at, v=value, m=memory: self._put(at, v, m, zero))
-        lower, upper = self.visits.segment(frame, visit)
+        frame, lower, upper = self.visits.begin(frame, visit)
 
         def elements(there: Frame) -> None:
             inner, place = there.code, there.place

@@ -15,6 +15,7 @@ from hectorite.dialects.graph import StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import TensorType
+from hectorite.lowering.emit.element_blocks import BlockEmitter
 from hectorite.lowering.emit.lanes import LaneEmitter
 from hectorite.lowering.emit.merge import put
 from hectorite.lowering.emit.nest import emit_nest, over_slice
@@ -26,6 +27,7 @@ from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Storage
 from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Root, Visit
 from hectorite.lowering.kernels.place_tensors import (
     Placement,
+    block_elements,
     element_level,
     in_lanes,
     is_regular,
@@ -78,14 +80,23 @@ class RowEmitter:
         targets: dict[StatementOp, Storage] = {}
         for statement in sums:
             targets[statement] = self._begin_sum(frame, statement)
-        bounds = self.visits.segment(frame, visit)
+        frame, lower, upper = self.visits.begin(frame, visit)
 
-        def element(there: Frame) -> None:
+        def some(there: Frame, statements: Sequence[StatementOp]) -> None:
             self.prefetch.elements(there, phase, visit)
-            for statement in phase.statements:
+            for statement in statements:
                 self._element_statement(there, statement, targets.get(statement))
 
-        self.visits.elements(frame, phase, visit, bounds, 1, element)
+        def loops(known: Frame) -> None:
+            start = lower
+            if count := block_elements(self.kernel, phase):
+                blocks = BlockEmitter(self.kernel, self.builder, self.placement, phase, count)
+                start = blocks.emit(known, (lower, upper), targets, some)
+            self.visits.elements(
+                known, phase, visit, (start, upper), 1, lambda at: some(at, phase.statements)
+            )
+
+        self.visits.in_order(frame, phase, visit, loops)
         for statement in sums:
             self._end_sum(frame, statement, targets[statement])
 

@@ -55,6 +55,10 @@ class Frame:
     slot: SSAValue | None = None
     visit: Visit | None = None
     place: SSAValue | None = None
+    shift: SSAValue | None = None
+    """How far before its place an element's own values are, if rows use the same memory in turn."""
+    within: SSAValue | None = None
+    """The number of the element in its block, if several are done together; else 0."""
     is_sorted: bool | None = None
     """Whether the order of the visit is known to be the elements' own; None: not asked yet."""
     window: tuple[SSAValue, SSAValue] | None = None
@@ -229,9 +233,11 @@ class Scope:
             if storage.kind == "local" and position == storage.position:
                 continue
             if storage.kind == "element" and position == storage.position:
-                assert self.frame.place is not None
                 axis = axis if self._elements is None else len(indices)
-                indices.append(self.frame.place)
+                indices.append(self._own_place())
+                continue
+            if storage.kind == "block" and position == storage.position:
+                indices.append(self.frame.within or self.code.constant(0))
                 continue
             if storage.kind == "lanes" and position == storage.position:
                 axis = len(indices)
@@ -241,6 +247,12 @@ class Scope:
                 axis = len(indices)
             indices.append(self.index_value(expression, across=exact is None))
         return indices, axis, 1 if exact is None else exact[1]
+
+    def _own_place(self) -> SSAValue:
+        """Where the values of the element are, in buffers of the visit."""
+        place, shift = self.frame.place, self.frame.shift
+        assert place is not None
+        return place if shift is None else self.code.scalar("sub", place, shift)
 
     def _slot(self, storage: Storage) -> SSAValue:
         if storage.slots == 1 or self.frame.slot is None:

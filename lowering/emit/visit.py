@@ -81,6 +81,16 @@ class VisitEmitter:
                 return True
         return False
 
+    def begin(self, frame: Frame, visit: Visit) -> tuple[Frame, SSAValue, SSAValue]:
+        """The frame of a row that is visited, and the places of its elements. Rows of a task that
+        are done with before the next use the same memory for values of their elements."""
+        lower, upper = self.segment(frame, visit)
+        if frame.window is not None or frame.order is None or not self.placement.row_by_row:
+            return frame, lower, upper
+        pointers = self.builder.layout(Layout("segments", visit.set, (element_path(visit.key),)))
+        first = _pointer(self.builder, frame.code, pointers, frame.order.lower)
+        return replace(frame, shift=frame.code.scalar("sub", lower, first)), lower, upper
+
     def segment(self, frame: Frame, visit: Visit) -> tuple[SSAValue, SSAValue]:
         """Places of the row's elements in the order of the visit."""
         if frame.window is not None and frame.piece is not None:

@@ -127,7 +127,7 @@ class _ProgramWriter:
     def _kernel(self, plan: Kernel, name: str) -> None:
         private = private_tensors(plan, self.returned)
         for statement in plan.statements:
-            if private.get(statement.result) not in ("local", "lanes"):
+            if private.get(statement.result) not in ("local", "block", "lanes"):
                 self._buffer(statement, overwritten(plan, statement, private))
         builder = KernelBuilder(name, self.machine, lines=self.lines)
         if (kept := kept_product(plan.statements[0], self.machine)) is not None:

@@ -34,7 +34,8 @@ class Storage:
 
     `kind` is `global` (its own buffer, indexed as in the graph), `element` (a buffer whose
     dimension `position` is the place of the element in the order of the visit), `lanes` (private
-    memory, whose dimension `position` is the lane that the element or row is in) or `local`
+    memory, whose dimension `position` is the lane that the element or row is in), `block` (private
+    memory, whose dimension `position` is the number of the element in its block) or `local`
     (private memory, whose first dimension is one of `slots` for the rows at hand and which lacks
     dimension `position`; position None: it has no such dimension).
     """

@@ -21,7 +21,7 @@ from math import lcm, prod
 
 from xdsl.ir import Attribute, SSAValue
 
-from hectorite.dialects.graph import ReadOp, StatementOp
+from hectorite.dialects.graph import IndexOp, ReadOp, StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.space import Dim, TensorType
@@ -160,7 +160,7 @@ class Placement:
     kernel: Kernel
     values: Mapping[SSAValue, SSAValue]
     private: Mapping[SSAValue, str]
-    """`local` or `element` for tensors that live inside the kernel."""
+    """`local`, `block`, `lanes` or `element` for tensors that live inside the kernel."""
     panels: Mapping[StatementOp, SSAValue]
     """Host values of the packed weights of products."""
     parts: Mapping[StatementOp, SSAValue] = field(default_factory=dict[StatementOp, SSAValue])
@@ -177,6 +177,13 @@ class Placement:
         0 if every pass goes over all rows of the task."""
         crosses = _crosses_wide(self.kernel)
         return _tile_rows(self.kernel, _row_locals(self.kernel, self.private)) if crosses else 0
+
+    @property
+    def row_by_row(self) -> bool:
+        """Whether a CPU's task is done with all elements of a row before it takes the next."""
+        kernel = self.kernel
+        passes = any(p.product or p.segment or p.is_two_steps for p in kernel.phases)
+        return not (kernel.machine.is_gpu or kernel.groups or passes)
 
     def storage(self, tensor: SSAValue, builder: KernelBuilder) -> Storage:
         """Where a tensor lives in the kernel."""
@@ -200,6 +207,11 @@ class Placement:
             dims = [width if i == position else d for i, d in enumerate(statement.type.dims)]
             memory = builder.local(TensorType.of(statement.type.element, dims))
             return Storage("lanes", memory, position)
+        if kind == "block":
+            count = block_elements(self.kernel, self.kernel.phases[self.kernel.phase_of(statement)])
+            dims = [count if i == position else d for i, d in enumerate(statement.type.dims)]
+            memory = builder.local(TensorType.of(statement.type.element, dims))
+            return Storage("block", memory, position)
         dims = [d for i, d in enumerate(statement.type.dims) if i != position]
         height = self._height(statement)
         type = TensorType.of(statement.type.element, (height, *dims))
@@ -246,6 +258,60 @@ def in_lanes(kernel: Kernel, phase: Phase) -> bool:
         and is_regular(statement, kernel.roots[statement])
         and (statement.init is None or not element_level(statement, kernel.roots[statement]))
         for statement in phase.statements
+    )
+
+
+def block_elements(kernel: Kernel, phase: Phase) -> int:
+    """How many elements of a visit a CPU does together, since some statements make few values of
+    each; 0 if it does one after the other. Those are done first for all elements of a block, so
+    they need nothing that the others make."""
+    if phase.visit is None or phase.product or phase.segment or in_lanes(kernel, phase):
+        return 0
+    few = [statement for statement in phase.statements if few_values(kernel, statement)]
+    others = {s.result for s in phase.statements if s not in few}
+    counts = {few_values(kernel, statement) for statement in few}
+    reads = {read.tensor for statement in few for read in statement.reads}
+    return counts.pop() if len(counts) == 1 and not reads & others else 0
+
+
+def few_values(kernel: Kernel, statement: StatementOp) -> int:
+    """How many elements fill a vector register of a CPU, if a statement of a visit makes so few
+    values of each that one leaves most of it empty; else 0. Its values lie side by side, and so
+    does what it reads."""
+    root, machine = kernel.roots[statement], kernel.machine
+    dims = dict(statement.variables.data)
+    name, *others = [name for name in dims if name not in root.bound] or [""]
+    extent = dims.get(name)
+    if machine.is_gpu or others or not isinstance(extent, int) or not 2 <= extent < LANES:
+        return 0
+    is_sum = not element_level(statement, root)
+    plain = is_sum or (statement.kind.data == "assign" and statement.init is None)
+    if not plain or extent.bit_count() != 1 or not is_regular(statement, root):
+        return 0
+    if len(statement.access.data) != 2 or statement.access.data[1].variable != name:
+        return 0
+    ops = list(statement.body.block.ops)
+    types = [read.result.type for read in statement.reads] + [statement.value.type]
+    size = max(element_of(type).storage.itemsize for type in types)
+    together = machine.register_bytes // (size * extent)
+    if any(isinstance(op, IndexOp) for op in ops) or together < 2:
+        return 0
+    return together if all(_lies_in_lanes(read, name) for read in statement.reads) else 0
+
+
+LANES = 16
+"""Lanes of a register, for elements of four bytes."""
+
+
+def _lies_in_lanes(read: ReadOp, name: str) -> bool:
+    """Whether a read is of elements side by side along a variable, or does not depend on it."""
+    if read.pick is not None or read.type.pad_value is not None:
+        return False
+    if any(index.division is not None for index in read.access.data):
+        return False
+    places = [n for n, index in enumerate(read.access.data) if name in index.variables]
+    return not places or (
+        places == [len(read.access.data) - 1] and read.access.data[-1].variable == name
     )
 
 
@@ -398,7 +464,8 @@ def _element_kind(kernel: Kernel, statement: StatementOp, root: Root) -> str | N
         and fits_locally(statement.type.element, rest, kernel.machine)
         and not in_lanes(kernel, phase)
     ):
-        return "local"
+        in_block = block_elements(kernel, phase) and few_values(kernel, statement)
+        return "block" if in_block else "local"
     return "element"
 
 

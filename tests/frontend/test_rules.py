@@ -10,8 +10,6 @@ from xdsl.dialects.pdl import PDL
 from xdsl.parser import Parser
 
 from hectorite.backends.reference.prime_field import PRIMES, FieldArithmetic
-from hectorite.frontend.rules.check import MUTANTS, check_rule
-from hectorite.frontend.rules.synthesis import synthesise
 from hectorite.frontend.rules.api import (
     Concat,
     Law,
@@ -23,6 +21,8 @@ from hectorite.frontend.rules.api import (
     register,
     tensor,
 )
+from hectorite.frontend.rules.check import MUTANTS, check_rule
+from hectorite.frontend.rules.synthesis import synthesise
 from hectorite.frontend.rules.values import field_values
 from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.diagnostics import HectoriteError
