@@ -154,8 +154,10 @@ def test_there_is_one_kernel_without_a_tensor_of_pairs_or_atomics(name: str):
 CONVOLUTION = typed(PLAIN, ("f16", "f32")).partition("schedule")[0]
 
 
-def chosen(pairs: int, alone: int, device: str, program: str = CONVOLUTION) -> bool:
-    known = ["row=100000", "kind=27", f"pair={pairs}", "pair(kind)=27", "pair(to)=100000"]
+def chosen(
+    pairs: int, alone: int, device: str, program: str = CONVOLUTION, kinds: int = 27
+) -> bool:
+    known = ["row=100000", f"kind={kinds}", f"pair={pairs}", f"pair(kind)={kinds}"]
     options = Options(cardinalities=(*known, f"pair(kind,to)={alone}"), device=device_named(device))
     module = optimise(hectorite.parse(program), {"I": 64, "O": 64}, options)
     found = [Schedule.on(op) for op in module.walk() if isinstance(op, StatementOp)]
@@ -166,8 +168,9 @@ def chosen(pairs: int, alone: int, device: str, program: str = CONVOLUTION) -> b
 def test_it_is_chosen_where_most_rows_have_most_weights(device: str):
     assert chosen(1_000_000, 1_000_000, device)
     assert not chosen(1_000_000, 300_000, device)  # several elements alike
-    assert not chosen(100_000, 100_000, device)  # one of 27 for each row
-    assert not chosen(1_000_000, 1_000_000, device, CONVOLUTION.replace("f16", "f32"))
+    assert chosen(300_000, 300_000, device)  # rows with the same three of 27 stand together
+    assert not chosen(100_000, 100_000, device, CONVOLUTION, kinds=1000)  # none has the same
+    assert not chosen(200_000, 200_000, device, CONVOLUTION.replace("f16", "f32"))
 
 
 def test_what_is_chosen_for_data_gives_the_same_results():
@@ -177,3 +180,14 @@ def test_what_is_chosen_for_data_gives_the_same_results():
     maps = {"from": draw.integers(0, rows, keep.sum()), "to": to[keep], "kind": kind[keep]}
     sets = {"row": rows, "kind": kinds, "pair": {k: v.astype(np.int32) for k, v in maps.items()}}
     agree(CONVOLUTION, sets, "ptx:sm_90")
+
+
+def test_rows_with_the_same_weights_stand_together():
+    """Half of the places are taken where a row has three of 27, as on a surface."""
+    draw, rows = np.random.default_rng(0), 4000
+    shapes = np.array([draw.choice(27, 3, replace=False) for _ in range(20)])
+    kind = shapes[draw.integers(0, 20, rows)].ravel().astype(np.int32)
+    row = np.repeat(np.arange(rows, dtype=np.int32), 3)
+    found = slots([row, kind], [rows, 27], 64)
+    assert len(row) > 0.5 * len(found.element)
+    assert (np.diff(found.rows[found.rows >= 0]) < 0).any()
