@@ -85,13 +85,13 @@ def compile(
     if function is not None:
         facts = restricted(facts, function, text.name)
 
-    given = Options(reassociate, formats=_formats(text, formats))
+    given = Options(reassociate, search=search, formats=_formats(text, formats))
     variants, choose = Variants(target), chooser(text, given, target)
 
     def build_function(name: str, values: Sizes, of_data: tuple[str, ...]) -> Any:
         counts, chosen = split_known(of_data)
-        request = Request(text, facts, name, values, reassociate, store, known=counts)
-        request = replace(request, search=search, formats=(*given.formats, *chosen))
+        options = replace(given, cardinalities=counts, formats=(*given.formats, *chosen))
+        request = Request(text, facts, name, values, options, store)
         return variants.measured(request) if measure else variants.build(request)
 
     program = Program(text.name, facts, build_function, known, intake_of(target))
@@ -146,21 +146,18 @@ def emit(
     if level == "onnx":
         raise fail("an ONNX model is no text", hint="hectorite.to_onnx(program, path) writes one")
     text = read_program(path_or_source, sizes)
-    if formats:
-        chosen = options or Options(reassociate)
-        options = replace(chosen, formats=(*chosen.formats, *_formats(text, formats)))
+    options = options or Options(reassociate)
+    options = replace(options, formats=(*options.formats, *_formats(text, formats)))
     if text.form == "ptx":
         return text_of_ptx(text, level, target, generic)
     facts = facts_of(text, None)
     known = check_sizes(facts, sizes or {})
-    if level == "graph" and options is not None and options.formats:
+    if level == "graph" and options.formats:
         raise fail(
             "`formats` change nothing at the level graph, which is the program as it is written",
             expected='level="graph-opt", or one after it',
         )
-    return level_text(
-        text, facts, level, known, function, generic, between_passes, reassociate, target, options
-    )
+    return level_text(text, facts, level, known, function, options, generic, between_passes, target)
 
 
 def parse(path_or_source: ProgramLike) -> ModuleOp:

@@ -68,4 +68,9 @@ def asked(chosen: Namespace, text: ProgramText, facts: Facts) -> Call:
 def tell_assumed(inputs: Inputs) -> None:
     """Name the sizes that nothing determined."""
     for size in inputs.assumed:
-        note(f"{size} = {inputs.sizes[size]} (nothing determines it; --size {size}=N does)")
+        note(assumed_size(size, inputs.sizes[size]))
+
+
+def assumed_size(size: str, value: int) -> str:
+    """The note on a size that nothing determined."""
+    return f"{size} = {value} (nothing determines it; --size {size}=N does)"

@@ -1,8 +1,8 @@
 """`hectorite emit PROGRAM --level LEVEL`: a program at any level.
 
 Enters: parsed arguments. Leaves: the text (of cubin and onnx, bytes), on the output stream or in a
-file; for a GPU also a table of what its kernels take. A size that the level needs and nothing gives
-is 64, and a note on the error stream says so.
+file; for a GPU also a table of what its kernels take. A size that the level needs and nothing
+determines is 64, and a note on the error stream says so.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hectorite.frontend.commands.call import assumed_size
 from hectorite.frontend.commands.rewrites import chosen_options, known_of_data
 from hectorite.frontend.compiled.facts import check_sizes, pick_function
 from hectorite.frontend.compiled.load_facts import facts_of
@@ -92,17 +93,17 @@ def _text(text: ProgramText, level: str, chosen: Namespace) -> str:
         for name in facts.signatures[function].sizes:
             if name not in sizes:
                 sizes[name] = DEFAULT_SIZE
-                note(f"{name} = {DEFAULT_SIZE} (nothing gives it; --size {name}=N does)")
+                note(assumed_size(name, DEFAULT_SIZE))
     return level_text(
         text,
         facts,
         level,
         sizes,
         function,
+        chosen_options(chosen, known_of_data(facts, chosen.data, sets, function)),
         chosen.generic,
         chosen.between_passes,
-        target=chosen.target,
-        options=chosen_options(chosen, known_of_data(facts, chosen.data, sets, function)),
+        chosen.target,
     )
 
 

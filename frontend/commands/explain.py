@@ -17,7 +17,7 @@ from typing import Any
 
 from hectorite.backends.bound.binding import Binding
 from hectorite.backends.bound.cardinalities import cardinalities
-from hectorite.frontend.commands.call import asked
+from hectorite.frontend.commands.call import asked, assumed_size
 from hectorite.frontend.compiled.facts import Facts
 from hectorite.frontend.compiled.format_choice import Setting, all_candidates
 from hectorite.frontend.compiled.load_facts import facts_of
@@ -90,7 +90,7 @@ def _asked(
         sizes = {**dict.fromkeys(assumed, DEFAULT_SIZE), **sizes}
         known = tuple(f"{name}={size}" for name, size in call.set_sizes.items())
         notes.append("no data is given: numbers of elements are estimates")
-    notes += [f"the size {size} is taken to be {DEFAULT_SIZE}" for size in assumed]
+    notes += [assumed_size(size, DEFAULT_SIZE) for size in assumed]
     unknown = [given for given in chosen.fixed if given not in signature.names]
     if unknown:
         expected = f"one of {', '.join(signature.names)}"

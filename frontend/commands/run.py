@@ -64,7 +64,7 @@ def run(chosen: Namespace) -> int:
         counts, formats = split_known(of_data)
         options = chosen_options(chosen, counts)
         options = replace(options, formats=(*options.formats, *formats))
-        request = replace(Request.of(text, facts, function, values, options), cache=store)
+        request = Request(text, facts, function, values, options, store)
         return Variants(target).measured(request) if chosen.measure else build(target, request)
 
     function = Function(signature, facts, make, inputs.sizes)

@@ -128,7 +128,7 @@ def ptx_text(request: Request, target: str) -> str:
     cache, key = request.cache, ""
     if cache is not None:
         sizes = repr(sorted(request.sizes.items()))
-        facts = (request.function, sizes, *request.options.identity)
+        facts = (request.function, sizes, *request.priced.identity)
         key = cache_key("ptx text", target, *request.text.sources, *facts)
         entry = cache.lookup(key)
         if entry is not None:

@@ -23,43 +23,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What to build. `cache` is None where nothing is kept on disk; `gpu` names the target that the
-    tile level is scheduled for, None for a CPU."""
+    """What to build. `options` say how it is rewritten; `cache` is None where nothing is kept on
+    disk; `gpu` names the target that the tile level is scheduled for, None for a CPU."""
 
     text: ProgramText
     facts: Facts
     function: str
     sizes: Sizes
-    reassociate: bool = True
+    options: Options = Options()
     cache: Cache | None = None
     gpu: str | None = None
-    known: tuple[str, ...] = ()
-    """What is known of the data (`Options.cardinalities`)."""
-    search: bool = True
-    forbid: tuple[str, ...] = ()
-    force: tuple[str, ...] = ()
-    formats: tuple[str, ...] = ()
-
-    @staticmethod
-    def of(
-        text: ProgramText,
-        facts: Facts,
-        function: str,
-        sizes: Sizes,
-        options: Options,
-        gpu: str | None = None,
-    ) -> Request:
-        """A request with all options, of which nothing is kept on disk."""
-        chosen = (options.cardinalities, options.search, options.forbid, options.force)
-        chosen = (*chosen, options.formats)
-        return Request(text, facts, function, sizes, options.reassociate, None, gpu, *chosen)
 
     @property
-    def options(self) -> Options:
-        """What the rewrites go by."""
-        chosen = (self.search, self.forbid, self.force)
-        options = Options(self.reassociate, self.known, *chosen, formats=self.formats)
-        return replace(options, device=device_of(self.gpu)) if options.search else options
+    def priced(self) -> Options:
+        """The options, with the device whose costs decide if anything is searched for."""
+        if not self.options.search:
+            return self.options
+        return replace(self.options, device=device_of(self.gpu))
 
 
 def device_of(gpu: str | None) -> Device:
@@ -84,7 +64,7 @@ def tile_module(
     if request.text.form == "tile":
         return request.text.module
     module = only(request.text.module, request.function)
-    module = optimise(module, request.sizes, request.options, observe)
+    module = optimise(module, request.sizes, request.priced, observe)
     module = apply_formats(module, request.options, request.gpu is not None, observe)
     if request.gpu is None:
         return to_tile(module, request.function)

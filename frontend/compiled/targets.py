@@ -77,9 +77,9 @@ class Variants:
         from hectorite.frontend.compiled.measured_choice import MeasuredChoice
 
         found = self.build(request)
-        if request.text.form not in ("source", "graph") or not request.search:
+        if request.text.form not in ("source", "graph") or not request.options.search:
             return found
-        written = self.build(replace(request, search=False))
+        written = self.build(replace(request, options=replace(request.options, search=False)))
         return found if written is found else MeasuredChoice((written, found))
 
 
@@ -87,7 +87,7 @@ def _rewritten(request: Request) -> str:
     from hectorite.lowering.pipelines import optimise
 
     module = only(request.text.module, request.function)
-    return str(optimise(module, request.sizes, request.options))
+    return str(optimise(module, request.sizes, request.priced))
 
 
 def default_target(form: str = "source") -> str:
@@ -235,7 +235,7 @@ def _build_cpu(request: Request) -> Executable:
         *text.sources,
         request.function,
         repr(sorted(request.sizes.items())),
-        *request.options.identity,
+        *request.priced.identity,
     )
     return CpuFunction(
         build_once(lambda: compile_tile(tile_module(request)), request.cache, *identity)

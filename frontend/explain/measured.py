@@ -63,7 +63,7 @@ def _call(
     options = Options(question.reassociate, question.known, True, tuple(families))
 
     def make(name: str, sizes: dict[str, int], known: tuple[str, ...] = ()) -> Any:
-        return build("cpu", Request.of(text, facts, name, sizes, options))
+        return build("cpu", Request(text, facts, name, sizes, options))
 
     function = Function(facts.signatures[question.function], facts, make, question.sizes)
     bound = Binding(facts.schema, binding.given)

@@ -131,7 +131,7 @@ class _Ladder:
             return self.text
         options, gpu = Options(formats=self.formats), self.gpu
         own = self.text, self.facts, "ptx", self.sizes, self.function
-        shown = level_text(*own, target=gpu, options=options)
+        shown = level_text(*own, options, target=gpu)
         return ProgramText("<ptx>", shown, "ptx")
 
     def run_text(self, level: str, target: str) -> Run:
@@ -160,7 +160,7 @@ class _Ladder:
     def _printed(self, text: ProgramText, level: str, sizes: Sizes) -> ProgramText:
         facts = self.facts if text is self.text else _without_sizes(self.facts, self.sizes)
         options = Options(formats=self.formats)
-        shown = level_text(text, facts, level, sizes, self.function, options=options)
+        shown = level_text(text, facts, level, sizes, self.function, options)
         is_graph = level in ("graph-opt", "sparse")
         return ProgramText(f"<{level}>", shown, "graph" if is_graph else level)
 

@@ -62,22 +62,20 @@ def level_text(
     facts: Facts,
     level: str,
     sizes: Sizes,
-    function: str | None = None,
+    function: str | None,
+    options: Options,
     generic: bool = False,
     between_passes: bool = False,
-    reassociate: bool = True,
     target: str | None = None,
-    options: Options | None = None,
 ) -> str:
     """The text of a program at a level; what `api.emit` says holds."""
-    options = options or Options(reassociate)
     check_level(text, level)
     if text.form == "ptx":
         return text_of_ptx(text, level, target, generic)
     gpu = _gpu(level, target)
     shown = partial(module_text, generic=generic)
     if level in ("cubin", "sass"):
-        ptx = level_text(text, facts, "ptx", sizes, function, target=gpu, options=options)
+        ptx = level_text(text, facts, "ptx", sizes, function, options, target=gpu)
         return text_of_ptx(ProgramText(text.name, ptx, "ptx"), level, gpu)
     if text.form == level and text.form in CODE:
         return text.text
@@ -85,11 +83,12 @@ def level_text(
         return _assembly_of(text)
     listing = Listing(generic) if between_passes else None
     if level in ("graph", "graph-opt", "sparse"):
-        module = _graph(text, facts, level, sizes, function, options, listing, gpu is not None)
+        module = text.module if function is None else only(text.module, function)
+        module = _graph(module, level, sizes, options, listing, gpu is not None)
         return _joined(listing, module_text(module, generic))
     name = function or list(facts.signatures)[-1]
     known = complete_sizes(facts, facts.signatures[name], sizes, level)
-    request = Request.of(text, facts, name, known, options, gpu)
+    request = Request(text, facts, name, known, options, gpu=gpu)
     module = tile_module(request, listing)
     if level == "tile":
         return _joined(listing, module_text(module, generic))
@@ -173,16 +172,14 @@ def module_text(module: ModuleOp, generic: bool = False) -> str:
 
 
 def _graph(
-    text: ProgramText,
-    facts: Facts,
+    module: ModuleOp,
     level: str,
     sizes: Sizes,
-    function: str | None,
     options: Options,
     observe: Callable[[str, ModuleOp], None] | None,
     tensor_cores: bool,
 ) -> ModuleOp:
-    module = text.module if function is None else only(text.module, function)
+    """A module of the graph level at one of its levels."""
     if level == "graph":
         return module
     from hectorite.lowering.pipelines import apply_formats, optimise

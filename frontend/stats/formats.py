@@ -186,7 +186,7 @@ def _planned(subject: Subject, gpu: str | None) -> tuple[ModuleOp, PlanValues]:
     options = Options(True, known, formats=tuple(subject.formats))
     names = subject.facts.signatures[subject.function].sizes
     sizes = {name: subject.sizes[name] for name in names}
-    request = Request.of(subject.text, subject.facts, subject.function, sizes, options, gpu)
+    request = Request(subject.text, subject.facts, subject.function, sizes, options, gpu=gpu)
     module = tile_module(request)
     plan = plan_of(module)
     bound = Binding(subject.facts.schema, subject.binding.given)

@@ -75,7 +75,7 @@ def test_what_is_shown_can_be_read(files, capsys):
     for part in ("before, ", "after, ", "factor-through-map", "refused", "predicted for cpu: "):
         assert part in out
     assert "measured here: " in out
-    assert "the size I is taken to be 64" in told
+    assert "I = 64 (nothing determines it" in told
 
 
 def test_forbidden_rules_are_not_used(files, capsys):
@@ -115,7 +115,7 @@ def test_steps_that_are_gone_are_told(files, capsys, tmp_path):
 class Wrong:
     """A rule that doubles element-wise statements, and pretends to gain by it."""
 
-    name, family = "double", "wrong"
+    name, family, local = "double", "wrong", False
 
     def matches(self, flow, number):
         node = flow.nodes[number]

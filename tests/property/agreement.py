@@ -235,7 +235,8 @@ def check_exactly(program: Program, dataset: Dataset) -> int:
         optimised = optimise(compiled.module, program.sizes, Options(reassociate=False))
         after = run_reference(optimised, name, known, maps, bound.arguments, own_types=True)
     results = {"graph-opt": after}
-    request = Request(compiled.text, compiled.facts, name, program.sizes, reassociate=False)
+    options = Options(reassociate=False)
+    request = Request(compiled.text, compiled.facts, name, program.sizes, options)
     for target in ("tile", default_target()):
         code = build(target, request)
         results[target] = code(bound.binding, bound.arguments, bound.sizes, None)
