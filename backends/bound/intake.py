@@ -21,6 +21,8 @@ Array = np.ndarray[Any, Any]
 MOST = (1 << 31) - 1
 """Most elements of a set: maps are int32."""
 
+INT32 = np.dtype(np.int32)
+
 
 class Intake:
     """Sizes and maps taken from what the user gave; `report` holds the faults."""
@@ -46,10 +48,10 @@ class Intake:
         self.report.add(Diagnostic(message, expected=expected, hint=hint))
 
     def _refuse_unknown(self, given: Mapping[str, Any]) -> None:
-        wanted = [d.name for d in self.schema.sets.values() if d.given]
         for name in given:
             decl = self.schema.sets.get(name)
             if decl is None:
+                wanted = [d.name for d in self.schema.sets.values() if d.given]
                 listed = ", ".join(f"`{n}`" for n in wanted) or "none"
                 self._tell(
                     f"the program has no set `{name}`",
@@ -132,13 +134,15 @@ class Intake:
                     did_you_mean(str(name), names),
                 )
         for name, target in decl.fields:
+            values = given.get(name)
             if name not in given:
                 self._tell(
                     f"the map `{decl.name}.{name}` is missing",
                     f"an int32 array with values in `{target}`",
                 )
                 continue
-            values = self._take_map(f"{decl.name}.{name}", target, given[name])
+            if not _is_plain(values):
+                values = self._take_map(f"{decl.name}.{name}", target, values)
             if values is not None:
                 self.maps[decl.name, name] = values
         self._settle_size(decl, size)
@@ -202,7 +206,7 @@ class Intake:
     def _check_values(self, over: str, name: str, target: str) -> None:
         values, size = self.maps[over, name], self.sizes[target]
         # As numbers without a sign, negative ones are above all others.
-        if not values.size or values.view(np.uint32).max() < size:
+        if not values.size or np.maximum.reduce(values.view(np.uint32)) < size:
             return
         bad = (values < 0) | (values >= size)
         at, count = int(np.argmax(bad)), int(np.count_nonzero(bad))
@@ -213,6 +217,13 @@ class Intake:
             if size
             else f"no value at all, as `{target}` is empty",
         )
+
+
+def _is_plain(given: Any) -> bool:
+    """Whether a map is an array that can be kept as it is."""
+    if type(given) is not np.ndarray or given.dtype is not INT32:
+        return False
+    return given.ndim == 1 and given.flags.c_contiguous
 
 
 def _what(given: Any) -> str:

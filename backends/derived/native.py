@@ -23,7 +23,7 @@ import numpy as np
 
 from hectorite.backends.cache import cache_key, default_cache
 from hectorite.backends.cpu import jit
-from hectorite.backends.cpu.threads import pool, symbols, thread_count
+from hectorite.backends.cpu.threads import symbols, thread_count
 from hectorite.backends.derived import short_groups
 from hectorite.backends.derived.ir import derive_ir, entries_of
 from hectorite.backends.derived.plan import JoinPlan
@@ -82,7 +82,6 @@ class Joined:
 def run_join(plan: JoinPlan, name: str = "") -> Joined:
     """Build the set. Raises `HectoriteError`, which calls it `name`, if int32 cannot number its
     elements."""
-    pool().rouse()
     shape = _shape(plan)
     code = _code(shape)
     words = _Words(code.places)

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from hectorite.backends.access import Maps, column
+from hectorite.backends.cpu.threads import pool
 from hectorite.backends.order import sort
 from hectorite.ir.identity import by_identity
 from hectorite.ir.index import IndexExpr, Term
@@ -220,6 +221,7 @@ class _Planner:
         order, cost = self.best_order()
         if cost < work:
             raise _NotServed
+        pool().rouse()  # the join follows
         return self.build(order)
 
     # Expressions as sums of columns.

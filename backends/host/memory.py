@@ -62,8 +62,10 @@ class Pool:
             raise ValueError(f"an array cannot have shape {lengths}")
         kind = np.dtype(dtype)
         nbytes = math.prod(lengths) * kind.itemsize
-        lease = _Lease(self, self._take(size_class(nbytes)), nbytes)
-        return np.asarray(lease).view(kind).reshape(lengths)
+        block = self._take(size_class(nbytes))
+        if kind.kind in "biuf":
+            return np.asarray(_Lease(self, block, lengths, kind.str)).view()
+        return np.asarray(_Lease(self, block, (nbytes,), "|u1")).view(kind).reshape(lengths)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
         """As `empty`, filled with zeros."""
@@ -164,14 +166,16 @@ class _Lease:
 
     __slots__ = ("__array_interface__", "_block", "_pool")
 
-    def __init__(self, pool: Pool, block: np.ndarray[Any, Any], nbytes: int):
+    def __init__(
+        self, pool: Pool, block: np.ndarray[Any, Any], shape: tuple[int, ...], typestr: str
+    ):
         self._pool = pool
         self._block = block
         self.__array_interface__ = {
             "version": 3,
-            "shape": (nbytes,),
-            "typestr": "|u1",
-            "data": (block.__array_interface__["data"][0], False),
+            "shape": shape,
+            "typestr": typestr,
+            "data": (address_of(block), False),
         }
 
     def __del__(self) -> None:
