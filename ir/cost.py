@@ -22,7 +22,7 @@ from functools import cache, cached_property
 from hectorite.ir.dataflow import Dataflow, Node
 from hectorite.ir.device import Device
 from hectorite.ir.element import ELEMENTS
-from hectorite.ir.extents import Extents
+from hectorite.ir.extents import Extents, Fields
 from hectorite.ir.form_views import view
 from hectorite.ir.formula import Formula, Read, rebuild
 from hectorite.ir.index import IndexExpr, Path
@@ -42,6 +42,9 @@ WIDE_BYTES = 512
 NEAR_BYTES = 1 << 18
 """Weights of a product that may stay in the cache next to a core, beside those of another one,
 while a few rows go through a kernel: strips of wider products need not cross memory then."""
+
+CHAIN = 3
+"""Statements over elements through which one joins a visit."""
 
 TILE_BYTES, TILE_ROWS = 1 << 17, 24
 """These rows have at most so many bytes."""
@@ -146,7 +149,23 @@ class CostModel:
             found.add(operand)
             if flow.schema.sets and not flow.nodes[operand].fixed:
                 found.update(_users(flow, operand))
+        if flow.schema.sets:
+            found.update(self._elements_before(flow, number))
         return sorted(found)
+
+    def _elements_before(self, flow: Dataflow, number: int) -> Iterator[int]:
+        """Statements made for each element of a set that a node visits or passes on."""
+        last = [number]
+        for _ in range(CHAIN + 1):
+            last = [o for n in last for o in _operands(flow, n) if self._over_elements(flow, o)]
+            yield from last
+
+    def _over_elements(self, flow: Dataflow, number: int) -> bool:
+        node = flow.nodes[number]
+        if node.form is None or node.fixed:
+            return False
+        self._take(flow.schema)
+        return self._spread(self._form(flow, node)).over_elements
 
     def folded_bytes(self, flow: Dataflow) -> float:
         """Bytes of fixed tensors that statements of a call read."""
@@ -310,25 +329,33 @@ class CostModel:
         near: tuple[bool, ...],
     ) -> tuple[str, ...] | None:
         """The path by which a neighbour visits the elements that this node is made for: one of its
-        readers, else one of what it reads; of several the first by name."""
+        readers, or of theirs, else one of what it reads; of several the first by name."""
         owner = self._spread(made).rows[0]
-        found = list[tuple[str, ...]]()
-        for user in _users(flow, number):
-            reader = flow.nodes[user]
-            if reader.form is None or reader.fixed:
-                continue
-            read, theirs = _through_views(flow, reader)
-            visit = self._spread(read).visit
-            if visit is None or visit[0] != owner or number not in theirs:
-                continue
-            if self._shares(made, read, theirs.index(number)):
-                found.append(visit[1])
+        found = self._taken_over(flow, number, made, CHAIN)
         if not found:
             for operand in (o for o, is_near in zip(operands, near, strict=True) if is_near):
                 visit = self._spread(self._form(flow, flow.nodes[operand])).visit
                 if visit is not None and visit[0] == owner:
                     found.append(visit[1])
         return min(found, default=None)
+
+    def _taken_over(self, flow: Dataflow, number: int, made: Form, steps: int) -> list[Fields]:
+        """The paths by which readers of a node visit its elements, some of them through others that
+        are made for each element as well."""
+        owner, found = self._spread(made).rows[0], list[Fields]()
+        for user in _users(flow, number):
+            reader = flow.nodes[user]
+            if reader.form is None or reader.fixed:
+                continue
+            read, theirs = _through_views(flow, reader)
+            how = self._spread(read)
+            if number not in theirs or not self._shares(made, read, theirs.index(number)):
+                continue
+            if how.visit is not None and how.visit[0] == owner:
+                found.append(how.visit[1])
+            elif steps and how.over_elements and how.rows[0] == owner:
+                found += self._taken_over(flow, user, read, steps - 1)
+        return found
 
     def _readers(
         self, flow: Dataflow, number: int, made: Form, operands: tuple[int, ...]

@@ -43,6 +43,9 @@ COMPUTED, FED = 1.0, 2.0
 """Rows of a visit that it takes to compute, or to sum, the left operand of a row that is multiplied
 and added elsewhere at once."""
 
+NARROW = 2.0
+"""Rows of a visit that one takes whose elements lie in lanes, which are added up in the end."""
+
 LOOKED_UP = 0.5
 """Rows of a visit that it takes to look an element up and to find it or not."""
 
@@ -428,10 +431,15 @@ class _Counting:
             visit = str(self.how.rows[0]), self.how.gathered
             work.tasks = self.extents.distinct(visit[0], [visit[1]])
         if visit is None or self.how.scattered:
+            # A row that is gathered is a step, wherever that is.
+            steps = max((gather.count for gather in work.gathers), default=0.0)
+            if self.around.key is None and not self.how.scattered:
+                work.elements = steps
             return
         elements = self.extents.of(visit[0])
         work.elements = elements * (1.0 + REMAINDER * self._remainders())
-        work.rows = work.tasks
+        alone = self.how.visit is not None and len(self.form.left) == 1
+        work.rows = work.tasks * (NARROW if alone and not self.gpu else 1.0)
         work.steps = self._inner_steps()
         if not self.gpu and self._walks(visit[0]):
             pairs, looks_up = self.extents.visited(visit[0])
