@@ -405,13 +405,15 @@ class Binding(Adjacency):
 
     def _keep(self, key: Hashable, build: Callable[[], T]) -> T:
         """What `build` returns, the first time it is asked for under `key`."""
-        if key not in self._known:
-            with self._lock:
-                if key not in self._known:
-                    made = build()
-                    is_array = isinstance(made, np.ndarray)
-                    self._known[key] = _frozen(cast(Array, made)) if is_array else made
-        return self._known[key]
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        with self._lock:
+            if key not in self._known:
+                made = build()
+                is_array = isinstance(made, np.ndarray)
+                self._known[key] = _frozen(cast(Array, made)) if is_array else made
+            return self._known[key]
 
 
 @by_identity

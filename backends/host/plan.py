@@ -33,6 +33,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from xdsl.dialects.builtin import ModuleOp
@@ -53,14 +54,19 @@ from hectorite.dialects.tile_program import (
 )
 from hectorite.ir.diagnostics import Source, fail
 from hectorite.ir.element import INDEX, element_of
+from hectorite.ir.index import IndexExpr
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp
 from hectorite.ir.schema import Schema
-from hectorite.ir.space import AccessAttr, Dim, TensorType
+from hectorite.ir.space import AccessAttr, Dim, TensorType, index_from_text
 from hectorite.lowering.kernels.kernel_sizes import kernel_sizes
 
 HEADER = "hectorite plan 1"
 COMMENT = {"llvm": ";", "asm": "#", "ptx": "//"}
 """How a comment line begins in the text of each level."""
+
+
+LayoutFacts = tuple[str, str, tuple[IndexExpr, ...], IndexExpr | None, int]
+"""What, of which set, by which keys, along which path, with which limit."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,21 @@ class Plan:
         """The sets and sizes that the program declares."""
         text = "\n".join(("builtin.module {", *self.sets, "}"))
         return schema_of(Parser(make_context(), text).parse_module())
+
+    @cached_property
+    def layouts(self) -> Mapping[int, LayoutFacts]:
+        """What each layout asks of a binding, by the number of its value."""
+        return {
+            step["to"]: (
+                step["what"],
+                step["of"],
+                tuple(map(index_from_text, step.get("keys", ()))),
+                index_from_text(step["path"]) if "path" in step else None,
+                step.get("limit", 0),
+            )
+            for step in self.steps
+            if step["do"] == "layout"
+        }
 
     def with_blocks(self, blocks: Mapping[str, Blocks]) -> Plan:
         """This plan for a GPU; `blocks` tells for each kernel what its launches need to know."""

@@ -17,9 +17,7 @@ import numpy as np
 
 from hectorite.backends.host.plan import Parameter, Plan
 from hectorite.ir.element import ELEMENTS, INDEX
-from hectorite.ir.index import IndexExpr
 from hectorite.ir.scalar import apply
-from hectorite.ir.space import index_from_text
 
 if TYPE_CHECKING:
     from hectorite.backends.bound.binding import Binding
@@ -116,9 +114,7 @@ class PlanValues:
         return tensor
 
     def _layout(self, step: Mapping[str, Any]) -> Array:
-        keys = tuple(map(index_from_text, step.get("keys", ())))
-        path: IndexExpr | None = index_from_text(step["path"]) if "path" in step else None
-        return self.binding.layout(step["what"], step["of"], keys, path, step.get("limit", 0))
+        return self.binding.layout(*self.plan.layouts[step["to"]])
 
     def _launch(self, step: Mapping[str, Any]) -> Launch:
         tasks = self._values[step["tasks"]]
