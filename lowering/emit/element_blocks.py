@@ -31,11 +31,11 @@ from hectorite.ir.space import TensorType
 from hectorite.lowering.emit.values import Frame, Lanes, Scope
 from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Layout, Storage
 from hectorite.lowering.kernels.kernel_plan import Kernel, Phase
-from hectorite.lowering.kernels.place_tensors import Placement, few_values
+from hectorite.lowering.kernels.place_tensors import Placement, few_values, is_costly
 from hectorite.lowering.kernels.tile_code import Code, index
 
-LEAST_BLOCKS = 2
-"""Blocks of a row that has any."""
+LEAST_ELEMENTS = 16
+"""Elements of a row that is done in blocks, if each is soon done; else two blocks are enough."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +109,32 @@ class BlockEmitter:
         sums: dict[StatementOp, Storage],
         one: Callable[[Frame, Sequence[StatementOp]], None],
     ) -> SSAValue:
-        """Blocks from the first place on, and where they end; `one` writes statements of one
-        element, and `sums` are where those of the row go."""
-        code, visit = frame.code, self.phase.visit
-        lower, upper = bounds
+        """Blocks from the first place on, if there are enough elements, and where they end; `one`
+        writes statements of one element, and `sums` are where those of the row go."""
+        code, (lower, upper) = frame.code, bounds
         length = code.scalar("sub", upper, lower)
         left = code.scalar("mod", length, code.constant(self.count))
-        # In a row that is shorter, two loops cost more than one by one.
-        few = code.scalar("lt", length, code.constant(LEAST_BLOCKS * self.count))
-        whole = code.scalar("sub", upper, code.scalar("select", few, length, left))
+        costly = any(is_costly(statement) for statement in self.phase.statements)
+        least = 2 * self.count if costly else max(4 * self.count, LEAST_ELEMENTS)
+        many = code.scalar("le", code.constant(least), length)
+        whole = code.scalar("sub", upper, left)
+
+        def blocks(inner: Code) -> None:
+            self._blocks(replace(frame, code=inner), lower, whole, sums, one)
+
+        code.choose(many, blocks, lambda inner: None)
+        return code.scalar("select", many, whole, lower)
+
+    def _blocks(
+        self,
+        frame: Frame,
+        lower: SSAValue,
+        whole: SSAValue,
+        sums: dict[StatementOp, Storage],
+        one: Callable[[Frame, Sequence[StatementOp]], None],
+    ) -> None:
+        """The blocks of one row, and what they add to its sums."""
+        code, visit = frame.code, self.phase.visit
         together = [s for s in self.phase.statements if few_values(self.kernel, s)]
         others = [s for s in self.phase.statements if s not in together]
         memories = {s: self._accumulators(code, s) for s in together if s in sums}
@@ -141,7 +158,6 @@ class BlockEmitter:
         code.loop(lower, whole, self.count, (), block)
         for statement, memory in memories.items():
             self._fold(replace(frame, visit=visit), statement, memory, sums[statement])
-        return whole
 
     def _run(self, code: Code, first: SSAValue) -> SSAValue:
         """`count` numbers from the first on."""

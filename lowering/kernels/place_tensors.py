@@ -24,7 +24,9 @@ from xdsl.ir import Attribute, SSAValue
 from hectorite.dialects.graph import IndexOp, ReadOp, StatementOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr, Path
+from hectorite.ir.scalar import ScalarOp
 from hectorite.ir.space import Dim, TensorType
+from hectorite.ir.statement_work import TRANSCENDENTAL
 from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Storage
 from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Root
 from hectorite.lowering.machine import Machine
@@ -264,14 +266,23 @@ def in_lanes(kernel: Kernel, phase: Phase) -> bool:
 def block_elements(kernel: Kernel, phase: Phase) -> int:
     """How many elements of a visit a CPU does together, since some statements make few values of
     each; 0 if it does one after the other. Those are done first for all elements of a block, so
-    they need nothing that the others make."""
+    they need nothing that the others make. Rows have to be cut into blocks and a rest, which pays
+    in kernels that compute an exponential, say, of such values."""
     if phase.visit is None or phase.product or phase.segment or in_lanes(kernel, phase):
+        return 0
+    if not any(is_costly(each) and few_values(kernel, each) for each in kernel.statements):
         return 0
     few = [statement for statement in phase.statements if few_values(kernel, statement)]
     others = {s.result for s in phase.statements if s not in few}
     counts = {few_values(kernel, statement) for statement in few}
     reads = {read.tensor for statement in few for read in statement.reads}
     return counts.pop() if len(counts) == 1 and not reads & others else 0
+
+
+def is_costly(statement: StatementOp) -> bool:
+    """Whether each point takes many instructions."""
+    ops = [op for op in statement.body.block.ops if isinstance(op, ScalarOp)]
+    return any(op.FUNCTION.name in TRANSCENDENTAL for op in ops)
 
 
 def few_values(kernel: Kernel, statement: StatementOp) -> int:
