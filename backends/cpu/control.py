@@ -21,9 +21,11 @@ def counted_loop(
     carried: Sequence[ir.Value],
     body: Callable[[ir.Value, Values], Values],
     rolled: bool = False,
+    scalar: bool = False,
 ) -> Values:
     """What `carried` becomes by `body(i, carried)` for i from `start`, by `stride` > 0, below
-    `stop`; all three are i64. A `rolled` one stays a single loop if its bounds are not known."""
+    `stop`; all three are i64. A `rolled` one stays a single loop if its bounds are not known, a
+    `scalar` one is not made into vectors either."""
     before = builder.block
     head = builder.append_basic_block("loop")
     inside = builder.append_basic_block("body")
@@ -42,19 +44,23 @@ def counted_loop(
         phi.add_incoming(first, before)
         phi.add_incoming(last, builder.block)
     back = builder.branch(head)
-    if rolled:
-        _keep_rolled(back)
+    if rolled or scalar:
+        _keep_rolled(back, scalar)
     builder.position_at_end(after)
     return phis
 
 
-def _keep_rolled(back: ir.Instruction) -> None:
-    """Tell LLVM not to unroll the loop that this branch closes, unless its length is a constant."""
+def _keep_rolled(back: ir.Instruction, scalar: bool) -> None:
+    """Tell LLVM not to unroll the loop that this branch closes, unless its length is a constant,
+    nor, if it is to stay `scalar`, to make vectors of it."""
     module = back.function.module
-    advice = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.runtime.disable")])
+    advice = [module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.runtime.disable")])]
+    if scalar:
+        width = ir.MetaDataString(module, "llvm.loop.vectorize.width")
+        advice.append(module.add_metadata([width, ir.Constant(ir.IntType(32), 1)]))
     number = ir.Constant(ir.IntType(64), len(module.metadata))  # makes each node one of its own
-    loop = module.add_metadata([number, advice])
-    loop.operands = (loop, advice)  # a loop's node begins with itself
+    loop = module.add_metadata([number, *advice])
+    loop.operands = (loop, *advice)  # a loop's node begins with itself
     back.set_metadata("llvm.loop", loop)
 
 

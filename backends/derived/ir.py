@@ -95,7 +95,7 @@ class _Bound(_Task):
             after = b.add(number, const(1))
             low, high = (self.load(self.word("groups"), g, 32) for g in (number, after))
             if stages:
-                self.loop(low, high, each)
+                self.loop(low, high, each, short=True)
             else:
                 b.store(b.sub(high, low), total)
             bound = b.mul(b.load(total, typ=I64), self.word("factor"))

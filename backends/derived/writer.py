@@ -128,12 +128,16 @@ class Writer:
         value = value if bits == 64 else self.builder.trunc(value, ir.IntType(bits))
         self.builder.store(value, self.at(base, index, ir.IntType(bits)), align=bits // 8)
 
-    def loop(self, low: ir.Value, high: ir.Value, body: Callable[[ir.Value], None]) -> None:
+    def loop(
+        self, low: ir.Value, high: ir.Value, body: Callable[[ir.Value], None], short: bool = False
+    ) -> None:
+        """`body` for each number from `low` below `high`; only few of them, if it is `short`."""
+
         def step(counter: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
             body(counter)
             return []
 
-        counted_loop(self.builder, low, high, const(1), [], step)
+        counted_loop(self.builder, low, high, const(1), [], step, scalar=short)
 
     def repeat(
         self,
