@@ -31,6 +31,13 @@ class Row:
     reads: tuple[int, ...] = ()
     fixed: bool = False
     """Whether it is computed once, from arguments that never change."""
+    kernel: str = ""
+    """What does it, if that is more than a visit or a product."""
+
+    @property
+    def why(self) -> str:
+        """What its cost is due to, in a few words."""
+        return "once" if self.fixed else ", ".join(filter(None, (self.bound, self.kernel)))
 
 
 @dataclass(frozen=True)
@@ -158,8 +165,9 @@ def rows_of(flow: Dataflow, model: CostModel) -> list[Row]:
     place = {number: position for position, number in enumerate(lines)}
     rows = list[Row]()
     for number, line in lines.items():
-        node, time = flow.nodes[number], model.explain(flow, number).time
+        node, known = flow.nodes[number], model.explain(flow, number)
+        time, kernel = known.time, known.work.kernel
         reads = tuple(sorted({place[o] for o in node.operands if o in place}))
         bound = time.bound if time.total else ""
-        rows.append(Row(line.name, line.text, time.total, bound, reads, node.fixed))
+        rows.append(Row(line.name, line.text, time.total, bound, reads, node.fixed, kernel))
     return rows

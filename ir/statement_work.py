@@ -124,6 +124,8 @@ class Work:
     launches: float = 0.0
     tasks: float = 1.0
     """Parts that could be done at the same time."""
+    kernel: str = ""
+    """What does it, if that is more than a visit or a product."""
 
     @property
     def flops(self) -> float:
@@ -205,7 +207,7 @@ class _Counting:
             self._add_scattered(work, block)
             return
         if self.how.outer is not None:
-            work.product = self._outer(*self.how.outer)
+            work.product, work.kernel = self._outer(*self.how.outer), "outer products"
             return
         if block is not None:
             work.product = self._product(block)
@@ -314,7 +316,7 @@ class _Counting:
         work.product = replace(
             whole, rows=whole.rows / runs, times=whole.times * runs, fill=1.0, weight_bytes=weights
         )
-        work.rows = runs
+        work.rows, work.kernel = runs, "added where it leads"
         more = len(list(factors(self.form.body))) - 2 if self.form.body is not None else 0
         made = whole.rows * whole.times
         if more > 0:
@@ -443,7 +445,7 @@ class _Counting:
         work.steps = self._inner_steps()
         if not self.gpu and self._walks(visit[0]):
             pairs, looks_up = self.extents.visited(visit[0])
-            work.elements = pairs
+            work.elements, work.kernel = pairs, "walk through a join"
             # Whether an element is found is a branch that nobody foresees.
             work.rows = min(work.tasks, pairs) + LOOKED_UP * pairs * looks_up
         if self.gpu:
@@ -469,6 +471,7 @@ class _Counting:
         """Two steps over one set: each strip is a visit of all elements, and what the first step
         makes is added to rows in no order by the second."""
         strips = self.around.strips
+        work.kernel = f"there and back, {strips} strips"
         work.elements *= strips
         work.rows *= strips
         gathers = [

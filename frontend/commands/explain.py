@@ -190,10 +190,7 @@ def _change(before: float, after: float) -> str:
 
 def _side(title: str, rows: Sequence[Row], total: float) -> None:
     print(f"{title}, {seconds(total)}")
-    cells = [
-        [row.text, seconds(row.seconds) if row.seconds else "", "once" if row.fixed else row.bound]
-        for row in rows
-    ]
+    cells = [[row.text, seconds(row.seconds) if row.seconds else "", row.why] for row in rows]
     table(["statement", "predicted", "bound by"], cells, ["dim" if r.fixed else "" for r in rows])
     print()
 

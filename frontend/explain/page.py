@@ -104,7 +104,7 @@ def _side(title: str, rows: Sequence[Row], total: float, most: float) -> str:
 def _row(position: int, row: Row, most: float) -> str:
     width = 100 * row.seconds / most if most else 0
     kind = "row fixed" if row.fixed else "row"
-    why = "once" if row.fixed else row.bound
+    why = row.why
     text = escape(row.text)
     return (
         f'<div class="{kind}" data-at="{position}" data-name="{escape(row.name)}">'
