@@ -277,12 +277,14 @@ def _count(instruction: Instruction) -> int:
     return int(next(p for p in instruction.suffix if p in ("x1", "x2", "x4"))[1:])
 
 
-def load_matrix(step: Step, instruction: Instruction) -> Collective:
-    """ldmatrix: register j of a lane holds elements 2*(lane%4) and the next of row lane/4."""
-    count, transposed = _count(instruction), "trans" in instruction.suffix
-    target = instruction.operands[0]
-    items = target.items if isinstance(target, Braces) else (target,)
-    address = _matrix_address(step, instruction.operands[1], instruction, count)
+def move_matrix(step: Step, instruction: Instruction) -> Collective:
+    """ldmatrix, and the reverse: register j of a lane holds elements 2*(lane%4) and the next of row
+    lane/4 of matrix j."""
+    loads, transposed = instruction.name == "ldmatrix", "trans" in instruction.suffix
+    count, operands = _count(instruction), list(instruction.operands[:2])
+    held, place = operands if loads else reversed(operands)
+    items = held.items if isinstance(held, Braces) else (held,)
+    address = _matrix_address(step, place, instruction, count)
 
     def body(code: Code, given: list[V]) -> None:
         mail, _, shared = given
@@ -290,18 +292,25 @@ def load_matrix(step: Step, instruction: Instruction) -> Collective:
             row = code.op("lshr", lane, i32(2))
             column = code.op("shl", code.op("and", lane, i32(3)), i32(1))
             for matrix in range(count):
-                result = i32(0)
+                register = word(code, mail, 1 + matrix, lane)
+                value = i32(0) if loads else code.load("i32", register, 4)
                 for half in (0, 1):
                     at = (row, code.op("add", column, i32(half)))
                     r, c = reversed(at) if transposed else at
-                    place = _element(code, mail, shared, matrix, r, c)
-                    value = code.resized(code.load("i16", place, 2), "i32")
-                    result = code.op("or", result, code.op("shl", value, i32(16 * half)))
-                code.store(result, word(code, mail, 1 + matrix, lane), 4)
+                    element, shift = _element(code, mail, shared, matrix, r, c), i32(16 * half)
+                    if loads:
+                        part = code.resized(code.load("i16", element, 2), "i32")
+                        value = code.op("or", value, code.op("shl", part, shift))
+                    else:
+                        part = code.resized(code.op("lshr", value, shift), "i16")
+                        code.store(part, element, 2)
+                if loads:
+                    code.store(value, register, 4)
 
-    name = f"hec.ldmatrix.x{count}{'.trans' if transposed else ''}"
-    outputs = [(item, "i32") for item in items]
-    return Collective([address], outputs, _with_shared(name, body))
+    name = f"hec.{instruction.name}.x{count}{'.trans' if transposed else ''}"
+    inputs = [] if loads else [step.read(item, "i32") for item in items]
+    outputs = [(item, "i32") for item in items] if loads else []
+    return Collective([address, *inputs], outputs, _with_shared(name, body))
 
 
 def _element(code: Code, mail: V, shared: V, matrix: int, row: V, column: V) -> V:
@@ -321,31 +330,6 @@ def _with_shared(name: str, body: Callable[[Code, list[V]], None]) -> Callable[.
         code.call_void(name, mail, taking, SHARED)
 
     return perform
-
-
-def store_matrix(step: Step, instruction: Instruction) -> Collective:
-    """stmatrix: the reverse of ldmatrix."""
-    count, transposed = _count(instruction), "trans" in instruction.suffix
-    source = instruction.operands[1]
-    items = source.items if isinstance(source, Braces) else (source,)
-    address = _matrix_address(step, instruction.operands[0], instruction, count)
-
-    def body(code: Code, given: list[V]) -> None:
-        mail, _, shared = given
-        with code.loop(i32(32)) as lane:
-            row = code.op("lshr", lane, i32(2))
-            column = code.op("shl", code.op("and", lane, i32(3)), i32(1))
-            for matrix in range(count):
-                value = code.load("i32", word(code, mail, 1 + matrix, lane), 4)
-                for half in (0, 1):
-                    at = (row, code.op("add", column, i32(half)))
-                    r, c = reversed(at) if transposed else at
-                    part = code.resized(code.op("lshr", value, i32(16 * half)), "i16")
-                    code.store(part, _element(code, mail, shared, matrix, r, c), 2)
-
-    name = f"hec.stmatrix.x{count}{'.trans' if transposed else ''}"
-    inputs = [address, *(step.read(item, "i32") for item in items)]
-    return Collective(inputs, [], _with_shared(name, body))
 
 
 def transpose(step: Step, instruction: Instruction) -> Collective:
@@ -381,8 +365,8 @@ COLLECTIVES: dict[str, Callable[[Step, Instruction], Collective]] = {
     "activemask": active,
     "bar.warp": synchronise,
     "barrier.warp": synchronise,
-    "ldmatrix": load_matrix,
-    "stmatrix": store_matrix,
+    "ldmatrix": move_matrix,
+    "stmatrix": move_matrix,
     "movmatrix": transpose,
     "mma": matrix_product,
     "wgmma.mma_async": group_product,
