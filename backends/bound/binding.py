@@ -21,7 +21,7 @@ from hectorite.backends import order
 from hectorite.backends.access import column, extent
 from hectorite.backends.balance import row_parts, shares
 from hectorite.backends.bound.intake import MOST, Intake
-from hectorite.backends.derived.adjacency import segments
+from hectorite.backends.derived import adjacency
 from hectorite.backends.derived.elements import derive
 from hectorite.backends.derived.plan import Adjacency
 from hectorite.backends.formats import Part, build_parts, check_data
@@ -71,6 +71,8 @@ class Binding(Adjacency):
         self._built: set[str] = set()
         self._building: set[str] = set()
         self._known: dict[Hashable, Any] = {}
+        self._adjacent: set[tuple[str, IndexExpr]] = set()
+        """Sets and keys whose segments machine code found."""
         self._lock = threading.RLock()
         for name, format in _looked_at(schema):
             if format is None:
@@ -173,7 +175,9 @@ class Binding(Adjacency):
         if place not in self._known and self.size(name) >= WORTH_CODE:
             with self._lock:
                 if place not in self._known:
-                    ends, ordered = segments(column(self, name, key), extent(self, name, key))
+                    values, limit = column(self, name, key), extent(self, name, key)
+                    ends, ordered = adjacency.segments(values, limit)
+                    self._adjacent.add((name, key))
                     self._add_segments(name, key, ends, ordered)
         return self.segments(name, [key]), self.order(name, [key])
 
@@ -200,9 +204,13 @@ class Binding(Adjacency):
         """int32[parts + 1]: boundaries among the values of the first key that share out the
         elements of a set evenly."""
         (first, *_) = _normal(keys)
-        return self._keep(
-            ("cuts", name, first, parts), lambda: order.cuts(self.segments(name, [first]), parts)
-        )
+
+        def cut() -> Array:
+            segments = self.segments(name, [first])
+            by_code = (name, first) in self._adjacent and parts
+            return adjacency.cuts(segments, parts) if by_code else order.cuts(segments, parts)
+
+        return self._keep(("cuts", name, first, parts), cut)
 
     def pairs(self, name: str, keys: Keys, limit: int) -> Array:
         """int32[4 * tasks]: stretches of elements that reach each other by one sum for each value

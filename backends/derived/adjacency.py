@@ -1,7 +1,8 @@
 """Where the elements of a set stand once they are sorted by a map, by machine code.
 
 Enters: a map. Leaves: where the elements with each value begin, and whether they are in order as
-they are, both found in one go.
+they are, both found in one go; and values that share the elements out evenly, looked for among
+these places.
 
 Elements in order need no counting: each tells where the next one of its value would stand, and the
 last one of a value is right. Values that nobody has begin where those before them end.
@@ -10,6 +11,7 @@ last one of a value is right. Values that nobody has begin where those before th
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -21,7 +23,7 @@ from hectorite.backends.host.memory import address_of
 
 Array = np.ndarray[Any, Any]
 
-ENTRY = "adjacency"
+ENTRIES = ("adjacency", "cuts")
 
 TEXT = """
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
@@ -96,6 +98,51 @@ sum:
 no:
   ret i64 0
 }
+
+; In %bounds for each of %parts + 1 shares of %ends[%extent] + %extent the first value that has so
+; many values and elements before it.
+define void @cuts(ptr noalias %ends, i64 %extent, i64 %parts, ptr noalias %bounds) nounwind {
+entry:
+  %all.at = getelementptr i32, ptr %ends, i64 %extent
+  %all = load i32, ptr %all.at, align 4
+  %elements = sext i32 %all to i64
+  %work = add i64 %elements, %extent
+  br label %each
+each:
+  %part = phi i64 [ 0, %entry ], [ %part.next, %found ]
+  %shares = mul i64 %part, %work
+  %share = sdiv i64 %shares, %parts
+  br label %halve
+halve:
+  %low = phi i64 [ 0, %each ], [ %low.next, %look ]
+  %high = phi i64 [ %extent, %each ], [ %high.next, %look ]
+  %open = icmp slt i64 %low, %high
+  br i1 %open, label %look, label %found
+look:
+  %sum = add i64 %low, %high
+  %middle = lshr i64 %sum, 1
+  %end.at = getelementptr i32, ptr %ends, i64 %middle
+  %end = load i32, ptr %end.at, align 4
+  %end.wide = sext i32 %end to i64
+  %done = add i64 %end.wide, %middle
+  %less = icmp slt i64 %done, %share
+  %above = add i64 %middle, 1
+  %low.next = select i1 %less, i64 %above, i64 %low
+  %high.next = select i1 %less, i64 %high, i64 %middle
+  br label %halve
+found:
+  %bound = trunc i64 %low to i32
+  %bound.at = getelementptr i32, ptr %bounds, i64 %part
+  store i32 %bound, ptr %bound.at, align 4
+  %part.next = add i64 %part, 1
+  %more = icmp sle i64 %part.next, %parts
+  br i1 %more, label %each, label %last
+last:
+  %last.at = getelementptr i32, ptr %bounds, i64 %parts
+  %extent.narrow = trunc i64 %extent to i32
+  store i32 %extent.narrow, ptr %last.at, align 4
+  ret void
+}
 """
 
 
@@ -103,20 +150,27 @@ def segments(values: Array, extent: int) -> tuple[Array, bool]:
     """int32[extent + 1]: elements with the value `v` of a map stand at [v] .. [v + 1] - 1 once
     they are sorted; and whether they are. `values` is int32, contiguous, in 0 .. extent - 1."""
     ends = np.empty(extent + 1, np.int32)
-    ordered = _function()(address_of(values), len(values), address_of(ends), extent)
-    return ends, bool(ordered)
+    arguments = address_of(values), len(values), address_of(ends), extent
+    return ends, bool(_functions()["adjacency"](*arguments))
+
+
+def cuts(ends: Array, parts: int) -> Array:
+    """int32[parts + 1]: as `order.cuts` of what `segments` returned."""
+    bounds = np.empty(parts + 1, np.int32)
+    _functions()["cuts"](address_of(ends), len(ends) - 1, parts, address_of(bounds))
+    return bounds
 
 
 @cache
-def _function() -> Any:
+def _functions() -> dict[str, Callable[..., Any]]:
     store, key = default_cache(), cache_key("adjacency", str(jit.host()), TEXT)
     entry = store.lookup(key)
     if entry is None:
-        object_code = jit.compile_object(TEXT, f"{ENTRY}.ll")
-        store.store(key, {"what": ENTRY}, {"object": object_code})
+        object_code = jit.compile_object(TEXT, "adjacency.ll")
+        store.store(key, {"what": "adjacency"}, {"object": object_code})
     else:
         object_code = entry.blobs["object"]
-    integer, pointer = ctypes.c_int64, ctypes.c_void_p
-    return jit.load(object_code, [ENTRY]).function(
-        ENTRY, integer, pointer, integer, pointer, integer
-    )
+    code, integer, pointer = jit.load(object_code, ENTRIES), ctypes.c_int64, ctypes.c_void_p
+    adjacency = code.function("adjacency", integer, pointer, integer, pointer, integer)
+    cuts = code.function("cuts", None, pointer, integer, integer, pointer)
+    return {"adjacency": adjacency, "cuts": cuts}
