@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hectorite.backends.cpu.module import frame_size
+from hectorite.backends.cpu.threads import pool
 from hectorite.backends.host.memory import ALIGNMENT, POOL, address_of
 from hectorite.backends.host.plan import Parameter, Plan
 from hectorite.backends.host.plan_values import Allocation, Array, PlanValues, Value, pack
@@ -42,6 +43,7 @@ class Call:
         self, plan: Plan, binding: Binding, sizes: Mapping[str, int], entry: Callable[[int], None]
     ):
         values = PlanValues(plan, binding, sizes)
+        pool().rouse()  # the first call follows
         frame = _Frame(values)
         self._entry = entry
         self._frame_type = ctypes.c_int64 * len(frame.words)
