@@ -37,7 +37,7 @@ ELEMENTS = 3000
 """Elements that are kept of a set that is cut down."""
 
 FULL_POINTS = 40_000_000
-"""Points of the largest statement on data as it was given."""
+"""Points of the largest statement on given data that only machine code runs on whole."""
 
 SIZE_PROFILES = ((6, 3, 5, 4, 2, 7), (19, 34, 9, 17, 3, 5))
 """Values for sizes that nothing determines, in the order of the sizes; large ones are halved if
@@ -102,11 +102,12 @@ class Cases:
         binding = Binding(self.schema, sets)
         inputs = inputs_for(self.signature, self.facts, binding, data, sizes, self.seed)
         fixed = set(inputs.sizes) - set(inputs.assumed)
-        known = self._bounded(binding, inputs.sizes, fixed, FULL_POINTS)
-        self.notes.extend(f"{n} = {known[n]} (nothing determines it)" for n in inputs.assumed)
         # A model has no part that could stand for it.
         part = _part_of(self.schema, sets, self.seed) if self.text.given is None else {}
         is_large = bool(part)
+        limit = POINTS if not is_large and self.text.given is None else FULL_POINTS
+        known = self._bounded(binding, inputs.sizes, fixed, limit)
+        self.notes.extend(f"{n} = {known[n]} (nothing determines it)" for n in inputs.assumed)
         whole = is_large or (self.text.given is not None and self._points(binding, known) > POINTS)
         cases = self._case(data.source, binding, data, known, whole=whole)
         if is_large:
