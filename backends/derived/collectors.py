@@ -306,7 +306,9 @@ class Registers(Collector):
             b.store(b.add(values, start), self.writer.at(self.buffer, place, I32), align=4)
             return []
 
-        counted_loop(b, low, high, const(LANES), [], step, rolled=True)
+        # Most have no more than fit at once, and that none is there need not be asked.
+        step(low, [])
+        counted_loop(b, b.add(low, const(LANES)), high, const(LANES), [], step, rolled=True)
 
     def spread(self, number: ir.Value) -> ir.Value:
         b, lanes = self.builder, ir.VectorType(I32, LANES)
