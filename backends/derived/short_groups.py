@@ -36,6 +36,7 @@ VECTOR, MASK = ir.VectorType(I32, LANES), ir.VectorType(I1, LANES)
 Registers = list[ir.Value]
 
 
+@cache
 def is_served() -> bool:
     """Whether this machine has registers and moves of that kind."""
     return "+avx512f" in jit.host().features.split(",")
