@@ -62,6 +62,11 @@ class LawRule:
         return self.law.family
 
     @cached_property
+    def local(self) -> bool:
+        """Siblings must not depend on one another, and windows are those of other products."""
+        return not self._siblings_only and not self.law.windows
+
+    @cached_property
     def in_pairs(self) -> LawRule:
         """The rule for two siblings at a time, where there are few; itself if it has none."""
         groups = self._siblings_only or isinstance(self.law.source, Total)

@@ -158,6 +158,8 @@ class ScalarRule:
     def family(self) -> str:
         return self.law.family
 
+    local = True
+
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """One match for each place in the body of the statement."""
         node = flow.nodes[number]

@@ -56,11 +56,15 @@ def _grouped(
     flow: Dataflow, pairs: list[tuple[int, int]], sight: Sight, shared: int | None
 ) -> Iterator[Group]:
     groups = dict[object, dict[int, Split]]()
+    seen = list[tuple[int, int, tuple[Split, ...]]]()
     for user, operand in pairs:
         node = flow.nodes[user]
-        if node.form is None or node.fixed:
-            continue
-        for split in sight.splits(node.form):
+        if node.form is not None and not node.fixed and (splits := sight.splits(node.form)):
+            seen.append((user, operand, splits))
+    if len(seen) < 2:
+        return
+    for user, operand, splits in seen:
+        for split in splits:
             read = _operands(flow, user, split.shared)
             varied = _operands(flow, user, split.varied)
             first = min(read) == shared if read else shared is None and varied[0] == operand

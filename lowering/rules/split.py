@@ -12,7 +12,7 @@ statements that a rule treats alike have equal keys.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, product
 
 from hectorite.ir.form_views import multiplied, pointwise, recognised, sum_terms
@@ -80,11 +80,16 @@ class Split:
     """Equal for two forms that differ in their operands and along `singles` only."""
 
 
+_KNOWN: dict[object, tuple[dict[Form, tuple[Split, ...]], dict[object, int]]] = {}
+"""Splits of forms, and numbers for their keys, for statements that differ in names only."""
+
+
 class Sight:
     """The splits of forms for one statement of a rule."""
 
     def __init__(self, law: Law, statement: Statement):
         self.law, self.statement = law, statement
+        arguments = statement.arguments
         self.singles = tuple(sorted(law.singles & _mentioned(statement)))
         self.shares = any(isinstance(a, Tensor) and not a.many for a in statement.arguments)
         """Whether siblings have operands in common."""
@@ -100,7 +105,9 @@ class Sight:
         """Arguments that may change places: one order of them is enough."""
         self._tokens = [_tokens(argument) for argument in statement.arguments]
         self._groups = sorted(_mentioned(statement) - set(self.singles) - {REST})
-        self._known = dict[Form, tuple[Split, ...]]()
+        alike = tuple(replace(a, name="") if isinstance(a, Tensor) else a for a in arguments)
+        pattern = statement.function, statement.left, alike, self.singles, tuple(self.same)
+        self._known, self._keys = _KNOWN.setdefault(pattern, ({}, {}))
 
     def splits(self, form: Form) -> tuple[Split, ...]:
         """All splits of a form."""
@@ -242,7 +249,8 @@ class Sight:
             )
             for many in (False, True)
         )
-        return Split(form, to, dims, left, read, function, sizes, shared, varied, key)
+        number = self._keys.setdefault(key, len(self._keys))
+        return Split(form, to, dims, left, read, function, sizes, shared, varied, number)
 
     def _letters(
         self, form: Form, parts: list[tuple[Read, ...]], chosen: Mapping[str, str]

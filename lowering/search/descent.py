@@ -6,8 +6,9 @@ everywhere. A patient descent takes only the best match of all in each round, wh
 where one match takes from others what they would save.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from hectorite.lowering.search.surroundings import Offer
 from hectorite.lowering.search.workspace import Workspace
 
 
@@ -31,12 +32,30 @@ def descend(
             places, complete = order(), True
 
 
-def _round(workspace: Workspace, places: Iterable[int], patient: bool) -> dict[int, None]:
-    """Apply what saves and does not touch each other; gives the places to look at next."""
+def settle(workspace: Workspace, free: Collection[str]) -> None:
+    """Apply matches that save, and those of some families that cost nothing, until there are none;
+    then descend. The families must come to an end by themselves."""
+    places = workspace.flow.order()
+    while places and not workspace.budget.spent:
+        places = list(_round(workspace, places, False, free))
+    descend(workspace)
+
+
+def _round(
+    workspace: Workspace, places: Iterable[int], patient: bool, free: Collection[str] = ()
+) -> dict[int, None]:
+    """Apply what saves, or is free and costs nothing, and does not touch each other; gives the
+    places to look at next."""
     touched, near = dict[int, None](), dict[int, None]()
+
+    def wanted(offer: Offer, delta: int) -> bool:
+        return workspace.saves(delta) or (delta <= 0 and offer.rule.family in free)
+
     for offer in workspace.offers(places):
-        if workspace.budget.spent or not workspace.saves(offer.delta):
+        if workspace.budget.spent or offer.delta > 0:
             break
+        if not wanted(offer, offer.delta):
+            continue
         nodes = (offer.place, *offer.nodes)
         if any(number in touched or number not in workspace.flow.nodes for number in nodes):
             continue
@@ -45,7 +64,7 @@ def _round(workspace: Workspace, places: Iterable[int], patient: bool) -> dict[i
         if match is None:
             continue
         trial = workspace.attempt(match)
-        if workspace.saves(trial.delta) and not workspace.too_large:
+        if wanted(offer, trial.delta) and not workspace.too_large:
             near |= workspace.keep(trial)
             if patient:
                 break

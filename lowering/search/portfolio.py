@@ -18,7 +18,7 @@ from hectorite.ir.dataflow import Dataflow
 from hectorite.lowering.rules.matching import LawRule
 from hectorite.lowering.search.best_first import best_first
 from hectorite.lowering.search.collecting import rarely_collected
-from hectorite.lowering.search.descent import descend
+from hectorite.lowering.search.descent import descend, settle
 from hectorite.lowering.search.discrepancy import discrepancies
 from hectorite.lowering.search.ledger import ATTOSECOND, Ledger
 from hectorite.lowering.search.lookahead import look_ahead
@@ -37,8 +37,8 @@ that a region that was solved before has often been solved for the same budget."
 ALPHAS = (Fraction(105, 100), Fraction(12, 10))
 POPS = 25
 """Graphs that each best-first search takes."""
-WORTH = 10_000
-"""A round that saves less than the cost over this is the last, and does not count."""
+FREE = ("views",)
+"""Families that make statements simpler at no cost, and come to an end by themselves."""
 SMALL = 1_000
 """Nodes of a graph in which families are delayed as a whole, not only in regions."""
 
@@ -76,13 +76,13 @@ def optimise(
 def _optimised(flow: Dataflow, chosen: Sequence[Rule], model: Costs, budget: int) -> Outcome:
     original, _ = renumbered(flow)
     current = Workspace(original, chosen, model, Budget(0))
-    before, tried = current.total, 0
+    before, tried, known = current.total, 0, Known()
     while budget > 0:
         fresh, numbers = renumbered(current.flow)
-        start = Workspace(fresh, chosen, model, Budget(budget), known=Known())
+        start = Workspace(fresh, chosen, model, Budget(budget), known=known.next_round())
         best = _round(start)
         tried += budget - start.budget.left
-        if (start.total - best.total) * WORTH < start.total:
+        if not start.saves(best.total - start.total):
             break
         back = {new: old for old, new in numbers.items()}
         current = current.fork()
@@ -109,7 +109,16 @@ def _round(start: Workspace) -> Workspace:
         _solve_regions(again, solved, shift)
         descend(again, [n for n in again.flow.nodes if n not in best.flow.nodes])
         best = _cheapest(best, again)
-    return best
+    return _cheapest(best, _settled(best)) if len(start.flow.nodes) <= SMALL else best
+
+
+def _settled(start: Workspace) -> Workspace:
+    """Take what costs nothing and makes statements simpler, everywhere, with a budget of its own:
+    a statement that reads through a view may be one that another rule knows."""
+    settled = start.fork()
+    settled.budget = Budget(BUDGET)
+    settle(settled, FREE)
+    return settled
 
 
 def _whole(start: Workspace) -> Workspace:

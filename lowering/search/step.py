@@ -44,6 +44,12 @@ class Rule(Protocol):
         """Rules of one kind; search may delay whole families."""
         ...
 
+    @property
+    def local(self) -> bool:
+        """Whether it finds something is decided by what the node is made from, four steps
+        back, and by the forms of what reads it."""
+        ...
+
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """All matches that are found from this node; each match is found from one node only."""
         ...

@@ -13,7 +13,7 @@ decides in which order matches are tried, and each is priced exactly before it i
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -26,6 +26,21 @@ MANY_USERS = 32
 
 MADE_FROM = 4
 """Steps back along operands that surroundings go at least."""
+
+
+KNOWN = 4
+"""How many matches whose effect is known count as one that is tried."""
+
+
+@dataclass
+class Budget:
+    """How many more matches may be tried."""
+
+    left: int
+
+    @property
+    def spent(self) -> bool:
+        return self.left <= 0
 
 
 class Offer(NamedTuple):
@@ -68,22 +83,43 @@ class Surroundings:
 
     nodes: Sequence[int]
     effects: dict[Group, tuple[Effect, ...]]
+    before: dict[Group, tuple[Effect, ...]]
+    """What was known in rounds before this one."""
 
-    def offer(self, effect: Effect, moves: int) -> Offer:
-        """An effect at this place, after so many moves."""
-        nodes, priced = self.nodes, effect.priced
-        at = tuple([nodes[number] for number in effect.nodes])
-        whose = None if priced is None else tuple([nodes[number] for number in priced])
-        return Offer(nodes[0], effect.rule, at, effect.rank, effect.delta, whose, moves)
+    def taken(self, group: Group, budget: Budget) -> tuple[Effect, ...] | None:
+        """What a group of rules is known to offer, for a part of what it costs to try it, or for
+        all of it the first time in a round; None if that is not known or too much."""
+        effects = self.effects.get(group)
+        if effects is not None:
+            if len(effects) > KNOWN * budget.left:
+                return None if effects else effects
+            budget.left -= -(-len(effects) // KNOWN)
+            return effects
+        effects = self.before.get(group)
+        if effects is None or len(effects) >= budget.left:
+            return None
+        budget.left -= len(effects)
+        self.effects[group] = effects
+        return effects
+
+    def offers(self, effects: Iterable[Effect], moves: int) -> tuple[Offer, ...]:
+        """Effects at this place, after so many moves."""
+        nodes, found = self.nodes, list[Offer]()
+        for rule, touched, rank, delta, priced in effects:
+            at = tuple([nodes[number] for number in touched])
+            whose = None if priced is None else tuple([nodes[number] for number in priced])
+            found.append(Offer(nodes[0], rule, at, rank, delta, whose, moves))
+        return tuple(found)
 
     def learn(self, group: Group, offers: Sequence[Offer]) -> None:
         """Keep all that a group of rules offers here, unless it concerns nodes further away."""
         if not offers:
-            self.effects[group] = ()
+            self.effects[group] = self.before[group] = ()
             return
         at = {number: index for index, number in enumerate(self.nodes)}
         if all(number in at for offer in offers for number in offer.nodes):
-            self.effects[group] = tuple([_effect(offer, at) for offer in offers])
+            found = tuple([_effect(offer, at) for offer in offers])
+            self.effects[group] = self.before[group] = found
 
 
 def _effect(offer: Offer, at: Mapping[int, int]) -> Effect:
@@ -100,22 +136,59 @@ class Known:
     _codes: dict[object, int] = field(default_factory=dict[object, int])
     _schemas: dict[int, Schema] = field(default_factory=dict[int, Schema])
     """By their identities, kept so that these stay theirs."""
+    _finds: dict[tuple[int, bytes], dict[int, bool]] = field(
+        default_factory=dict[tuple[int, bytes], dict[int, bool]]
+    )
     _effects: dict[tuple[int, bytes], dict[Group, tuple[Effect, ...]]] = field(
         default_factory=dict[tuple[int, bytes], dict[Group, tuple[Effect, ...]]]
     )
 
-    def around(self, flow: Dataflow, place: int) -> Surroundings:
-        """The surroundings of a node, and what is known of others like them."""
-        at, schema = _nearby(flow, place), id(flow.schema)
-        codes, nodes, results = self._codes, flow.nodes, flow.results
+    _before: dict[tuple[int, bytes], dict[Group, tuple[Effect, ...]]] = field(
+        default_factory=dict[tuple[int, bytes], dict[Group, tuple[Effect, ...]]]
+    )
+    """The effects of all rounds."""
+
+    def next_round(self) -> "Known":
+        """The same for another round, which is charged for effects as if none were known."""
+        return Known(self._codes, self._schemas, self._finds, _before=self._before)
+
+    def finds(self, flow: Dataflow, place: int) -> dict[int, bool]:
+        """For the identities of local rules whether they find something at a node, if that is
+        known of one that is made from the same and read by the same; to be filled."""
+        nodes, codes = flow.nodes, self._codes
+        at = {place: 0}
+        _made_from(flow, at)
         line = array("i")
         for number in at:
             node = nodes[number]
-            what = (node.form or node.shape, node.fixed, len(flow.users[number]), number in results)
+            what = (node.form or node.shape, node.fixed)
             line.append(codes.setdefault(what, len(codes)))
             line.extend([at.get(operand, -1) for operand in node.operands])
+        readers = list[tuple[int, ...]]()
+        for user in flow.users[place]:
+            node = nodes[user]
+            code = codes.setdefault(node.form, len(codes))
+            readers.append((code, *[operand == place for operand in node.operands]))
+        for reader in sorted(readers):
+            line.extend(reader)
+        self._schemas[id(flow.schema)] = flow.schema
+        return self._finds.setdefault((id(flow.schema), line.tobytes()), {})
+
+    def around(self, flow: Dataflow, place: int) -> Surroundings:
+        """The surroundings of a node, and what is known of others like them."""
+        at, schema = _nearby(flow, place), id(flow.schema)
+        codes, nodes, results, users = self._codes, flow.nodes, flow.results, flow.users
+        line, place_of = list[int](), at.get
+        for number in at:
+            node = nodes[number]
+            what = (node.form or node.shape, node.fixed, len(users[number]), number in results)
+            line.append(codes.setdefault(what, len(codes)))
+            for operand in node.operands:
+                line.append(place_of(operand, -1))
         self._schemas[schema] = flow.schema
-        return Surroundings(list(at), self._effects.setdefault((schema, line.tobytes()), {}))
+        key = schema, array("i", line).tobytes()
+        effects = self._effects.setdefault(key, {})
+        return Surroundings(list(at), effects, self._before.setdefault(key, {}))
 
 
 def _nearby(flow: Dataflow, place: int) -> dict[int, int]:
@@ -132,9 +205,15 @@ def _nearby(flow: Dataflow, place: int) -> dict[int, int]:
                 for user in sorted(users[number]):
                     at.setdefault(user, len(at))
         last = list(at)[before:]
-    last = [place]
+    _made_from(flow, at)
+    return at
+
+
+def _made_from(flow: Dataflow, at: dict[int, int]) -> None:
+    """Number what the first of the nodes is made from."""
+    nodes = flow.nodes
+    last = list(at)[:1]
     for _ in range(MADE_FROM):
-        last = list(dict.fromkeys(o for number in last for o in nodes[number].operands))
+        last = list(dict.fromkeys([o for number in last for o in nodes[number].operands]))
         for operand in last:
             at.setdefault(operand, len(at))
-    return at

@@ -8,6 +8,7 @@ does again on another graph of the same structure.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,30 +16,16 @@ from typing import Any
 from hectorite.ir.dataflow import Dataflow, Edit
 from hectorite.lowering.search.ledger import Ledger, Undo
 from hectorite.lowering.search.step import Costs, Match, Rule
-from hectorite.lowering.search.surroundings import MANY_USERS, Group, Known, Offer
+from hectorite.lowering.search.surroundings import MANY_USERS, Budget, Group, Known, Offer
 
 SLACK = 2
 """How many times more folded bytes than in the end there may be on the way: weights that several
 steps share are kept beside what is made of them until the last step has been rewritten."""
 
-KNOWN = 4
-"""How many matches whose effect is known count as one that is tried."""
-
 NOTHING: Mapping[Any, Any] = {}
 
 LEAST = 10**7
 """A saving smaller than the cost of the graph over this is none."""
-
-
-@dataclass
-class Budget:
-    """How many more matches may be tried."""
-
-    left: int
-
-    @property
-    def spent(self) -> bool:
-        return self.left <= 0
 
 
 @dataclass(frozen=True)
@@ -108,9 +95,9 @@ class Workspace:
 
     def fork(self) -> "Workspace":
         """A copy to go another way from here; it shares the budget."""
-        flow, ledger = self.flow.copy(), self.ledger.copy()
-        made = Workspace(flow, self.rules, self.model, self.budget, ledger, self.known)
-        made.moves, made.delayed, made.slack = list(self.moves), self.delayed, self.slack
+        made = copy(self)
+        made.flow, made.ledger = self.flow.copy(), self.ledger.copy()
+        made.moves = list(self.moves)
         made._offers, made._past = dict(self._offers), dict(self._past)
         made._changed = dict(self._changed)
         return made
@@ -126,29 +113,38 @@ class Workspace:
         What was found before is kept until something near changes; a match may then be gone, so
         ask `again` before it is applied."""
         found = list[Offer]()
+        wanted = [family for family in self._families if family not in self.delayed]
         for place in places:
             if place not in self.flow.nodes:
                 continue
             if self.budget.spent:
                 break
-            at = self._offers.get(place, {})
-            wanted = [family for family in self._families if family not in self.delayed]
-            missing = [family for family in wanted if family not in at]
-            if missing:
-                past = self._past.pop(place, {})
-                at = self._offers[place] = at | self._tried(place, missing, past)
-                if len(missing) < len(past):
-                    self._past[place] = {f: past[f] for f in past if f not in at}
-            for family in wanted:
-                found += at[family]
+            at = self._offers.get(place, NOTHING)
+            if len(at) < len(self._families):
+                at = self._completed(place, at, wanted)
+            for family, offers in at.items():
+                if offers and family not in self.delayed:
+                    found += offers
         return sorted(found, key=lambda offer: offer.order)
+
+    def _completed(
+        self, place: int, at: Mapping[str, tuple[Offer, ...]], wanted: Sequence[str]
+    ) -> Mapping[str, tuple[Offer, ...]]:
+        """What families offer at a place, those included that were not asked there yet."""
+        missing = [family for family in wanted if family not in at]
+        if missing:
+            past = self._past.pop(place, {})
+            at = self._offers[place] = {**at, **self._tried(place, missing, past)}
+            if len(missing) < len(past):
+                self._past[place] = {f: past[f] for f in past if f not in at}
+        return at
 
     def touching(self, place: int, nodes: Set[int]) -> list[Offer]:
         """What the rules offer at a place as the graph is now, of what has to do with some nodes;
         none of it is kept."""
         if self.known is None:
             every = [rule for _, rules in self._families.values() for rule in rules]
-            return list(self._measured(place, every, nodes))
+            return list(self._measured(place, every, touching=nodes))
         every = self._tried(place, self._families).values()
         found = [offer for offers in every for offer in offers]
         return [o for o in found if place in nodes or not nodes.isdisjoint(o.nodes)]
@@ -160,19 +156,19 @@ class Workspace:
         what they offered in the past."""
         flow, budget, found = self.flow, self.budget, dict[str, tuple[Offer, ...]]()
         near = None if self.known is None else self.known.around(flow, place)
+        finds: dict[int, bool] | None = None
         for family in families:
             group, rules = self._families[family]
-            effects = None if near is None else near.effects.get(group)
-            if near is None or effects is None or len(effects) > KNOWN * budget.left:
-                still = self._unchanged(past.get(family, ()))
-                found[family] = offers = self._measured(place, rules, still=still)
-                if near is not None and not budget.spent:
-                    near.learn(group, offers)
-            elif effects:
-                budget.left -= -(-len(effects) // KNOWN)
-                found[family] = tuple([near.offer(each, len(self.moves)) for each in effects])
-            else:
-                found[family] = ()
+            effects = None if near is None else near.taken(group, budget)
+            if near is not None and effects is not None:
+                found[family] = near.offers(effects, len(self.moves)) if effects else ()
+                continue
+            if self.known is not None and finds is None:
+                finds = self.known.finds(flow, place)
+            still = self._unchanged(past.get(family, ()))
+            found[family] = offers = self._measured(place, rules, finds, still=still)
+            if near is not None and not budget.spent:
+                near.learn(group, offers)
         return found
 
     def _unchanged(self, past: Iterable[Offer]) -> dict[object, Offer]:
@@ -189,6 +185,7 @@ class Workspace:
         self,
         place: int,
         rules: Iterable[Rule],
+        finds: dict[int, bool] | None = None,
         touching: Set[int] = frozenset(),
         still: Mapping[object, Offer] = NOTHING,
     ) -> tuple[Offer, ...]:
@@ -197,8 +194,13 @@ class Workspace:
         found = list[Offer]()
         everything = not touching or place in touching
         for rule in rules:
+            if finds is not None and not finds.get(id(rule), True):
+                continue
+            matches = list(rule.matches(self.flow, place))
+            if finds is not None and rule.local:
+                finds[id(rule)] = bool(matches)
             ranks = dict[tuple[int, ...], int]()
-            for match in list(rule.matches(self.flow, place)):
+            for match in matches:
                 if self.budget.spent:
                     break
                 rank = ranks[match.nodes] = ranks.get(match.nodes, -1) + 1

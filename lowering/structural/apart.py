@@ -46,6 +46,7 @@ class ComputeApart:
     known: Remembered = field(default_factory=Remembered, repr=False)
     name = "compute-apart"
     family = "domain"
+    local = True
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """One match for each function that depends on less than the statement."""

@@ -76,6 +76,10 @@ class Pinned:
     def family(self) -> str:
         return self.rule.family
 
+    @property
+    def local(self) -> bool:
+        return False  # it asks for names
+
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """The matches that concern other statements only."""
         for match in self.rule.matches(flow, number):

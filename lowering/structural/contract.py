@@ -87,6 +87,7 @@ class ContractFirst:
     known: Remembered = field(default_factory=Remembered, repr=False)
     name = "contract-first"
     family = "order"
+    local = True
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """The orders with the least work first."""
@@ -124,12 +125,14 @@ class AggregateFirst:
     known: Remembered = field(default_factory=Remembered, repr=False)
     name = "aggregate-first"
     family = "order"
+    local = True
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """The orders with the least work first."""
-        yield from self.known.matches(
-            flow, producers(flow, number), lambda: self._new(flow, number)
-        )
+        if flow.schema.sets:
+            yield from self.known.matches(
+                flow, producers(flow, number), lambda: self._new(flow, number)
+            )
 
     def _new(self, flow: Dataflow, number: int) -> Iterator[Match]:
         self.extents.declare(flow.schema)

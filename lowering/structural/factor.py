@@ -54,6 +54,7 @@ class FactorThroughMap:
     known: Remembered = field(default_factory=Remembered, repr=False)
     name = "factor-through-map"
     family = FAMILY
+    local = True
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """One match for each kept variable and domain of its own."""
@@ -110,10 +111,13 @@ class ExpandOntoSource:
     known: Remembered = field(default_factory=Remembered, repr=False)
     name = "expand-onto-source"
     family = FAMILY
+    local = True
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """One match for each way in which a kept variable is reached from another set."""
-        yield from self.known.matches(flow, readers(flow, number), lambda: self._new(flow, number))
+        if flow.schema.sets:
+            around = readers(flow, number)
+            yield from self.known.matches(flow, around, lambda: self._new(flow, number))
 
     def _new(self, flow: Dataflow, number: int) -> Iterator[Match]:
         statement = opened(flow, number)

@@ -48,6 +48,7 @@ class SplitSum:
     extents: Extents
     name = "split-sum"
     family = "split"
+    local = True
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         """At most one match."""

@@ -57,6 +57,7 @@ class Toy:
     name: str
     family: str
     find: object
+    local = False
 
     def matches(self, flow: Dataflow, number: int) -> Iterator[Match]:
         if number in flow.nodes:
