@@ -21,6 +21,7 @@ from dataclasses import replace
 
 from xdsl.ir import SSAValue
 
+from hectorite.lowering.emit.epilogue import Epilogue
 from hectorite.lowering.emit.owned_rows import OwnedRows
 from hectorite.lowering.emit.product import Block, ProductEmitter
 from hectorite.lowering.emit.row import RowEmitter
@@ -144,7 +145,12 @@ class KernelEmitter:
         for name, value in share.loops.items():
             scope = scope.with_loop(name, value)
         start = code.scalar("mul", share.strip, code.constant(product.shape.lanes))
-        emitter.emit_strip(emitter.strip_at(scope, start), block)
+        scope = emitter.strip_at(scope, start)
+        if len(self.kernel.phases) > 1:
+            epilogue = Epilogue(self.kernel, self.placement, scope)
+            epilogue.emit(emitter.sums(scope, block))
+        else:
+            emitter.emit_strip(scope, block)
 
     def _owned(self, code: Code, share: Share, phase: Phase) -> None:
         """A task that does a block of the rows that a scattered product sums into."""
@@ -251,8 +257,9 @@ class KernelEmitter:
         statement = phase.statements[0]
         assert phase.product is not None
         root = self.kernel.roots[statement]
-        start = self.placement.start(statement, self.builder)
-        target = self.placement.storage(statement.result, self.builder)
+        start, target = self.placement.start(statement, self.builder), None
+        if self.placement.private.get(statement.result) != "registers":
+            target = self.placement.storage(statement.result, self.builder)
         panels = self.placement.panels.get(statement)
         if self.kernel.machine.is_gpu and not rows_cover(statement, root):
             return AtomicProduct(statement, root, phase.product, start, target, panels)

@@ -49,13 +49,13 @@ class Block:
 @dataclass(frozen=True)
 class ProductEmitter:
     """Writes one product. `start` is where its accumulators start from (None: zero), `target`
-    where they end, `panels` the host's value for packed weights."""
+    where they end (None: in registers), `panels` the host's value for packed weights."""
 
     statement: StatementOp
     root: Root
     product: Product
     start: Storage | None
-    target: Storage
+    target: Storage | None
     panels: SSAValue | None = None
 
     @property
@@ -145,12 +145,15 @@ class ProductEmitter:
 
     def emit_strip(self, scope: Scope, block: Block) -> None:
         """One strip of lanes at one point of the loops, for one block."""
+        self._store(scope, self.sums(scope, block))
+
+    def sums(self, scope: Scope, block: Block) -> SSAValue:
+        """What a strip comes to."""
         assert scope.lanes is not None
         scope.kernel.remark(scope.code, self.statement)
         shape = [block.rows, scope.lanes.count]
         total = self._first(scope, shape)
-        total = self._outer(scope, block, self.product.outer, total, shape)
-        self._store(scope, total)
+        return self._outer(scope, block, self.product.outer, total, shape)
 
     def _first(self, scope: Scope, shape: Sequence[int]) -> SSAValue | None:
         start = self.start
@@ -165,6 +168,7 @@ class ProductEmitter:
 
     def _store(self, scope: Scope, total: SSAValue) -> None:
         target = self.target
+        assert target is not None
         indices, axis, step = scope.address(target, self.statement.access.data)
         value = scope.code.cast(total, cast(TensorType, target.tensor.type).element)
         valid = None if scope.lanes is None else scope.lanes.valid

@@ -91,11 +91,13 @@ class _Scattering(ProductEmitter):
 
     def _prefetch(self, scope: Scope, block: Block) -> None:
         super()._prefetch(scope, block)
-        access = self.statement.access.data
-        if access[-1].variable == self.product.lanes and self.target.kind == "global":
-            self._ask(scope, block, self.target, access, self.product.lanes)
+        access, target = self.statement.access.data, self.target
+        in_lanes = access[-1].variable == self.product.lanes
+        if target is not None and in_lanes and target.kind == "global":
+            self._ask(scope, block, target, access, self.product.lanes)
 
     def _store(self, scope: Scope, total: SSAValue) -> None:
+        assert self.target is not None
         indices, axis, step = scope.address(self.target, self.statement.access.data)
         valid = None if scope.lanes is None else scope.lanes.valid
         scope.code.block.add_op(
@@ -113,6 +115,7 @@ class AtomicProduct(ProductEmitter):
         return None
 
     def _store(self, scope: Scope, total: SSAValue) -> None:
+        assert self.target is not None
         indices, axis, step = scope.address(self.target, self.statement.access.data)
         at, code = scope.frame.at, scope.code
         if at is not None and at.valid is not None:

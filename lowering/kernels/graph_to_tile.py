@@ -62,7 +62,12 @@ from hectorite.lowering.kernels.kernel_plan import Kernel
 from hectorite.lowering.kernels.materialise_operands import materialise_operands
 from hectorite.lowering.kernels.materialise_sides import materialise_sides
 from hectorite.lowering.kernels.pack_weights import Panels, emit_pack
-from hectorite.lowering.kernels.place_tensors import Placement, overwritten, private_tensors
+from hectorite.lowering.kernels.place_tensors import (
+    NO_BUFFER,
+    Placement,
+    overwritten,
+    private_tensors,
+)
 from hectorite.lowering.kernels.plan_kernels import plan_kernels
 from hectorite.lowering.kernels.round_parameters import round_parameters
 from hectorite.lowering.kernels.share_rows import share_rows
@@ -127,7 +132,7 @@ class _ProgramWriter:
     def _kernel(self, plan: Kernel, name: str) -> None:
         private = private_tensors(plan, self.returned)
         for statement in plan.statements:
-            if private.get(statement.result) not in ("local", "block", "lanes"):
+            if private.get(statement.result) not in NO_BUFFER:
                 self._buffer(statement, overwritten(plan, statement, private))
         builder = KernelBuilder(name, self.machine, lines=self.lines)
         if (kept := kept_product(plan.statements[0], self.machine)) is not None:

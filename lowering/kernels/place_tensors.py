@@ -51,6 +51,9 @@ def is_regular(statement: StatementOp, root: Root) -> bool:
     return set(root.row_variables) <= seen
 
 
+NO_BUFFER = ("local", "block", "lanes", "registers")
+"""What lives inside a kernel without memory of its own."""
+
 SUMS = ("f32", "f64", "i32", "i64", "u32", "u64")
 """Element types that a GPU adds to memory as one step; it has no greatest float of memory."""
 
@@ -162,7 +165,7 @@ class Placement:
     kernel: Kernel
     values: Mapping[SSAValue, SSAValue]
     private: Mapping[SSAValue, str]
-    """`local`, `block`, `lanes` or `element` for tensors that live inside the kernel."""
+    """`local`, `block`, `lanes`, `element` or `registers` for what lives inside the kernel."""
     panels: Mapping[StatementOp, SSAValue]
     """Host values of the packed weights of products."""
     parts: Mapping[StatementOp, SSAValue] = field(default_factory=dict[StatementOp, SSAValue])
@@ -432,8 +435,20 @@ def _only_read_inside(tensor: SSAValue, inside: set[StatementOp]) -> bool:
     return True
 
 
+def whole_block(kernel: Kernel) -> bool:
+    """Whether a GPU's kernel makes blocks of a product, each of which one task has all of."""
+    if not kernel.machine.is_gpu or not kernel.phases:
+        return False
+    first = kernel.phases[0]
+    if first.product is None or first.scatters:
+        return False
+    return is_regular(first.statements[0], kernel.roots[first.statements[0]])
+
+
 def _private_kind(kernel: Kernel, statement: StatementOp) -> str | None:
     root = kernel.roots[statement]
+    if whole_block(kernel):
+        return "registers"
     if not is_regular(statement, root) or len(root.rows) != 1:
         return None
     if root.visit is not None and element_level(statement, root):

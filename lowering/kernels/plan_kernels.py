@@ -15,6 +15,7 @@ phase. Statements that no open kernel can take wait for the next one.
 from hectorite.dialects.graph import FuncOp, StatementOp
 from hectorite.ir.index import IndexExpr, Path
 from hectorite.ir.schema import Schema
+from hectorite.lowering.emit.epilogue import follows
 from hectorite.lowering.gpu.schedule_orders import is_merged, is_split, wants_parts
 from hectorite.lowering.kernels.choose_roots import Roots, choose_roots
 from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Product, Root
@@ -87,7 +88,7 @@ def _join(
         return _join_scattered(kernel, statement, choice, feeder)
     product, segment = choice.products.get(statement), choice.segments.get(statement)
     if kernel.machine.is_gpu and kernel.phases and (product or segment or _is_block(kernel)):
-        return False
+        return not (product or segment) and _join_block(kernel, statement)
     alone = is_split(kernel) or is_merged(kernel) or wants_parts(statement, root, kernel.machine)
     if kernel.phases and alone:
         return False
@@ -151,6 +152,15 @@ def _join_scattered(
         kernel.roots[feeder] = choice.roots[feeder]
         together.append(feeder)
     kernel.phases.append(Phase(together, root.visit, choice.products[statement]))
+    return True
+
+
+def _join_block(kernel: Kernel, statement: StatementOp) -> bool:
+    """Add a statement that makes elements of what the product of a GPU's kernel makes."""
+    if not follows(kernel, statement):
+        return False
+    kernel.roots[statement] = kernel.roots[kernel.phases[0].statements[0]]
+    kernel.phases.append(Phase([statement]))
     return True
 
 
