@@ -17,7 +17,7 @@ all is an error that says why; where it serves some, the others are computed wit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.context import Context
@@ -33,12 +33,12 @@ from hectorite.ir.element import element_of
 from hectorite.ir.format_text import FormatFault
 from hectorite.ir.schema import Schema
 from hectorite.ir.set_format import canonical, position_sets
-from hectorite.ir.space import TensorType
 from hectorite.lowering.formats.blocks import serve_blocks
 from hectorite.lowering.formats.copies import serve_copies
 from hectorite.lowering.formats.dedup import serve_dedup
 from hectorite.lowering.formats.format_use import FormatUse, Outcome, over_set
 from hectorite.lowering.formats.permuted import serve_permuted
+from hectorite.lowering.graph.derived_sets import size_variables
 from hectorite.lowering.graph.notation import Notation
 
 Serve = Callable[[FuncOp, FormatUse], Outcome]
@@ -85,7 +85,7 @@ class ApplyFormats(ModulePass):
         serve = _FAMILIES.get(format.kind)
         if serve is None or stored_format(schema, over) is not None:
             return
-        parts = position_sets(schema, over, text, set(_size_variables(module)))
+        parts = position_sets(schema, over, text, set(size_variables(module)))
         declared = Schema({**schema.sets, **{decl.name: decl for decl in parts}}, schema.sizes)
         use = FormatUse(over, format, parts, declared, self.tensor_cores, self.reassociate)
         served = 0
@@ -245,12 +245,3 @@ _SERVED = {
     "dedup": "a sum by row of what is read through the other maps of the set",
 }
 """What formats that do not serve every statement are for."""
-
-
-def _size_variables(module: ModuleOp) -> Iterator[str]:
-    """Names in the shapes of functions, which a new set must not capture."""
-    for func in module.ops:
-        if isinstance(func, FuncOp):
-            for type in (*func.inputs, *func.outputs):
-                if isinstance(type, TensorType):
-                    yield from (dim for dim in type.dims if isinstance(dim, str))

@@ -96,7 +96,7 @@ def single_map(schema: Schema, set_name: str, paths: Sequence[Fields]) -> Factor
 
 def derive(module: ModuleOp, set_name: str, paths: Sequence[Fields]) -> Factor:
     """The map into the set of distinct tuples of the paths, declared if it is not yet."""
-    decl, factor = distinct(schema_of(module), set_name, paths, set(_size_variables(module)))
+    decl, factor = distinct(schema_of(module), set_name, paths, set(size_variables(module)))
     derivation = None if decl is None else decl.derivation
     if decl is not None and derivation is not None:
         op = DeriveOp(
@@ -155,7 +155,7 @@ def _declaration(
     return SetDecl(name, tuple(fields.items()), derivation)
 
 
-def _size_variables(module: ModuleOp) -> Iterator[str]:
+def size_variables(module: ModuleOp) -> Iterator[str]:
     """Names in the shapes of functions, which a new set must not capture."""
     for func in module.ops:
         if isinstance(func, FuncOp):

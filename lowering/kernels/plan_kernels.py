@@ -19,7 +19,7 @@ from hectorite.lowering.emit.epilogue import follows
 from hectorite.lowering.gpu.schedule_orders import is_merged, is_split, wants_parts
 from hectorite.lowering.kernels.choose_roots import Roots, choose_roots
 from hectorite.lowering.kernels.kernel_plan import Kernel, Phase, Product, Root
-from hectorite.lowering.kernels.place_tensors import is_narrow
+from hectorite.lowering.kernels.place_tensors import element_level, is_narrow, row_position
 from hectorite.lowering.machine import Machine
 from hectorite.lowering.match.scattered import feeder_of
 from hectorite.lowering.match.two_step import strip_width
@@ -142,7 +142,7 @@ def _join_scattered(
     if feeder is not None and _sources(feeder) & inside:
         return False
     near = _sources(statement) & inside
-    if any(_is_element_level(source, kernel.roots[source]) for source in near):
+    if any(element_level(source, kernel.roots[source]) for source in near):
         return False
     if _earliest(kernel, statement, root, None) is None:
         return False
@@ -207,10 +207,10 @@ def _complete_after(
     """The first phase in which `user` may read what `source` wrote, at this access."""
     place = kernel.phase_of(source)
     written = kernel.roots[source]
-    position = _row_position(source, written)
+    position = row_position(source, written)
     if position is None:
         return None
-    if written.visit is not None and _is_element_level(source, written):
+    if written.visit is not None and element_level(source, written):
         same = root.visit == written.visit and access[position].variable == root.element
         return place if same else None
     if not _names_row(access, source, written, root):
@@ -221,20 +221,6 @@ def _complete_after(
     return place if in_order and root.visit is None else place + 1
 
 
-def _is_element_level(statement: StatementOp, root: Root) -> bool:
-    return any(index.variable == root.element for index in statement.access.data)
-
-
-def _row_position(statement: StatementOp, root: Root) -> int | None:
-    """The dimension of the result that is the row (or the element)."""
-    keys = ((),) if root.visit is None else ((), root.visit.key)
-    for position, index in enumerate(statement.access.data):
-        path = index.path
-        if path is not None and path.variable in root.bound and path.fields in keys:
-            return position
-    return None
-
-
 def _names_row(
     access: tuple[IndexExpr, ...], source: StatementOp, written: Root, root: Root
 ) -> bool:
@@ -243,7 +229,7 @@ def _names_row(
         return False
     if written.visit is None and len(written.row_variables) > 1:
         return _same_rows(access, source, written, root)
-    position = _row_position(source, written)
+    position = row_position(source, written)
     if position is None:
         return False
     index = access[position]
