@@ -73,6 +73,7 @@ _Known = tuple[
     tuple[str, ...] | None,
     tuple[int, ...],
     int,
+    bool,
 ]
 
 
@@ -125,11 +126,12 @@ class CostModel:
         readers = self._readers(flow, number, made, operands) if flow.schema.sets else ()
         strips = self._strips(flow, number, made, operands, near) if how.visit else 1
         given = tuple([self._identity(flow.nodes[operand]) for operand in operands])
-        key = (made, given, at_hand, stored, starts, visit, readers, strips)
+        fed = how.block is not None and self._is_fed(flow, operands, near)
+        key = (made, given, at_hand, stored, starts, visit, readers, strips, fed)
         known = self._known.get(key)
         if known is None:
             shapes = tuple(flow.nodes[operand].shape for operand in operands)
-            around = Surroundings(shapes, at_hand, stored, starts, visit, readers, strips)
+            around = Surroundings(shapes, at_hand, stored, starts, visit, readers, strips, fed)
             gpu = self.device.is_gpu
             work = work_of(made, how, around, flow.schema, self.extents, gpu)
             known = Explained(work, time_of(work, self.device))
@@ -238,6 +240,13 @@ class CostModel:
                 if number in theirs and self._hands_on(made, read, theirs.index(number)):
                     return strips_of(read)
         return 1
+
+    def _is_fed(self, flow: Dataflow, operands: tuple[int, ...], near: tuple[bool, ...]) -> bool:
+        """Whether a visit of the same kernel sums an operand."""
+        return any(
+            is_near and self._spread(self._form(flow, flow.nodes[operand])).visit is not None
+            for operand, is_near in zip(operands, near, strict=True)
+        )
 
     def _hands_on(self, made: Form, reader: Form, slot: int) -> bool:
         source, used = self._spread(made), self._spread(reader)

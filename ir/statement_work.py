@@ -39,9 +39,9 @@ REMAINDER = 0.2
 TARGET_BYTES = 1 << 19
 """Bytes of the rows that one task of a CPU adds products to."""
 
-COMPUTED, FED = 1.0, 2.0
-"""Rows of a visit that it takes to compute, or to sum, the left operand of a row that is multiplied
-and added elsewhere at once."""
+COMPUTED, FED = 1.0, 4.0
+"""Rows of a visit more that it takes to compute the left operand of a row that is added elsewhere
+at once, or to sum that of a row whose weights a map selects: few rows are alike at a time."""
 
 NARROW = 2.0
 """Rows of a visit that one takes whose elements lie in lanes, which are added up in the end."""
@@ -148,7 +148,7 @@ class Surroundings:
     (`near`), whether its result leaves the kernel, and whether it starts a kernel. `key` is the
     path by which the elements of a set are visited, if others decide that; `readers` how many
     statements gather the same rows of each operand; `strips` into how many the lanes are cut, where
-    two steps over one set are done together."""
+    two steps over one set are done together; `fed` tells that its kernel sums an operand."""
 
     shapes: tuple[Shape, ...]
     near: tuple[bool, ...]
@@ -157,6 +157,7 @@ class Surroundings:
     key: tuple[str, ...] | None = None
     readers: tuple[int, ...] = ()
     strips: int = 1
+    fed: bool = False
 
 
 def work_of(
@@ -211,6 +212,8 @@ class _Counting:
             return
         if block is not None:
             work.product = self._product(block)
+            if self._is_summed_first(block):
+                work.rows = FED * work.product.rows
         if self.form.kind == "softmax":
             points = self.points([name for name, _ in self.form.dims])
             self._count(work, "transcendental", points, TRANSCENDENTAL["exp"])
@@ -305,6 +308,13 @@ class _Counting:
             unit = self._unit(self.form.shape.element)
         return Product(rows, columns, terms, times, fill, unit, bytes)
 
+    def _is_summed_first(self, block: Block) -> bool:
+        """Whether the rows of a product are sums within small groups, of which a derived set has
+        many."""
+        decl = self.schema.sets.get(str(self.form.extents[block.row]))
+        few = decl is not None and decl.derivation is not None
+        return few and bool(block.groups) and self.around.fed and not self.gpu
+
     def _add_scattered(self, work: Work, block: Block | None) -> None:
         """A product that is added to other rows: each task sweeps the weights for a block of them,
         and further factors make the left operand a tensor of a few rows."""
@@ -322,7 +332,7 @@ class _Counting:
         if more > 0:
             self._count(work, self._unit(self.form.shape.element), made * whole.terms, float(more))
             work.rows += COMPUTED * made
-        elif any(self.around.near[read.slot] for read in self.form.reads):
+        elif self.around.fed:
             work.rows += FED * made
 
     @property
