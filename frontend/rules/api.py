@@ -15,29 +15,25 @@ that is wrong raises `HectoriteError`, which says where it failed.
 from __future__ import annotations
 
 from hectorite.frontend.rules.check import RuleReport, check_rule
+from hectorite.frontend.rules.well_formed import check_form
 from hectorite.ir.diagnostics import fail
 from hectorite.lowering.rules.catalogue import admit, law_of, rules
 from hectorite.lowering.rules.families import fixed, some, varies
 from hectorite.lowering.rules.pdl import pdl_of
 from hectorite.lowering.rules.scalar import ScalarLaw
 from hectorite.lowering.rules.term import (
-    TAGS,
     Concat,
     Law,
     Part,
     Pick,
     Stack,
-    Tensor,
     Total,
     View,
     apply,
     bundle,
     contract,
     function,
-    is_many,
-    letters_of,
     tensor,
-    walk,
 )
 
 __all__ = [
@@ -72,40 +68,9 @@ def register(law: Law | ScalarLaw) -> RuleReport:
     Raises `HectoriteError` if the rule is malformed or wrong, or if the check could not tell it
     from a wrong one.
     """
-    _well_formed(law)
+    check_form(law)
     report = check_rule(law)
     if report.fault is not None:
         raise fail(f"the rule `{law.name}` is refused: {report.fault}", hint=str(law))
     admit(law)
     return report
-
-
-def _well_formed(law: Law | ScalarLaw) -> None:
-    if not isinstance(law, Law | ScalarLaw):
-        raise fail(f"{law!r} is no rule", expected="a Law or a ScalarLaw")
-    unknown = sorted(set(law.algebra) - set(TAGS))
-    if unknown:
-        raise fail(f"`{unknown[0]}` is no algebra tag", expected=", ".join(TAGS))
-    if not law.name or set(law.name) - set("abcdefghijklmnopqrstuvwxyz0123456789-"):
-        raise fail(f"{law.name!r} is no name of a rule", expected="lower case, digits and hyphens")
-    if isinstance(law, ScalarLaw):
-        _formulas(law)
-        return
-    names = {part.name for part in walk(law.target) if isinstance(part, Tensor)}
-    missing = sorted(names - set(law.tensors))
-    if missing:
-        raise fail(f"`{missing[0]}` stands on the right of `{law.name}`, but not on the left")
-    if is_many(law.source) != is_many(law.target):
-        raise fail(f"`{law.name}` has siblings on one side and one value on the other")
-    if letters_of(law.source) != letters_of(law.target):
-        raise fail(f"the two sides of `{law.name}` have different letters")
-
-
-def _formulas(law: ScalarLaw) -> None:
-    try:
-        sides = (law.source, law.target)
-    except (SyntaxError, ValueError) as error:
-        hint = "write both sides as in `(y + b) * s = y * s + b * s`"
-        raise fail(f"`{law.text}` is no law: {error}", hint=hint) from error
-    if not law.fixed <= set(law.names) or not all(sides):
-        raise fail(f"`{law.name}` wants a name to be fixed that its left side lacks")

@@ -94,6 +94,8 @@ class ScalarLaw:
 def _parsed(node: ast.expr, names: tuple[str, ...]) -> Formula:
     match node:
         case ast.Name(id=name):
+            if name not in names:
+                raise ValueError(f"`{name}` stands on the right, but not on the left")
             return Read(names.index(name), None)
         case ast.Constant(value=float() | int() as number):
             return Constant(number, "")

@@ -15,8 +15,10 @@ from hectorite.frontend.rules.api import (
     Law,
     Part,
     Total,
+    apply,
     bundle,
     contract,
+    fixed,
     function,
     register,
     tensor,
@@ -24,6 +26,7 @@ from hectorite.frontend.rules.api import (
 from hectorite.frontend.rules.check import MUTANTS, check_rule
 from hectorite.frontend.rules.synthesis import synthesise
 from hectorite.frontend.rules.values import field_values
+from hectorite.frontend.rules.well_formed import check_form
 from hectorite.ir.dataflow import Dataflow
 from hectorite.ir.diagnostics import HectoriteError
 from hectorite.ir.element import ELEMENTS
@@ -355,3 +358,32 @@ def test_a_wrong_rule_is_refused_with_a_counterexample():
         register(Law("turned", "mine", left, turned, "Wrong.", frozenset({"ring", "reassoc_fp"})))
     with pytest.raises(HectoriteError, match="is no rule"):
         register("associate")
+
+
+X = tensor("x", "m k")
+
+
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        (Law("f", "mine", apply("frob", "m k", X), X), "there is no function `frob`"),
+        (Law("f", "mine", apply("relu", "m k", X, X), X), "`relu` takes 1, and `f` gives it 2"),
+        (Law("f", "mine", contract("m k"), contract("m k")), "without an operand"),
+        (Law("f", "mine", contract("m k", X, "y"), X), "'y' is no term of `f`"),
+        (Law("f", "mine", X, X), "`f` replaces a tensor"),
+        (Law("f", "mine", contract("m k", X), X, where=(fixed("q"),)), "asks something of `q`"),
+        (Law("f", "mine", contract("m k", X), X, where=("q",)), "'q' is no condition"),
+        (ScalarLaw("f", "mine", "frob(x) = x"), "there is no function `frob`"),
+        (ScalarLaw("f", "mine", "max(x) = x"), "`max` takes 2, and `f` gives it 1"),
+        (ScalarLaw("f", "mine", "x + x = x + y"), "`y` stands on the right, but not on the left"),
+        (ScalarLaw("f", "mine", None), "None is no law"),
+    ],
+)
+def test_what_is_no_law_is_told(law, message):
+    with pytest.raises(HectoriteError, match=message):
+        register(law)
+
+
+def test_laws_of_the_project_are_laws():
+    for rule in rules():
+        check_form(rule.law)
