@@ -95,8 +95,8 @@ def orders_for_gpu(options: Options) -> tuple[ModulePass, ...]:
     device, known, in_any_order = options.device, options.cardinalities, options.reassociate
     if device is None or not device.is_gpu or not options.search:
         return ()
-    own = OwnRows(device.name, known, in_any_order)
-    return (own, ChooseWork(device.name, known, options.formats, in_any_order))
+    chosen = (device.name, known, options.formats, in_any_order)
+    return (OwnRows(*chosen), ChooseWork(*chosen))
 
 
 def _is_exact(statement: StatementOp) -> bool:

@@ -64,6 +64,8 @@ class OwnRows(ModulePass):
     """What costs are those of."""
     cardinalities: tuple[str, ...] = ()
     """Known numbers of elements and of distinct tuples: `pair=90000`, `pair(out,k)=90000`."""
+    formats: tuple[str, ...] = ()
+    """Formats of sets, as `SET=FORMAT`."""
     reassociate: bool = True
     """Allow floats to be added in another order."""
 
@@ -78,6 +80,11 @@ class OwnRows(ModulePass):
                     self._own(statement, schema, known)
 
     def _own(self, statement: StatementOp, schema: Schema, known: Cardinalities) -> None:
+        keys = [path for index in statement.access.data for path in index.paths if path.fields]
+        sets = {str(dict(statement.variables.data)[path.variable]) for path in keys}
+        stored = {text.partition("=")[0] for text in self.formats}
+        if not sets or any(name in stored or schema.sets[name].format for name in sets):
+            return  # done by the parts of the format
         made = joined(statement, schema)
         whole = statement if made is None else made[0]
         product = owned_product(whole, _GPU)

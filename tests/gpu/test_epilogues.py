@@ -92,10 +92,10 @@ def test_what_needs_more_than_the_block_is_a_kernel_of_its_own(name: str):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_results_are_those_of_the_statements(name: str):
-    agree(program(PROGRAMS[name]), 77, 40, 24, 3, "tile", "ptx:sm_80", "ptx:sm_90a")
+    agree(program(PROGRAMS[name]), 77, 40, 24, 3, "tile", "ptx:sm_90a")
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(
     st.sampled_from(sorted(PROGRAMS)),
     st.sampled_from(["f16", "f32"]),

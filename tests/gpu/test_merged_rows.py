@@ -74,7 +74,6 @@ schedule { y: work(merge) }
 PROGRAMS = {
     "rows": ROWS,
     "outer f16": OUTER.replace("T[", "f16["),
-    "outer f32": OUTER.replace("T[", "f32["),
     "heads": HEADS,
 }
 
@@ -87,8 +86,11 @@ def bound(degrees: list[int], seed: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.parametrize("target", ["tile", "ptx:sm_80", "ptx:sm_90a"])
-@pytest.mark.parametrize("degrees", [[0, 700, 3, 0, 1031], [0, 0], [5]], ids=str)
+@pytest.mark.parametrize(
+    ("target", "degrees"),
+    [("tile", [0, 300, 3]), ("tile", [0, 0]), ("ptx:sm_80", [0, 700, 3, 0, 1031])],
+    ids=str,
+)
 def test_merged_rows_are_the_same_sums(name: str, target: str, degrees: list[int]):
     sets, draw = bound(degrees, 3), np.random.default_rng(1)
     program, sizes = PROGRAMS[name], {"O": 24}
@@ -111,7 +113,7 @@ def test_merged_rows_are_the_same_sums(name: str, target: str, degrees: list[int
             np.testing.assert_array_equal(one, other)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(lengths, st.integers(0, 1000))
 def test_sums_are_added_in_the_order_of_the_elements(degrees: list[int], seed: int):
     """Bit for bit: parts in order, the parts in order, however tasks run."""
