@@ -80,7 +80,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Measured:
-    """Medians of the seconds of a call before and after, how many times as fast it is at least
+    """Means of the seconds of a call before and after, how many times as fast it is at least
     (one-sided, 95 %), and whether that is enough to ship what the search found."""
 
     before: float

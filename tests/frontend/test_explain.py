@@ -1,11 +1,13 @@
 """`hectorite explain`: steps that can be followed, taken again and put to the test."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from hectorite.frontend.cli import main
+from hectorite.frontend.explain import measured as measuring
 from hectorite.frontend.explain import search as module
 from hectorite.ir.form_views import pointwise
 from hectorite.ir.formula import Apply, Constant
@@ -76,6 +78,14 @@ def test_what_is_shown_can_be_read(files, capsys):
         assert part in out
     assert "measured here: " in out
     assert "I = 64 (nothing determines it" in told
+
+
+def test_the_bound_is_not_above_the_quotient(monkeypatch):
+    times = [1.0] * 10 + [3.0] * 9, [1.0] * 19
+    monkeypatch.setattr(measuring, "interleaved", lambda *_: times)
+    monkeypatch.setattr(measuring, "_call", lambda *_: lambda: None)
+    found = measuring.measured(SimpleNamespace(module_after=lambda *_: None), None, {})
+    assert 1.0 < found.at_least <= found.before / found.after
 
 
 def test_forbidden_rules_are_not_used(files, capsys):
