@@ -322,7 +322,7 @@ def summary(rows: Sequence[Row], measured: Sequence[Measured]) -> dict[str, Any]
         costs = {r.search: r.cost for r in rows if (r.network, r.device) == (network, device)}
         rival = min(costs[name] for name, _, _ in TASO)
         better += costs["portfolio"] < rival * 0.9999
-        worse += costs["portfolio"] > rival * 1.0001
+        worse += costs["portfolio"] > rival * 1.000001
     gains = [row.gain for row in rows if row.search == "portfolio"]
     ratios = [(each.predicted, each.original / each.found) for each in measured]
     return {

@@ -61,7 +61,7 @@ class LawRule:
     def family(self) -> str:
         return self.law.family
 
-    @cached_property
+    @property
     def local(self) -> bool:
         """Siblings must not depend on one another, and windows are those of other products."""
         return not self._siblings_only and not self.law.windows

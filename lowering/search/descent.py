@@ -33,23 +33,27 @@ def descend(
 
 
 def settle(workspace: Workspace, free: Collection[str]) -> None:
-    """Apply matches that save, and those of some families that cost nothing, until there are none;
-    then descend. The families must come to an end by themselves."""
+    """Apply matches that save anything at all, and those of some families that cost nothing, until
+    there are none. The families must come to an end by themselves."""
     places = workspace.flow.order()
     while places and not workspace.budget.spent:
         places = list(_round(workspace, places, False, free))
-    descend(workspace)
 
 
 def _round(
-    workspace: Workspace, places: Iterable[int], patient: bool, free: Collection[str] = ()
+    workspace: Workspace,
+    places: Iterable[int],
+    patient: bool,
+    free: Collection[str] | None = None,
 ) -> dict[int, None]:
-    """Apply what saves, or is free and costs nothing, and does not touch each other; gives the
-    places to look at next."""
+    """Apply what saves and does not touch each other; gives the places to look at next. With
+    families that are free, also what saves next to nothing, or is free and costs nothing."""
     touched, near = dict[int, None](), dict[int, None]()
 
     def wanted(offer: Offer, delta: int) -> bool:
-        return workspace.saves(delta) or (delta <= 0 and offer.rule.family in free)
+        if free is None or delta > 0:
+            return workspace.saves(delta)
+        return delta < 0 or offer.rule.family in free
 
     for offer in workspace.offers(places):
         if workspace.budget.spent or offer.delta > 0:

@@ -118,7 +118,28 @@ def _settled(start: Workspace) -> Workspace:
     settled = start.fork()
     settled.budget = Budget(BUDGET)
     settle(settled, FREE)
-    return settled
+    if not start.saves(settled.total - start.total):
+        return start
+    other = start.fork()
+    needed = _needed(settled.moves[len(start.moves) :])
+    carry_over(other, needed, Places({number: number for number in start.flow.nodes}))
+    return other if other.total <= settled.total else settled
+
+
+def _needed(moves: Moves) -> Moves:
+    """Moves without those of free families that no other builds on."""
+    used, found = set[int | None](), Moves()
+    for move in reversed(moves):
+        made = {edit.result for edit in move.edits}
+        if move.family not in FREE or not used.isdisjoint(made):
+            found.append(move)
+            used.update(move.nodes)
+            for edit in move.edits:
+                if edit.method == "add":
+                    used.update(edit.arguments[1])
+                elif edit.method == "replace":
+                    used.update(edit.arguments)
+    return found[::-1]
 
 
 def _whole(start: Workspace) -> Workspace:
