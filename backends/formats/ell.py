@@ -1,8 +1,8 @@
 """ell: as many slots for each row as the fullest row has elements, or the fullest of its slice: of
 so many rows that stand next to each other.
 
-Padding has the row it stands in; its other maps are those of the first element of the row, or of
-element 0 where the row has none.
+Padding has the row it stands in; its other maps are those of the first element of the row, or where
+it has none of the next row that has one, so that no value of them is that of much padding.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ def build_ell(bound: Bound) -> dict[str, Part]:
     sorting = sort([rows], [count])
     elements = sorting.arrange(np.arange(bound.size, dtype=np.int32))
     begin = starts(degree)
-    first = np.zeros(count, np.int32)
-    first[degree > 0] = elements[begin[:-1][degree > 0]]
     slot_row = np.repeat(np.arange(count, dtype=np.int32), width)
-    elem = np.repeat(first, width)
+    elem = np.repeat(elements[np.minimum(begin[:-1], bound.size - 1)], width) if size else elements
     slots = np.arange(bound.size) + (slot_begin - begin)[sorting.arrange(rows)]
     elem[slots] = elements
     full = np.zeros(size, np.int32)

@@ -79,7 +79,9 @@ def build_bitmask(bound: Bound) -> dict[str, Part]:
             continue
         elem, row, key = _tiles(bound, rows[chosen], offsets[chosen], tile)
         full = elem >= 0
-        elem_parts.append(np.where(full, chosen[np.maximum(elem, 0)], chosen[0]))
+        # Padding repeats the last pair before it, so that no in row is that of much padding.
+        last = np.maximum.accumulate(np.where(full, np.arange(len(full)), 0))
+        elem_parts.append(chosen[np.maximum(elem[last], 0)])
         row_parts.append(row)
         key_parts.append(repeats[key])
         full_parts.append(full)
