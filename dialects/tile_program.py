@@ -29,6 +29,9 @@ bound. What there is, for a set S and keys that are index expressions of one var
     cuts      `limit` parts of the segments' rows with like numbers of elements   [limit + 1]
     shares    the same, long rows apart: for each task rows from and to, which part of how
               many parts of what they make it does                                [4 * tasks]
+    spans     rows from and to, 0, -1; or of a long segment its number, the places from and to
+              which a task does its elements, and the number of that part         [4 * tasks]
+    span_rows the segments in such parts, with the parts from and to           [3 * segments]
     parts     for each task the segment, the places from and to which it does its elements, and
               the number of that part, -1 for all; at most `limit` parts            [4 * tasks]
     part_rows the segments that are done in parts, with the parts from and to  [3 * segments]
@@ -85,7 +88,7 @@ from hectorite.ir.space import AccessAttr, TensorType, parse_access
 
 LAYOUTS = (
     *("map", "order", "along", "sorted", "segments", "runs", "run_key", "run_groups"),
-    *("cuts", "shares", "parts", "part_rows", "pairs"),
+    *("cuts", "shares", "spans", "span_rows", "parts", "part_rows", "pairs"),
     *("block_rows", "block_order", "block_along", "block_runs", "block_groups"),
     *("slot_rows", "slot_groups", "slot_along", "slot_key"),
 )

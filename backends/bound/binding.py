@@ -19,7 +19,7 @@ import numpy as np
 
 from hectorite.backends import order
 from hectorite.backends.access import column, extent
-from hectorite.backends.balance import row_parts, shares
+from hectorite.backends.balance import row_parts, shares, spans
 from hectorite.backends.bound.intake import MOST, Intake
 from hectorite.backends.derived import adjacency
 from hectorite.backends.derived.elements import derive
@@ -260,6 +260,13 @@ class Binding(Adjacency):
 
         return self._keep((what, name, keys, height, path), arrange)
 
+    def spans(self, name: str, keys: Keys, parts: int) -> tuple[Array, Array]:
+        """What `balance.spans` makes of the segments of the first key."""
+        (first, *_) = _normal(keys)
+        return self._keep(
+            ("spans", name, first, parts), lambda: spans(self.segments(name, [first]), parts)
+        )
+
     def blocks(self, name: str, keys: Keys, height: int) -> order.Blocks:
         """The elements of a set by blocks of about `height` values of the first key, then by the
         other keys."""
@@ -315,6 +322,8 @@ class Binding(Adjacency):
             return self.pairs(name, keys, limit or MOST)
         if what == "shares":
             return self.shares(name, keys, limit or 1)
+        if what in ("spans", "span_rows"):
+            return self.spans(name, keys, limit or 1)[what == "span_rows"]
         if what in ("parts", "part_rows"):
             return self.row_parts(name, keys, limit or 1)[what == "part_rows"]
         if what in ("runs", "run_groups"):

@@ -75,6 +75,15 @@ class KernelEmitter:
         if self.kernel.machine.is_gpu:
             self._one_share(code, share, rows)
             return
+        piece = share.piece
+        if piece is not None:
+            plain = replace(share, window=None, piece=None)
+            code.choose(
+                code.scalar("lt", piece, code.constant(0)),
+                lambda inner: self._passes(inner, rows, plain, None),
+                lambda inner: self._piece(inner, rows, share),
+            )
+            return
         height = self.placement.tile_rows
         if not height:
             self._passes(code, rows, share, None)
@@ -130,8 +139,7 @@ class KernelEmitter:
             return
         if product is None or share.strip is None:
             if share.piece is not None:
-                frame = replace(self.frame, window=share.window, piece=share.piece)
-                self._one_row(code, rows, rows.lower, self.kernel.phases, code.constant(0), frame)
+                self._piece(code, rows, share)
             elif share.window is not None or work_of(self.kernel) == "window":
                 frame = replace(self.frame, window=share.window)
                 self._row_loop(code, rows, rows.lower, rows.upper, self.kernel.phases, None, frame)
@@ -160,6 +168,11 @@ class KernelEmitter:
         root, frame = self.kernel.roots[phase.statements[0]], replace(self.frame, code=code)
         placed = self.builder, self.placement
         OwnedRows(phase, root, *placed, frame, share.block, start, share.loops).emit()
+
+    def _piece(self, code: Code, rows: RowOrder, share: Share) -> None:
+        """A task that is one row, or a part of its elements."""
+        frame = replace(self.frame, window=share.window, piece=share.piece)
+        self._one_row(code, rows, rows.lower, self.kernel.phases, code.constant(0), frame)
 
     def _segments(self, code: Code, share: Share, rows: RowOrder, phase: Phase) -> None:
         """A task that does one block of a segment product, for one row or several."""

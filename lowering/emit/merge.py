@@ -1,4 +1,4 @@
-"""Write sums of rows that several tasks of a GPU do, so that they are the same in every run.
+"""Write sums of rows that several tasks do, so that they are the same in every run.
 
     y[e.dst, o] += x[e.src, o]          long rows in parts of 256 elements or more
 
@@ -10,8 +10,10 @@
       %sum = scf.for %piece = %first to %last iter_args(%acc = ...) { ... %parts[%piece, %0] }
       tile.store %sum, %y[%row, %0]
 
-Enters: a kernel whose only statement is `merged`. Leaves: the stores of the first kernel, and the
-second one. Which rows are in how many parts follows from the data alone, and parts are put
+A CPU's task does many rows, unless it does a part of a long one (`spans`, `span_rows`).
+
+Enters: a kernel whose only statement is a sum `in_parts`. Leaves: the stores of the first kernel,
+and the second one. Which rows are in how many parts follows from the data alone; parts are put
 together in the order of the elements.
 """
 
@@ -28,10 +30,18 @@ from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit.nest import over_slice
 from hectorite.lowering.emit.values import Frame, Scope
+from hectorite.lowering.gpu.schedule_orders import is_merged
 from hectorite.lowering.kernels.kernel_builder import KernelBuilder, Layout, Storage, element_path
 from hectorite.lowering.kernels.kernel_plan import Kernel, Root
-from hectorite.lowering.kernels.place_tensors import Placement, row_position
+from hectorite.lowering.kernels.place_tensors import (
+    Placement,
+    element_level,
+    fits_locally,
+    is_regular,
+    row_position,
+)
 from hectorite.lowering.kernels.tile_code import Code
+from hectorite.lowering.machine import Machine
 
 MOST_PARTS, LEAST_PARTS = 4096, 128
 """Parts of all rows together: several for each warp that a GPU holds, as far as they fit."""
@@ -39,12 +49,30 @@ PARTS_BYTES = 1 << 24
 """Memory for parts, at most."""
 
 
-def parts_type(statement: StatementOp, root: Root) -> TensorType:
+def in_parts(plan: Kernel) -> bool:
+    """Whether long rows of a kernel are put together from parts: on a GPU if that was asked for, on
+    a CPU if its only statement is a sum over elements whose parts are small."""
+    if plan.machine.is_gpu:
+        return is_merged(plan)
+    phase, statement = plan.phases[0], plan.statements[0]
+    root = plan.roots[statement]
+    position = row_position(statement, root)
+    own_way = phase.product or phase.segment or phase.is_two_steps or plan.groups
+    if len(plan.statements) > 1 or phase.visit is None or own_way:
+        return False
+    if not is_regular(statement, root) or element_level(statement, root) or position is None:
+        return False
+    rest = [dim for number, dim in enumerate(statement.type.dims) if number != position]
+    fits = fits_locally(statement.value.type, rest, plan.machine)
+    return fits and statement.type.pad_value is None
+
+
+def parts_type(statement: StatementOp, root: Root, machine: Machine) -> TensorType:
     """The tensor of a statement's parts, in the type of its sums."""
     type, position = statement.value.type, row_position(statement, root)
     rest = [dim for number, dim in enumerate(statement.type.dims) if number != position]
     size = element_of(type).storage.itemsize * prod(dim for dim in rest if isinstance(dim, int))
-    return TensorType.of(type, (most_parts(size), *rest))
+    return TensorType.of(type, (most_parts(size) if machine.is_gpu else LEAST_PARTS, *rest))
 
 
 def most_parts(size: int) -> int:
@@ -52,13 +80,16 @@ def most_parts(size: int) -> int:
     return max(LEAST_PARTS, min(MOST_PARTS, PARTS_BYTES // max(1, size)))
 
 
-def parts_layout(plan: Kernel, what: str) -> Layout:
-    """`parts` or `part_rows` of the visit of a kernel."""
+def parts_layout(plan: Kernel, rows: bool) -> Layout:
+    """What tasks do of the visit of a kernel, or the rows that are in parts."""
     statement = plan.statements[0]
     root = plan.roots[statement]
     assert root.visit is not None
-    most = parts_type(statement, root).dims[0]
+    most = parts_type(statement, root, plan.machine).dims[0]
     assert isinstance(most, int)
+    what = ("parts", "part_rows")[rows]
+    if not plan.machine.is_gpu:
+        what, most = ("spans", "span_rows")[rows], plan.machine.visit_tasks
     return Layout(what, root.visit.set, (element_path(root.visit.key),), None, most)
 
 
@@ -104,7 +135,7 @@ def emit_merge(plan: Kernel, builder: KernelBuilder, placement: Placement) -> No
     """The body of the second kernel: one row, from its parts."""
     statement, code = plan.statements[0], builder.code
     root, kind, type = plan.roots[statement], statement.kind.data, statement.value.type
-    table = builder.layout(parts_layout(plan, "part_rows"))
+    table = builder.layout(parts_layout(plan, rows=True))
     at = code.scalar("mul", builder.task, code.constant(3))
     row, first, last = (
         code.cast(code.add(LoadOp(table, [code.plus(at, i)])), builder.task.type) for i in range(3)

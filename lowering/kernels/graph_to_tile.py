@@ -8,7 +8,8 @@ becomes
     %y = tile.allocate : !hec.tensor<f32[node, 8]>
     %segments = tile.layout segments of edge by [e.dst] : !hec.tensor<i32[_]>
     %along = tile.layout along of edge by [e.dst] path [e.src] : !hec.tensor<i32[_]>
-    tile.launch @f_0(%cuts, %y, %segments, %x, %along) tasks
+    tile.launch @f_0(%spans, %y, %segments, %x, %along, %parts) tasks
+    tile.launch @f_0_merge(%span_rows, %y, %parts) tasks
     tile.kernel @f_0(%task: index,
     scf.for
     tile.end
@@ -44,12 +45,11 @@ from hectorite.lowering.emit.kept_product import (
     panel_count,
 )
 from hectorite.lowering.emit.kernel import KernelEmitter
-from hectorite.lowering.emit.merge import emit_merge, parts_layout, parts_type
+from hectorite.lowering.emit.merge import emit_merge, in_parts, parts_layout, parts_type
 from hectorite.lowering.emit.total import emit_parts, emit_total, is_total
 from hectorite.lowering.gpu.schedule_orders import (
     check_orders,
     check_rows,
-    is_merged,
     work_of,
 )
 from hectorite.lowering.graph.notation import Notation
@@ -164,15 +164,17 @@ class _ProgramWriter:
         if placement.parts:
             merging = KernelBuilder(f"{name}_merge", self.machine, lines=self.lines)
             emit_merge(plan, merging, replace(placement))
-            rows = self.host.length(parts_layout(plan, "part_rows"))
+            rows = self.host.length(parts_layout(plan, rows=True))
             self._launch(merging, self.code.scalar("floordiv", rows, self.code.constant(3)))
 
     def _parts(self, plan: Kernel) -> dict[StatementOp, SSAValue]:
         """Memory for the parts of long rows, if a second kernel puts them together."""
-        if not is_merged(plan):
+        if not in_parts(plan):
             return {}
         statement = plan.statements[0]
-        parts = self.code.add(AllocateOp(parts_type(statement, plan.roots[statement])))
+        parts = self.code.add(
+            AllocateOp(parts_type(statement, plan.roots[statement], plan.machine))
+        )
         parts.name_hint = "parts"
         return {statement: parts}
 

@@ -2,6 +2,7 @@
 
     chunks    task t does rows [96 t, 96 t + 96)                 a CPU, without visits
     cuts      task t does rows [cuts[t], cuts[t + 1])            a CPU, with visits
+    spans     the same, or a part of the elements of a long row  a CPU, with one sum
     shares    the same, a part of it if a row is long            a CPU, with a segment product
     windows   task t does elements [256 t, 256 t + 256)          a GPU, long rows split
     parts     task t does a row, or a part of one that is long   a GPU, long rows merged
@@ -30,7 +31,7 @@ from hectorite.dialects.tile import LoadOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.space import Dim
-from hectorite.lowering.emit.merge import parts_layout
+from hectorite.lowering.emit.merge import in_parts, parts_layout
 from hectorite.lowering.emit.owned_rows import slot_layout
 from hectorite.lowering.emit.scattered_product import target_blocks
 from hectorite.lowering.gpu.schedule_orders import is_merged, is_split, work_of
@@ -101,7 +102,7 @@ def share_rows(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks
     visit = next((phase.visit for phase in plan.phases if phase.visit is not None), None)
     if visit is not None and is_split(plan):
         return _windows(plan, visit, builder, host)
-    if visit is not None and is_merged(plan):
+    if visit is not None and in_parts(plan):
         return _merged(plan, builder, host)
     if visit is not None and has_parts(plan):
         return _shares(plan, visit, builder, host)
@@ -245,14 +246,18 @@ def _windows(plan: Kernel, visit: Visit, builder: KernelBuilder, host: HostProgr
 
 
 def _merged(plan: Kernel, builder: KernelBuilder, host: HostProgram) -> Tasks:
-    """One row, or if that is long one of its parts, for each task."""
-    parts = parts_layout(plan, "parts")
+    """One row, on a CPU several, or if that is long one of its parts, for each task."""
+    parts = parts_layout(plan, rows=False)
 
     def share(code: Code, number: SSAValue) -> Share:
         start = code.scalar("mul", number, code.constant(4))
         row, lower, upper, piece = (
             _entry(code, builder, parts, code.plus(start, i)) for i in range(4)
         )
+        if not plan.machine.is_gpu:
+            # Where the piece is none, the second number is the row to which the task goes.
+            order = RowOrder(row, lower, plan.owner)
+            return Share(order, window=(lower, upper), piece=piece)
         order = RowOrder(row, code.plus(row, 1), plan.owner)
         return Share(order, window=(lower, upper), piece=piece)
 
