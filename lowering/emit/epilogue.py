@@ -21,6 +21,7 @@ from xdsl.ir import Operation, SSAValue
 
 from hectorite.dialects.graph import ReadOp, SizeOp, StatementOp
 from hectorite.dialects.tile import LoadOp, StoreOp
+from hectorite.dialects.tile_memory import shape_of
 from hectorite.ir.index import IndexExpr
 from hectorite.ir.scalar import CastOp, ConstantOp, ScalarOp, scalar_type
 from hectorite.ir.schedule import ATTRIBUTE
@@ -123,9 +124,9 @@ class Epilogue:
     def _keep(self, statement: StatementOp, value: SSAValue) -> None:
         value = self.code.cast(value, statement.type.element)
         shape = self._shape
-        if not isinstance(value.type, VectorType):
+        if not shape_of(value.type):
             value = self.code.same_shape((value, self._any))[0]
-        assert isinstance(value.type, VectorType) and value.type.get_shape() == shape
+        assert shape_of(value.type) == shape
         self.made[statement.result] = value
         if statement.result in self.placement.private:
             return

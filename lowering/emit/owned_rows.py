@@ -108,13 +108,13 @@ class OwnedRows:
         steps = -(-self._extent(self.product.inner) // self.depth)
         for name in self.product.outer:
             steps *= self._extent(name)
-        bounds = (code.scalar("mul", entry, code.constant(steps)) for entry in (lower, upper))
+        first, last = (code.scalar("mul", at, code.constant(steps)) for at in (lower, upper))
 
         def step(inner: Code, at: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
             return [self._step(inner, at, steps, carried[0])]
 
         rows = self._slots(code, slot_layout(self.phase, "slot_rows"), self.block)
-        (total,) = code.loop(*bounds, 1, [self._start(rows)], step)
+        (total,) = code.loop(first, last, 1, [self._start(rows)], step)
         if self.stages is not None and isinstance(total.owner, ForOp):
             total.owner.attributes[STAGES] = IntegerAttr(self.stages, 64)
         indices, axis = self._places(rows)
@@ -251,7 +251,7 @@ class OwnedRows:
         axes = self.product.inner_axis, self.product.lane_axis
         counts, shape = (left, self._lanes_inside()), (self.depth, self.width)
         if not self.k_first:
-            axes, counts, shape = axes[::-1], counts[::-1], shape[::-1]
+            axes, counts, shape = axes[::-1], counts[::-1], (self.width, self.depth)
         valid = None
         if counts != (None, None):
             pairs = zip(counts, shape, strict=True)
