@@ -21,7 +21,7 @@ from hectorite.ir.diagnostics import Diagnostic, HectoriteError, Source, Span, f
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
-    from xdsl.ir import Operation
+    from xdsl.ir import Operation, SSAValue
     from xdsl.utils.exceptions import ParseError
 
     from hectorite.frontend.onnx.data import Given
@@ -179,7 +179,7 @@ def parse_ir(text: str, name: str) -> ModuleOp:
     from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
 
     from hectorite.dialects.context import make_context
-    from hectorite.frontend.check.ir import check_names
+    from hectorite.frontend.check.ir import check_names, used_too_early
 
     source = Source(name, text)
     try:
@@ -197,6 +197,9 @@ def parse_ir(text: str, name: str) -> ModuleOp:
         module.verify()
     except (VerifyException, DiagnosticException) as error:
         raise _verify_fault(module, error, source) from error
+    early = used_too_early(module)
+    if early is not None:
+        raise _order_fault(module, *early, source)
     check_names(module, source)
     return module
 
@@ -252,21 +255,38 @@ def _verify_fault(module: ModuleOp, error: Exception, source: Source) -> Hectori
         try:
             op.verify(verify_nested_ops=False)
         except DiagnosticException as own:
-            return HectoriteError([Diagnostic(_first_line(own), _line_of(op, source), source)])
+            return HectoriteError(
+                [Diagnostic(_first_line(own), _line_of(module, op, source), source)]
+            )
     return HectoriteError([Diagnostic(_first_line(error), source=source)])
 
 
-def _line_of(op: Operation, source: Source) -> Span | None:
-    """Where an operation stands in a text, if it is written there as it would be printed."""
-    try:
-        shown = str(op).split("\n", 1)[0].strip()
-    except Exception:  # an operation that lacks what it needs may not even print
+def _order_fault(
+    module: ModuleOp, op: Operation, value: SSAValue, source: Source
+) -> HectoriteError:
+    """An operation that uses a value which is not there yet."""
+    name = (
+        f"`%{value.name_hint}`" if value.name_hint else f"operand {list(op.operands).index(value)}"
+    )
+    said = f"{name} of `{op.name}` is used before it is made"
+    return HectoriteError([Diagnostic(said, _line_of(module, op, source), source)])
+
+
+def _line_of(module: ModuleOp, op: Operation, source: Source) -> Span | None:
+    """Where an operation stands in a text that writes one to a line, as printing does: as many of
+    its kind begin a line before it as the module has before it."""
+    before = 0
+    for other in module.walk():
+        if other is op:
+            break
+        before += other.name == op.name
+    start = re.compile(rf'^\s*(?:%[^=]*= )?"?{re.escape(op.name)}\b')
+    lines = [number for number, line in enumerate(source.lines, 1) if start.match(line)]
+    if before >= len(lines):
         return None
-    for number, line in enumerate(source.lines, 1):
-        if line.strip() == shown:
-            start = len(line) - len(line.lstrip()) + 1
-            return Span(number, start, number, start + len(shown))
-    return None
+    line = source.lines[lines[before] - 1]
+    indent = len(line) - len(line.lstrip())
+    return Span(lines[before], indent + 1, lines[before], len(line.rstrip()) + 1)
 
 
 def _first_line(error: BaseException) -> str:

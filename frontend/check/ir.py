@@ -1,8 +1,9 @@
-"""Names in IR text that only the whole module can tell to be right.
+"""Names and values in IR text that only the whole module can tell to be right.
 
 Enters: a module that has been parsed and verified, operation by operation. Leaves: a diagnostic for
-each set, field or launched kernel that is not declared. Programs of the language need no such
-check: their names are resolved before there is a module.
+each set, field or launched kernel that is not declared, and the first operation that uses a value
+before it is made. Programs of the language need no such check: their names are resolved before
+there is a module.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation, OpResult, SSAValue
+from xdsl.irdl.dominance import strictly_dominates
 
 from hectorite.dialects.graph import IndexOp, ReadOp, SoftmaxOp, StatementOp
 from hectorite.dialects.graph_sets import schema_of
@@ -45,6 +48,32 @@ def check_names(module: ModuleOp, source: Source) -> None:
         elif isinstance(op, LaunchOp):
             checker.known("kernel", op.kernel.root_reference.data, kernels)
     checker.report.raise_errors()
+
+
+def used_too_early(module: ModuleOp) -> tuple[Operation, SSAValue] | None:
+    """The first operation with an operand that is made further down, or where the operation cannot
+    see it; xDSL's parser lets both pass."""
+    for op in module.walk():
+        for value in op.operands:
+            if not _is_made(value, op):
+                return op, value
+    return None
+
+
+def _is_made(value: SSAValue, user: Operation) -> bool:
+    """Whether a value is there when `user` runs."""
+    block = value.owner.parent_block() if isinstance(value, OpResult) else value.owner
+    assert block is None or not isinstance(block, Operation)
+    region = None if block is None else block.parent
+    place: Operation | None = user
+    while place is not None and place.parent_region() is not region:
+        place = place.parent_op()
+    at = None if place is None else place.parent_block()
+    if block is None or place is None or at is None:
+        return False
+    if at is not block:
+        return strictly_dominates(block, at)
+    return not isinstance(value, OpResult) or value.owner.is_before_in_block(place)
 
 
 class _Checker:
