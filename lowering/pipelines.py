@@ -18,7 +18,7 @@ from xdsl.passes import ModulePass
 from hectorite.lowering.formats.apply_formats import ApplyFormats
 from hectorite.lowering.formats.apply_tensor_formats import ApplyTensorFormats
 from hectorite.lowering.formats.parts import is_stored
-from hectorite.lowering.gpu.choose_work import orders_for_gpu
+from hectorite.lowering.gpu.choose_work import orders_of_work
 from hectorite.lowering.graph.canonicalize_graph import CanonicalizeGraph
 from hectorite.lowering.graph.compose_gathers import ComposeGathers
 from hectorite.lowering.graph.drop_dead_statements import DropDeadStatements
@@ -79,7 +79,7 @@ def optimise(
 def rewrite(module: ModuleOp, options: Options, watch: Observe) -> None:
     """All passes of the graph level, in place; of the level `sparse` what later ones need."""
     # No pass after the first knows of softmax. What is scattered has to be one sum still.
-    late = (*ScatterProducts.of(options), *orders_for_gpu(options), *finish())
+    late = (*ScatterProducts.of(options), *orders_of_work(options), *finish())
     stored = (WidenAccumulators(), DropDeadStatements())
     passes = stored if is_stored(module) else (*structural(options), *late)
     _run((ExpandSoftmax(), *passes), module, watch)

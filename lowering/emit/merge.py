@@ -27,6 +27,7 @@ from hectorite.dialects.graph import StatementOp
 from hectorite.dialects.tile import LoadOp
 from hectorite.ir.element import element_of
 from hectorite.ir.index import IndexExpr
+from hectorite.ir.schedule import Schedule
 from hectorite.ir.space import TensorType
 from hectorite.lowering.emit.nest import over_slice
 from hectorite.lowering.emit.values import Frame, Scope
@@ -50,8 +51,8 @@ PARTS_BYTES = 1 << 24
 
 
 def in_parts(plan: Kernel) -> bool:
-    """Whether long rows of a kernel are put together from parts: on a GPU if that was asked for, on
-    a CPU if its only statement is a sum over elements whose parts are small."""
+    """Whether long rows of a kernel are put together from parts, as `work(merge)` asks for: on a
+    CPU if its only statement is a sum over elements whose parts are small."""
     if plan.machine.is_gpu:
         return is_merged(plan)
     phase, statement = plan.phases[0], plan.statements[0]
@@ -59,6 +60,9 @@ def in_parts(plan: Kernel) -> bool:
     position = row_position(statement, root)
     own_way = phase.product or phase.segment or phase.is_two_steps or plan.groups
     if len(plan.statements) > 1 or phase.visit is None or own_way:
+        return False
+    schedule = Schedule.on(statement)
+    if schedule is None or schedule.work != "merge":
         return False
     if not is_regular(statement, root) or element_level(statement, root) or position is None:
         return False

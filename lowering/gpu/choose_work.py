@@ -1,4 +1,4 @@
-"""`choose-work`: sums whose longest row would keep a GPU waiting are done in parts.
+"""`choose-work`: sums whose longest row would be waited for are done in parts.
 
 Enters: the graph level without softmax, and what is known of the data: numbers of elements, and of
 those of the busiest row (`edge^dst=8642`). Leaves: the same, where such a sum has the order
@@ -17,6 +17,9 @@ where rows are single numbers, 16 where they are sums of outer products. A GPU d
 of an SM at a time, and moves no more than its bandwidth. So what all rows take together is known,
 and what the longest one takes alone. Parts cost a launch, a second one as the sum is in no kernel
 with others any more, and their way through memory.
+
+On a CPU a row is long if it has a large share of all elements, and only sums that are a kernel of
+their own are done so.
 """
 
 from dataclasses import dataclass, replace
@@ -50,6 +53,9 @@ RESIDENT = 16
 """Tasks of an SM that take their steps at the same time."""
 WORTHWHILE = 2.0
 """How many times faster parts have to be."""
+LONG_ROW, LONG_SHARE = 1 << 14, 8
+"""Elements of a row that a CPU's tasks wait for, and the share of all that these are, one in so
+many: at least those from which `backends/balance.py` divides a row."""
 
 
 _GPU = Machine.gpu(target(DEFAULT_TARGET))
@@ -57,7 +63,7 @@ _GPU = Machine.gpu(target(DEFAULT_TARGET))
 
 @dataclass(frozen=True)
 class ChooseWork(ModulePass):
-    """Sums whose longest row would keep a GPU waiting are done in parts."""
+    """Sums whose longest row would be waited for are done in parts."""
 
     name = "choose-work"
 
@@ -89,14 +95,14 @@ class ChooseWork(ModulePass):
                     statement.attributes[ATTRIBUTE] = schedule.attribute
 
 
-def orders_for_gpu(options: Options) -> tuple[ModulePass, ...]:
-    """The passes that give sums the orders that pay on a GPU; none where programs are computed as
-    they are written."""
+def orders_of_work(options: Options) -> tuple[ModulePass, ...]:
+    """The passes that give sums the orders that pay; none where programs are computed as they are
+    written."""
     device, known, in_any_order = options.device, options.cardinalities, options.reassociate
-    if device is None or not device.is_gpu or not options.search:
+    if device is None or not options.search:
         return ()
     chosen = (device.name, known, options.formats, in_any_order)
-    return (OwnRows(*chosen), ChooseWork(*chosen))
+    return (*((OwnRows(*chosen),) if device.is_gpu else ()), ChooseWork(*chosen))
 
 
 def _is_exact(statement: StatementOp) -> bool:
@@ -136,6 +142,8 @@ class _Rows:
 
     def pays(self, device: Device) -> bool:
         """Whether the longest row takes much longer than parts of it, and putting them together."""
+        if not device.is_gpu:
+            return self.longest >= max(LONG_ROW, self.elements / LONG_SHARE)
         at_once = RESIDENT * device.threads
         moved = self.elements * self.gathered / device.bandwidth
         shared = max(moved, self.elements * self.steps * self.tasks * STEP / at_once)

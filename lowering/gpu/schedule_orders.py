@@ -2,7 +2,8 @@
 
 Enters: planned kernels, whose statements carry the orders. Leaves: how the work of a kernel is
 shared out, or a `HectoriteError` at the statement that an order is about. A CPU's tiles and tasks
-follow from its registers and cores, so there orders change nothing.
+follow from its registers and cores, so there orders change nothing, but for `work(merge)`, which
+sums that are a kernel of their own follow (`lowering/emit/merge.py`).
 
 A statement may have become several kernels. Each order has to fit one of them.
 """

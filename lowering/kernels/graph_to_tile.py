@@ -8,8 +8,7 @@ becomes
     %y = tile.allocate : !hec.tensor<f32[node, 8]>
     %segments = tile.layout segments of edge by [e.dst] : !hec.tensor<i32[_]>
     %along = tile.layout along of edge by [e.dst] path [e.src] : !hec.tensor<i32[_]>
-    tile.launch @f_0(%spans, %y, %segments, %x, %along, %parts) tasks
-    tile.launch @f_0_merge(%span_rows, %y, %parts) tasks
+    tile.launch @f_0(%cuts, %y, %segments, %x, %along) tasks
     tile.kernel @f_0(%task: index,
     scf.for
     tile.end

@@ -2,7 +2,7 @@
 
     chunks    task t does rows [96 t, 96 t + 96)                 a CPU, without visits
     cuts      task t does rows [cuts[t], cuts[t + 1])            a CPU, with visits
-    spans     the same, or a part of the elements of a long row  a CPU, with one sum
+    spans     the same, or a part of the elements of a long row  a CPU, long rows merged
     shares    the same, a part of it if a row is long            a CPU, with a segment product
     windows   task t does elements [256 t, 256 t + 256)          a GPU, long rows split
     parts     task t does a row, or a part of one that is long   a GPU, long rows merged

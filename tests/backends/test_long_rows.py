@@ -17,19 +17,23 @@ def single(w: f32[edge]) -> f32[node] {
   y[e.dst] += w[e]
   return y
 }
+schedule { y: work(merge) }
 def greatest(x: f32[node, 5], w: f32[edge]) -> f32[node, 5] {
   y[e.dst, k] max= x[e.src, k] * w[e]
   return y
 }
+schedule { y: work(merge) }
 def further(x: f32[node, 20], w: f32[edge]) -> f32[node, 20] {
   y[n, k]      = x[n, k] * 0.5
   y[e.dst, k] += x[e.src, k] * w[e]
   return y
 }
+schedule { y: work(merge) }
 def whole(w: f16[edge]) -> f16[node] {
   y[e.dst] min= w[e]
   return y
 }
+schedule { y: work(merge) }
 """
 
 

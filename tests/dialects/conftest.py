@@ -100,6 +100,8 @@ tile.program @g(%x: !hec.tensor<f32[node, 8]>) -> (!hec.tensor<f32[node, 8]>) {
   %i = tile.layout shares of edge by [e.dst] limit 8 : !hec.tensor<i32[size]>
   %p = tile.layout parts of edge by [e.dst] limit 8 : !hec.tensor<i32[size]>
   %q = tile.layout part_rows of edge by [e.dst] limit 8 : !hec.tensor<i32[size]>
+  %sp = tile.layout spans of edge by [e.dst] limit 8 : !hec.tensor<i32[size]>
+  %sr = tile.layout span_rows of edge by [e.dst] limit 8 : !hec.tensor<i32[size]>
   %j = tile.layout pairs of edge by [e.dst] limit 8 : !hec.tensor<i32[size]>
   %ba = tile.layout block_rows of edge by [e.dst, e.type] limit 8 : !hec.tensor<i32[size]>
   %bb = tile.layout block_order of edge by [e.dst, e.type] limit 8 : !hec.tensor<i32[edge]>

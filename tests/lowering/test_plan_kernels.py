@@ -53,8 +53,9 @@ def test_rgat_is_one_kernel_after_its_products():
     source = (EXAMPLES / "rgat.hec").read_text()
     assert shape(planned(source, I=64, O=64)) == [
         "edge_type_src | product zs_type_src | s_part1_type_src",
-        "etype | s_part2_type_dst_W_ar_type | edge_type_dst by type: s_part2_type_dst",
-        "node | edge by dst: argument a_max | edge by dst: a_exp a_sum | edge by dst: a y",
+        "etype | s_part2_type_dst_W_ar_type",
+        "node | edge by dst: s_part2_type_dst_edge argument a_max"
+        " | edge by dst: a_exp a_sum | edge by dst: a y",
     ]
 
 
@@ -117,11 +118,12 @@ def test_elements_are_visited_by_what_they_gather_most():
 def test_what_one_kernel_alone_reads_stays_inside():
     module = tiled((EXAMPLES / "rgat.hec").read_text(), I=64, O=64)
     buffers = {op.result.name_hint for op in module.walk() if isinstance(op, AllocateOp)}
-    # The exponentials overwrite the scores, and maximum, sum and attention are never stored.
+    # The exponentials overwrite the scores; the scores of the row, maximum, sum and attention are
+    # never stored.
     assert buffers == {
         "zs_type_src",
         "s_part1_type_src",
-        "s_part2_type_dst",
+        "s_part2_type_dst_W_ar_type",
         "argument",
         "y",
     }
