@@ -21,6 +21,7 @@ from hectorite.backends import order
 from hectorite.backends.access import column, extent
 from hectorite.backends.balance import row_parts, shares, spans
 from hectorite.backends.bound.intake import MOST, Intake
+from hectorite.backends.cpu.threads import pool
 from hectorite.backends.derived import adjacency
 from hectorite.backends.derived.elements import derive
 from hectorite.backends.derived.plan import Adjacency
@@ -60,6 +61,8 @@ class Binding(Adjacency):
     """
 
     def __init__(self, schema: Schema, sets: Mapping[str, Any]):
+        if _joins(schema):
+            pool().rouse()  # joins follow, once the data is checked
         taken = Intake(schema, sets)
         taken.report.raise_errors()
         self.schema = schema
@@ -504,6 +507,13 @@ def _from_itself(name: str, schema: Schema) -> bool:
         todo += found - seen
         seen |= found
     return False
+
+
+@by_identity
+def _joins(schema: Schema) -> bool:
+    """Whether sets are derived from several others."""
+    derivations = (decl.derivation for decl in schema.sets.values())
+    return any(derivation and len(derivation.binders) > 1 for derivation in derivations)
 
 
 def _elements(count: int) -> Array:
